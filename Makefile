@@ -1,0 +1,98 @@
+# stayd. Two commands are all one needs: `make demo` and `make check`; both install what is missing.
+#   make            build/stayd build/stayctl (static) and build/stay-net (dynamic)
+#   make SAN=1 ...  everything under ASan and UBSan, in build-san/
+#   make sim SECONDS=60, make fuzz SECONDS=60, make bench, make install DESTDIR=... PREFIX=/usr
+SHELL   := /bin/bash
+B       := build$(if $(SAN),-san)
+PREFIX  ?= /usr
+CC      ?= gcc
+PKGS    := build-essential pkg-config libcap-dev libseccomp-dev libinih-dev libjansson-dev check \
+           libcurl4-openssl-dev python3 haproxy mandoc iproute2 procps
+WARN    := -Wall -Wextra -Wshadow -Wswitch-enum -Wstrict-prototypes -Wmissing-prototypes -Wvla \
+           -Wformat=2 $(if $(CI),-Werror)
+CFLAGS  ?= -O2 -g
+CFLAGS  += -std=gnu11 -D_GNU_SOURCE $(WARN) -Iinclude -Isupervisord -MMD -MP -ffile-prefix-map=$(CURDIR)=. \
+           -fno-strict-aliasing \
+           $(if $(SAN),-fsanitize=address$(,)undefined -fno-omit-frame-pointer -fno-sanitize-recover=undefined, \
+           -D_FORTIFY_SOURCE=2 -fstack-protector-strong -fcf-protection -ffunction-sections -fdata-sections)
+,       := ,
+LDFLAGS += $(if $(SAN),-fsanitize=address$(,)undefined,-Wl$(,)-z$(,)relro$(,)-z$(,)now -Wl$(,)--gc-sections -Wl$(,)--build-id=sha1)
+STATIC  := $(if $(SAN),,-static)
+LIBS    := -lcap -lseccomp -linih -ljansson
+DIRS    := core logd launch keeper model unit base
+ARCH    := $(foreach d,$(DIRS),$(if $(wildcard supervisord/$d/*.c),$B/$d.a))
+objs     = $(patsubst %.c,$B/%.o,$(wildcard $(1)))
+Q       := $(if $(V),,@)
+
+all: $(if $(wildcard supervisord/main.c),$B/stayd) $(if $(wildcard ctl/*.c),$B/stayctl) \
+     $(if $(wildcard supervisord/net/main.c),$B/stay-net)
+
+$B/%.o: %.c Makefile
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CFLAGS) -c -o $@ $<
+define archive
+$B/$(1).a: $(call objs,supervisord/$(1)/*.c)
+	$(Q)rm -f $$@; ar Drcs $$@ $$^
+endef
+$(foreach d,$(DIRS),$(eval $(call archive,$d)))
+$B/stayd: $(call objs,supervisord/main.c) $(ARCH)
+	$(Q)$(CC) $(STATIC) $(LDFLAGS) -o $@ $< -Wl,--start-group $(ARCH) -Wl,--end-group $(LIBS)
+$B/stayctl: $(call objs,ctl/*.c) $B/unit.a $B/base.a
+	$(Q)$(CC) $(STATIC) $(LDFLAGS) -o $@ $^ $(LIBS)
+$B/stay-net: $(call objs,supervisord/net/*.c supervisord/net/lb/*.c) $B/base.a
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ -lcurl -ljansson
+
+# ---- tests: every file is a program that prints TAP; tests/run.py runs them and counts ----
+UNIT  := $(patsubst tests/unit/%.c,$B/tests/%,$(wildcard tests/unit/test_*.c))
+TOOLS := $(patsubst tests/tools/%.c,$B/tests/tools/%,$(wildcard tests/tools/*.c))
+FUZZ  := $(patsubst tests/fuzz/fuzz_%.c,$B/tests/replay_%,$(wildcard tests/fuzz/fuzz_*.c))
+NETOB  = $(filter-out $B/supervisord/net/main.o,$(call objs,supervisord/net/*.c supervisord/net/lb/*.c))
+CTLOB  = $(filter-out $B/ctl/main.o,$(call objs,ctl/*.c))
+$B/tests/test_net_%: LIBX = $(NETOB) -lcurl
+$B/tests/test_net_%: $(NETOB)
+$B/tests/test_ctl_%: LIBX = $(CTLOB)
+$B/tests/test_ctl_%: $(CTLOB)
+$B/tests/test_%: $B/tests/unit/test_%.o $B/tests/unit/check_main.o $(ARCH)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $< $B/tests/unit/check_main.o $(LIBX) -Wl,--start-group $(ARCH) -Wl,--end-group $(LIBS) -lcheck -lsubunit -lm -lrt -pthread
+$B/tests/replay_%: $B/tests/fuzz/fuzz_%.o $B/tests/fuzz/replay.o $(NETOB) $(ARCH)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $< $B/tests/fuzz/replay.o $(NETOB) -Wl,--start-group $(ARCH) -Wl,--end-group $(LIBS) -lcurl
+$B/tests/sim: $(call objs,tests/sim/*.c) $B/model.a $B/unit.a $B/base.a
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
+$B/tests/tools/%: $B/tests/tools/%.o
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(STATIC) $(LDFLAGS) -o $@ $< -lm
+$B/tests/unit/%.o $B/tests/fuzz/%.o $B/tests/sim/%.o: CFLAGS += -Itests
+.SECONDARY:
+
+deps:
+	@packaging/deps.sh $(PKGS)
+tests: all $(UNIT) $(TOOLS) $(FUZZ) $(if $(wildcard tests/sim/*.c),$B/tests/sim)
+check: deps
+	$(Q)$(MAKE) --no-print-directory -j$$(nproc) tests
+	$(Q)/usr/bin/python3 tests/run.py --build $B $(TESTS)
+demo: deps
+	$(Q)$(MAKE) --no-print-directory -j$$(nproc) all $(TOOLS)
+	$(Q)/usr/bin/python3 tests/demo/demo.py --build $B
+bench: deps
+	$(Q)$(MAKE) --no-print-directory -j$$(nproc) all
+	$(Q)cd tests/bench && PEER_STAYD_DIR=$(CURDIR)/$B /usr/bin/python3 bench.py run --peers limit,stayd --quick
+sim: $B/tests/sim
+	$(Q)$B/tests/sim --seconds $(or $(SECONDS),60)
+fuzz:
+	$(Q)tests/fuzz/run.sh $(or $(SECONDS),60)
+layers:
+	@/usr/bin/python3 tests/layers.py
+purity: $B/model.a
+	@/usr/bin/python3 tests/purity.py $B/model.a
+fmt:
+	clang-format -i $$(git ls-files '*.c' '*.h')
+install: all
+	install -D -m755 -t $(DESTDIR)$(PREFIX)/bin $B/stayd $B/stayctl
+	install -D -m755 -t $(DESTDIR)$(PREFIX)/lib/stayd $B/stay-net
+	install -D -m644 -t $(DESTDIR)$(PREFIX)/share/man/man8 supervisord/stayd.8
+	install -D -m644 -t $(DESTDIR)$(PREFIX)/share/man/man1 ctl/stayctl.1
+	install -D -m644 -t $(DESTDIR)$(PREFIX)/share/man/man5 units/stayd.unit.5
+clean:
+	rm -rf build build-san
+.PHONY: all deps tests check demo bench sim fuzz layers purity fmt install clean
+-include $(shell find $B -name '*.d' 2>/dev/null)

@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Internal frames between the processes of one daemon: SOCK_SEQPACKET, host byte order, one build.
+ *
+ * Both ends are the same file, so there is no versioning beyond BUILD: a frame from another build
+ * is answered by closing the link. Each receiver accepts only the kinds its peer may send (a table
+ * beside the receiver). All text fields are NUL-terminated; a receiver checks that.
+ *
+ *   keeper <-> core      struct kp_frame   control of children, deposited descriptors, roles
+ *   launcher, shim, every new child -> keeper   struct kp_frame (KP_BORN, KP_SHIM_EXIT) only
+ *   core  <-> launcher   struct ln_head + plan bytes / struct ln_reply
+ *   core  <-> logger     struct lg_frame
+ *   core  <-> stay-net   struct nt_frame
+ */
+#pragma once
+
+#include <stdint.h>
+
+#include "stayd/stayd.h"
+
+#define WIRE_BUILD 0x53544101u /* "STA", layout version; change when any struct here changes */
+
+/* Roles: the processes keeper runs. Each finds its links at fixed descriptors. */
+enum role { ROLE_KEEPER, ROLE_CORE, ROLE_LAUNCHER, ROLE_LOGGER, ROLE_NET, ROLE_WEB, ROLE_MAX };
+#define ROLE_KEEPER_FD 3 /* every role: its link to keeper */
+#define ROLE_CORE_FD   4 /* launcher, logger, net, web: their link to core */
+
+/* Identity of one spawned process, chosen by core before the spawn and recorded first: the
+ * activation's invocation id and a number that grows with every process of that unit. */
+struct spawn_id {
+	uint8_t invocation[16];
+	uint32_t seq;
+};
+
+/* ---- keeper ------------------------------------------------------------------------------ */
+
+enum kp_kind {
+	/* core -> keeper */
+	KP_HELLO = 1, /* first frame of a core; keeper answers FD*, LINK*, CHILD*, then WELCOME */
+	KP_SIGNAL, /* id, status = signal: kill(2) the id's own pid (child or tracked main) if not reaped */
+	KP_FORGET, /* id: the exit was recorded; drop the entry */
+	KP_TRACK,  /* id, pid: also report this pid (MAINPID=, PIDFile=) as id's main */
+	KP_PUT,    /* name + 1 fd: hold it; replaces one of the same name */
+	KP_DROP,   /* name */
+	KP_ROLE,   /* role, status 1 run / 0 stop: keep that role running */
+	KP_ALIVE,  /* heartbeat: the core's loop turns */
+	KP_REEXEC, /* name = path of the new binary or "": keeper re-execs itself and the core */
+	KP_EXIT,   /* status: everything is stopped, leave with this code */
+	/* keeper -> core */
+	KP_FD = 32, /* name + fd */
+	KP_LINK, /* role, pid + fd: core's end of a link to a role (also sent when a role is replaced) */
+	KP_CHILD,   /* id, pid, code 0 = alive, else as in KP_EXITED: a child known from before */
+	KP_WELCOME, /* status = how many cores before this one; end of the list */
+	KP_EXITED, /* id, pid, code CLD_EXITED|CLD_KILLED|CLD_DUMPED, status, time_us; until KP_FORGET */
+	KP_GOT,     /* status = signal keeper received (TERM, INT, HUP, USR1, PWR, RTMIN+n) */
+	KP_REFUSED, /* kind of the refused frame in code, -errno in status */
+	/* launcher, shim, new child -> keeper (pid by SCM_CREDENTIALS, never from the frame) */
+	KP_BORN = 64, /* id: sent by the new process itself before its exec */
+	KP_SHIM_EXIT, /* id, pid, code, status: a process below the shim ended */
+};
+
+#define KP_NAME_MAX 96
+
+struct kp_frame {
+	uint32_t build;
+	uint16_t kind;
+	uint16_t role;
+	struct spawn_id id;
+	int32_t pid;
+	int32_t code;
+	int32_t status;
+	uint64_t time_us; /* CLOCK_BOOTTIME */
+	char name[KP_NAME_MAX];
+};
+
+/* ---- launcher ---------------------------------------------------------------------------- */
+
+/* Core -> launcher: this head, then head.plan_size bytes of plan (see launch/launch.h), or, when
+ * plan_in_fd, the plan in a sealed memfd that is the last descriptor. Descriptors, in order:
+ * stdin, stdout, stderr, cgroup directory (each only when its bit is set), then those to pass on. */
+enum ln_flags {
+	LN_HAS_STDIN = 1,
+	LN_HAS_STDOUT = 2,
+	LN_HAS_STDERR = 4,
+	LN_HAS_CGROUP = 8,
+	LN_PLAN_IN_FD = 16,
+};
+#define LN_FRAME_MAX (160 * 1024) /* below the default socket buffer; larger plans go by memfd */
+#define LN_PLAN_MAX  (8 * 1024 * 1024)
+
+struct ln_head {
+	uint32_t build;
+	uint32_t flags;
+	struct spawn_id id;
+	uint32_t plan_size;
+	uint32_t n_pass_fds;
+};
+
+enum ln_kind {
+	LN_SPAWNED = 1, /* exec succeeded: pid is running the program */
+	LN_FAILED,      /* nothing runs: stage (enum exec_exit), error, detail */
+};
+
+struct ln_reply {
+	uint32_t build;
+	uint32_t kind;
+	struct spawn_id id;
+	int32_t pid;
+	int32_t stage;
+	int32_t error;   /* errno */
+	int32_t is_shim; /* pid is a shim; the program is its child */
+	char detail[192];
+};
+
+/* ---- logger ------------------------------------------------------------------------------ */
+
+enum lg_kind {
+	LG_CONFIG = 1, /* core -> logger: directory in name, sizes, mode */
+	LG_OPEN,  /* core -> logger: + 1 fd, read end of a pipe; name = unit, stream = 'o' or 'e' */
+	LG_CLOSE, /* core -> logger: name, stream: end after what is in the pipe */
+	LG_NOTE,  /* core -> logger: name, text: a line of the daemon's own about the unit */
+	LG_SYNC,  /* core -> logger: number; answered when all read so far is written */
+	LG_SYNCED = 32, /* logger -> core: number */
+	LG_TROUBLE, /* logger -> core: name, text: disk full, read-only ...; again when it is over */
+};
+
+struct lg_frame {
+	uint32_t build;
+	uint16_t kind;
+	uint8_t stream;
+	uint8_t to_console; /* LG_CONFIG: also write prefixed lines to our stdout; LG_OPEN: this stream */
+	uint64_t number;
+	uint64_t file_max, total_max; /* bytes */
+	uint32_t file_keep;           /* rotated files kept per unit */
+	char name[UNIT_NAME_MAX + 1];
+	char text[512];
+};
+
+/* ---- stay-net ---------------------------------------------------------------------------- */
+
+enum nt_kind {
+	/* core -> net */
+	NT_HELLO = 1, /* a new core: forget all probes and load balancers of the old one */
+	NT_PROBE, /* number, timeout_us, text = http://, https://, tcp:// target: one probe now */
+	NT_LB,    /* lb, text = driver '\n' address '\n' backend: configure (again: replace) */
+	NT_LB_REMOVE, /* lb */
+	NT_LB_WANT,   /* lb, server, state, weight, addr, port: a row of the desired table */
+	NT_LB_FORGET, /* lb, server: no longer ours; left as it is */
+	NT_LB_SOCKET, /* lb, number echoed, error: answer to NT_LB_CONNECT, + fd when error is 0 */
+	NT_LB_FAST, /* lb: sample every LB_FAST_US until number ms have passed (a drain is going on) */
+	/* net -> core */
+	NT_PROBED = 32, /* number, ok, latency_us, text = "http 200", "connection refused" ... */
+	NT_LB_CONNECT,  /* lb, number, text = path: open this Unix socket for me (non-blocking) */
+	NT_LB_STATUS, /* lb, reachable, generation (grows when the LB restarted), text = trouble */
+	NT_LB_SAMPLE, /* lb, server, struct lb_sample: what the LB itself says */
+};
+
+enum lb_state { LB_MAINT, LB_DRAIN, LB_READY, LB_STATE_MAX };
+enum lb_check { LB_CHECK_NONE, LB_CHECK_UNKNOWN, LB_CHECK_OK, LB_CHECK_FAILED };
+
+/* One server as one load balancer sees it. Counters are the load balancer's own totals. */
+struct lb_sample {
+	uint32_t known;    /* 0: the LB has no such server */
+	uint32_t in_sync;  /* state, address and weight read back as wanted */
+	uint32_t state;    /* enum lb_state, administrative, as read back */
+	uint32_t is_up;    /* would get traffic if ready */
+	uint32_t check;    /* enum lb_check */
+	uint32_t weight;   /* effective, percent of full */
+	uint64_t sessions; /* current: scur + qcur */
+	uint64_t total;    /* stot */
+	uint64_t errors;   /* econ + eresp */
+	uint64_t retries;  /* wretr + wredis */
+	uint64_t http_5xx;
+	uint64_t serial; /* number of the sample of this LB; grows */
+};
+
+struct nt_frame {
+	uint32_t build;
+	uint16_t kind;
+	uint16_t lb;
+	uint64_t number;
+	uint64_t timeout_us;
+	uint64_t latency_us;
+	int32_t ok;
+	int32_t error;
+	uint32_t reachable;
+	uint32_t generation;
+	uint32_t state;  /* enum lb_state */
+	uint32_t weight; /* percent of full weight, 0..100 */
+	uint16_t port;
+	char addr[64];
+	char server[128];
+	struct lb_sample sample;
+	char text[512];
+};

@@ -1,0 +1,281 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The face of base/: memory, strings, containers, errors, logging, descriptors, the event loop.
+ *
+ * Rules that hold for every function here and above:
+ *  - an int result < 0 is -errno and is passed up unchanged; > 0 is a named result; 0 is done;
+ *  - outputs are called ret_x, come last and are written on success only;
+ *  - memory exhaustion aborts (oom()): the core is restartable, half-done work is not. Only the
+ *    keeper must never die, and it allocates nothing;
+ *  - descriptors are CLOEXEC at birth.
+ */
+#pragma once
+
+#include <assert.h>
+#include <errno.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/types.h>
+#include <unistd.h>
+
+#include "banned.h"
+
+#define ARRAY_SIZE(a)         (sizeof(a) / sizeof((a)[0]))
+#define MIN(a, b)             ((a) < (b) ? (a) : (b))
+#define MAX(a, b)             ((a) > (b) ? (a) : (b))
+#define container_of(p, t, m) ((t *)(void *)((char *)(p)-offsetof(t, m)))
+#define PRINTF_LIKE(f, a)     __attribute__((format(printf, f, a)))
+#define UNUSED                __attribute__((unused))
+#define USEC_PER_MSEC         1000ULL
+#define USEC_PER_SEC          1000000ULL
+#define USEC_INFINITY         UINT64_MAX
+
+/* ---- ownership ------------------------------------------------------------------------- */
+
+#define TAKE_PTR(p)                                                                                \
+	({                                                                                         \
+		__typeof__(p) *p_ = &(p);                                                          \
+		__typeof__(p) v_ = *p_;                                                            \
+		*p_ = NULL;                                                                        \
+		v_;                                                                                \
+	})
+#define TAKE_FD(fd)                                                                                \
+	({                                                                                         \
+		int *fd_ = &(fd);                                                                  \
+		int v_ = *fd_;                                                                     \
+		*fd_ = -1;                                                                         \
+		v_;                                                                                \
+	})
+
+static inline void freep_(void *p)
+{
+	free(*(void **)p);
+}
+void closep_(int *fd);
+
+#define CLEANUP(f)    __attribute__((cleanup(f)))
+#define CLEANUP_FREE  CLEANUP(freep_)
+#define CLEANUP_CLOSE CLEANUP(closep_)
+
+/* ---- memory ---------------------------------------------------------------------------- */
+
+_Noreturn void oom(void);
+void *xmalloc(size_t size);
+void *xcalloc(size_t count, size_t size);
+void *xrealloc(void *p, size_t size);
+char *xstrdup(const char *s);
+char *xstrndup(const char *s, size_t size);
+char *xasprintf(const char *format, ...) PRINTF_LIKE(1, 2);
+
+/* Grows *items to hold at least one more than count; doubles. */
+#define GROW(items, count, cap)                                                                    \
+	do {                                                                                       \
+		if ((count) >= (cap)) {                                                            \
+			(cap) = (cap) ? (cap)*2 : 8;                                               \
+			(items) = xrealloc((items), (cap) * sizeof(*(items)));                     \
+		}                                                                                  \
+	} while (0)
+
+/* An arena: many small allocations freed at once. Everything in it is zeroed at birth. */
+struct arena {
+	struct arena_chunk *head;
+	size_t used, size; /* of the head chunk */
+	size_t total;      /* bytes taken from malloc */
+};
+void *arena_alloc(struct arena *a, size_t size);
+char *arena_strdup(struct arena *a, const char *s);
+char *arena_strndup(struct arena *a, const char *s, size_t size);
+char *arena_printf(struct arena *a, const char *format, ...) PRINTF_LIKE(2, 3);
+void arena_done(struct arena *a);
+
+/* ---- strings --------------------------------------------------------------------------- */
+
+#define streq(a, b) (strcmp((a), (b)) == 0)
+static inline const char *strna(const char *s)
+{
+	return s ? s : "";
+}
+bool startswith(const char *s, const char *prefix);
+bool endswith(const char *s, const char *suffix);
+/* Copies with truncation, always terminated; returns strlen(src) like strlcpy(3). */
+size_t str_copy(char *dst, const char *src, size_t dst_size);
+bool utf8_is_valid(const char *s, size_t size);
+/* Replaces control characters and invalid UTF-8 by '?', in place: for text shown to people. */
+void str_make_printable(char *s);
+/* Damerau-Levenshtein distance, bounded by limit (returns limit + 1 when above). */
+unsigned str_distance(const char *a, const char *b, unsigned limit);
+
+/* A growable byte buffer. data is always NUL-terminated once anything was added. */
+struct buf {
+	char *data;
+	size_t size, cap;
+};
+void buf_done(struct buf *b);
+void buf_reset(struct buf *b); /* keeps the memory */
+void buf_reserve(struct buf *b, size_t more);
+void buf_add(struct buf *b, const void *data, size_t size);
+void buf_add_byte(struct buf *b, char c);
+void buf_add_str(struct buf *b, const char *s);
+void buf_printf(struct buf *b, const char *format, ...) PRINTF_LIKE(2, 3);
+void buf_consume(struct buf *b, size_t size); /* drops bytes at the front */
+char *buf_steal(struct buf *b);               /* the caller frees */
+
+/* A list of strings. Owned ones are malloc'ed unless the owner says arena. */
+struct strv {
+	char **v; /* NULL-terminated once anything was added */
+	size_t n, cap;
+};
+void strv_add(struct strv *l, const char *s);
+void strv_add_take(struct strv *l, char *s);
+bool strv_has(const struct strv *l, const char *s);
+void strv_done(struct strv *l);
+
+/* String -> pointer map; the keys are the caller's and must outlive their entry. */
+struct map {
+	struct map_entry *entries;
+	size_t n, cap, tombs;
+};
+void *map_get(const struct map *m, const char *key);
+void *map_put(struct map *m, const char *key, void *value); /* the previous value, or NULL */
+void *map_del(struct map *m, const char *key);              /* the removed value, or NULL */
+bool map_next(const struct map *m, size_t *pos, const char **ret_key, void **ret_value);
+void map_done(struct map *m);
+
+uint64_t hash_bytes(const void *data, size_t size);
+uint32_t crc32_of(const void *data, size_t size);
+
+/* ---- errors ---------------------------------------------------------------------------- */
+
+/* Text for a person, beside an errno. Used by loaders and by exec, where somebody will read it. */
+struct err {
+	int code; /* -errno */
+	char text[512];
+};
+int err_set(struct err *e, int code, const char *format, ...) PRINTF_LIKE(3, 4); /* returns code */
+/* "ENOENT" rather than a sentence: short, greppable, the same in every locale. */
+const char *errno_name(int error);
+
+/* ---- logging: programs log, libraries return -------------------------------------------- */
+
+enum log_level { LOG_ERROR = 3, LOG_WARN = 4, LOG_NOTE = 5, LOG_INFORM = 6, LOG_TRACE = 7 };
+
+void log_open(const char *role, int max_level);
+void log_to_fd(int fd);
+/* One line: "stayd-core: unit: text". unit may be NULL. Never blocks for long, never fails. */
+void log_at(int level, const char *unit, const char *format, ...) PRINTF_LIKE(3, 4);
+#define log_error(u, ...) log_at(LOG_ERROR, (u), __VA_ARGS__)
+#define log_warn(u, ...)  log_at(LOG_WARN, (u), __VA_ARGS__)
+#define log_note(u, ...)  log_at(LOG_NOTE, (u), __VA_ARGS__)
+#define log_info(u, ...)  log_at(LOG_INFORM, (u), __VA_ARGS__)
+#define log_trace(u, ...) log_at(LOG_TRACE, (u), __VA_ARGS__)
+
+/* ---- time, identity, randomness --------------------------------------------------------- */
+
+uint64_t now_boot_us(void); /* CLOCK_BOOTTIME: goes on during suspend, never jumps */
+uint64_t now_wall_us(void);
+/* "2026-01-02T03:04:05.678Z" */
+#define TIMESTAMP_MAX 32
+char *format_timestamp(char out[TIMESTAMP_MAX], uint64_t wall_us);
+/* "2min 3s", systemd's spelling; "infinity" */
+#define TIMESPAN_MAX 64
+char *format_timespan(char out[TIMESPAN_MAX], uint64_t us);
+
+struct id128 {
+	uint8_t b[16];
+};
+#define ID128_HEX 33
+char *id128_hex(char out[ID128_HEX], const struct id128 *id);
+bool id128_is_null(const struct id128 *id);
+static inline bool id128_eq(const struct id128 *a, const struct id128 *b)
+{
+	return memcmp(a->b, b->b, 16) == 0;
+}
+/* xorshift64*: for jitter and simulation, never for secrets. *state must not be 0. */
+uint64_t rng_next(uint64_t *state);
+void random_bytes(void *out, size_t size); /* getrandom(2), never blocks after boot */
+void boot_id(struct id128 *ret_id);        /* /proc/sys/kernel/random/boot_id; zero if unreadable */
+
+/* ---- descriptors and files --------------------------------------------------------------- */
+
+int fd_set_cloexec(int fd, bool on);
+int fd_set_nonblock(int fd, bool on);
+int fd_close(int fd); /* always -1, so that fd = fd_close(fd) */
+int write_all(int fd, const void *data, size_t size);
+/* Whole file, at most max bytes (-E2BIG beyond); NUL-terminated in b, size without it. */
+int read_file(int dirfd, const char *path, size_t max, struct buf *b);
+/* Writes a temporary file beside path, fsyncs it, renames, fsyncs the directory. */
+int write_file_atomic(const char *path, const void *data, size_t size, mode_t mode);
+int mkdir_parents(const char *path, mode_t mode);
+int unix_addr(const char *path, void *ret_sockaddr_un, unsigned *ret_len); /* -ENAMETOOLONG */
+/* One datagram or SEQPACKET frame with up to FDS_MAX descriptors. */
+#define FDS_MAX 16
+ssize_t send_fds(int sock, const void *data, size_t size, const int *fds, size_t n_fds, int flags);
+/* *n_fds: in, room in fds; out, received. Surplus descriptors are closed. Result: bytes, 0 at end
+ * of file, -errno; -EMSGSIZE when the frame or the control data was truncated. */
+ssize_t recv_fds(int sock, void *data, size_t size, int *fds, size_t *n_fds, int flags);
+
+/* ---- the event loop ----------------------------------------------------------------------
+ *
+ * Level-triggered epoll; in one turn ready sources are called in order of priority, so that
+ * exits are known before a control client is answered and notifications before exits
+ * (systemd's order, for the same reason: the sender must still be identifiable).
+ */
+enum loop_priority {
+	PRIO_NOTIFY,
+	PRIO_KEEPER,
+	PRIO_LAUNCHER,
+	PRIO_TIMER,
+	PRIO_NORMAL,
+	PRIO_CONTROL,
+	PRIO_MAX,
+};
+
+struct source;
+typedef void source_fn(struct source *s, uint32_t epoll_events);
+
+/* Embedded by its owner; container_of() in the callback gives the owner back. */
+struct source {
+	int fd;          /* not owned */
+	uint32_t events; /* EPOLLIN ... */
+	int priority;
+	source_fn *fn;
+	bool is_added;
+};
+
+struct loop {
+	int epoll_fd;
+	int timer_fd;
+	uint64_t timer_armed_us; /* CLOCK_BOOTTIME; USEC_INFINITY when not armed */
+	bool is_done;
+	int exit_code;
+	struct source timer;
+	void (*on_timer)(struct loop *l);
+	struct source *ready[64]; /* of this turn; removed sources are cleared in here */
+	uint32_t ready_events[64];
+	int n_ready;
+};
+
+int loop_init(struct loop *l);
+void loop_done(struct loop *l);
+int loop_add(
+	struct loop *l, struct source *s, int fd, uint32_t events, int priority, source_fn *fn);
+int loop_modify(struct loop *l, struct source *s, uint32_t events);
+void loop_remove(
+	struct loop *l, struct source *s); /* safe inside any callback; not added is fine */
+/* One timer per loop: on_timer is called at or after at_us (CLOCK_BOOTTIME). */
+void loop_arm(struct loop *l, uint64_t at_us);
+int loop_turn(struct loop *l, int timeout_ms); /* -1: until something happens */
+int loop_run(struct loop *l);                  /* until is_done; returns exit_code or -errno */
+
+/* ---- JSON (jansson) ---------------------------------------------------------------------- */
+
+struct json_t;
+/* Parses one bounded document: size and nesting checked before jansson sees it.
+ * *ret_json is the caller's to json_decref(). -EBADMSG with text in e. */
+int json_parse_bounded(
+	const char *text, size_t size, unsigned depth_max, struct json_t **ret_json, struct err *e);

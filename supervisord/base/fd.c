@@ -1,0 +1,214 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Descriptors, files, and frames with descriptors. */
+#include "base.h"
+
+#include <fcntl.h>
+#include <libgen.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+
+void closep_(int *fd)
+{
+	fd_close(*fd);
+}
+
+int fd_close(int fd)
+{
+	if (fd >= 0) {
+		int saved = errno;
+		(void)close(fd); /* EINTR closes on Linux; nothing to repeat */
+		errno = saved;
+	}
+	return -1;
+}
+
+int fd_set_cloexec(int fd, bool on)
+{
+	return fcntl(fd, F_SETFD, on ? FD_CLOEXEC : 0) < 0 ? -errno : 0;
+}
+
+int fd_set_nonblock(int fd, bool on)
+{
+	int flags = fcntl(fd, F_GETFL);
+	if (flags < 0)
+		return -errno;
+	int want = on ? flags | O_NONBLOCK : flags & ~O_NONBLOCK;
+	return want != flags && fcntl(fd, F_SETFL, want) < 0 ? -errno : 0;
+}
+
+int write_all(int fd, const void *data, size_t size)
+{
+	const char *p = data;
+	while (size) {
+		ssize_t n = write(fd, p, size);
+		if (n < 0) {
+			if (errno == EINTR)
+				continue;
+			return -errno;
+		}
+		p += n;
+		size -= (size_t)n;
+	}
+	return 0;
+}
+
+int read_file(int dirfd, const char *path, size_t max, struct buf *b)
+{
+	CLEANUP_CLOSE int fd = openat(dirfd, path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+	if (fd < 0)
+		return -errno;
+	struct stat st;
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	if (S_ISDIR(st.st_mode))
+		return -EISDIR;
+	if (!S_ISREG(st.st_mode))
+		return -EINVAL; /* a fifo or device would block or never end */
+	if (st.st_size > 0 && (size_t)st.st_size > max)
+		return -E2BIG;
+	for (;;) {
+		buf_reserve(b, st.st_size > 0 ? (size_t)st.st_size + 1 : 4096);
+		ssize_t n = read(fd, b->data + b->size, b->cap - b->size - 1);
+		if (n < 0) {
+			if (errno == EINTR)
+				continue;
+			return -errno;
+		}
+		b->size += (size_t)n;
+		b->data[b->size] = '\0';
+		if (n == 0)
+			return 0;
+		if (b->size > max)
+			return -E2BIG;
+	}
+}
+
+static int fsync_parent(const char *path)
+{
+	CLEANUP_FREE char *copy = xstrdup(path);
+	CLEANUP_CLOSE int fd = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	return fsync(fd) < 0 ? -errno : 0;
+}
+
+int write_file_atomic(const char *path, const void *data, size_t size, mode_t mode)
+{
+	CLEANUP_FREE char *tmp = xasprintf("%s.tmp.%d", path, (int)getpid());
+	CLEANUP_CLOSE int fd =
+		open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, mode);
+	if (fd < 0)
+		return -errno;
+	int r = write_all(fd, data, size);
+	if (r == 0 && fsync(fd) < 0)
+		r = -errno;
+	if (r == 0 && rename(tmp, path) < 0)
+		r = -errno;
+	if (r < 0) {
+		(void)unlink(tmp);
+		return r;
+	}
+	return fsync_parent(path);
+}
+
+int mkdir_parents(const char *path, mode_t mode)
+{
+	CLEANUP_FREE char *p = xstrdup(path);
+	for (char *s = p + 1; *s; s++) {
+		if (*s != '/')
+			continue;
+		*s = '\0';
+		if (mkdir(p, 0755) < 0 && errno != EEXIST)
+			return -errno;
+		*s = '/';
+	}
+	if (mkdir(p, mode) < 0 && errno != EEXIST)
+		return -errno;
+	return 0;
+}
+
+int unix_addr(const char *path, void *ret_sockaddr_un, unsigned *ret_len)
+{
+	struct sockaddr_un *a = ret_sockaddr_un;
+	size_t n = strlen(path);
+	if (n + 1 > sizeof(a->sun_path))
+		return -ENAMETOOLONG;
+	memset(a, 0, sizeof(*a));
+	a->sun_family = AF_UNIX;
+	memcpy(a->sun_path, path, n);
+	if (path[0] == '@')
+		a->sun_path[0] = '\0'; /* abstract namespace, spelled as systemd spells it */
+	*ret_len = (unsigned)(offsetof(struct sockaddr_un, sun_path) + n + (path[0] != '@'));
+	return 0;
+}
+
+ssize_t send_fds(int sock, const void *data, size_t size, const int *fds, size_t n_fds, int flags)
+{
+	assert(n_fds <= FDS_MAX);
+	union {
+		struct cmsghdr align;
+		char bytes[CMSG_SPACE(sizeof(int) * FDS_MAX)];
+	} control;
+	struct iovec iov = {(void *)data, size};
+	struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1};
+	if (n_fds) {
+		memset(&control, 0, sizeof(control));
+		m.msg_control = &control;
+		m.msg_controllen = CMSG_SPACE(sizeof(int) * n_fds);
+		struct cmsghdr *c = CMSG_FIRSTHDR(&m);
+		c->cmsg_level = SOL_SOCKET;
+		c->cmsg_type = SCM_RIGHTS;
+		c->cmsg_len = CMSG_LEN(sizeof(int) * n_fds);
+		memcpy(CMSG_DATA(c), fds, sizeof(int) * n_fds);
+	}
+	ssize_t n;
+	do
+		n = sendmsg(sock, &m, flags | MSG_NOSIGNAL);
+	while (n < 0 && errno == EINTR);
+	return n < 0 ? -errno : n;
+}
+
+ssize_t recv_fds(int sock, void *data, size_t size, int *fds, size_t *n_fds, int flags)
+{
+	union {
+		struct cmsghdr align;
+		char bytes[CMSG_SPACE(sizeof(int) * FDS_MAX) + CMSG_SPACE(sizeof(struct {
+			pid_t p;
+			uid_t u;
+			gid_t g;
+		}))];
+	} control;
+	struct iovec iov = {data, size};
+	struct msghdr m = {.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = &control,
+		.msg_controllen = sizeof(control)};
+	size_t room = *n_fds, got = 0;
+	ssize_t n;
+	do
+		n = recvmsg(sock, &m, flags | MSG_CMSG_CLOEXEC);
+	while (n < 0 && errno == EINTR);
+	if (n < 0)
+		return -errno;
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(&m); c; c = CMSG_NXTHDR(&m, c)) {
+		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+			continue;
+		size_t count = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+		for (size_t i = 0; i < count; i++) {
+			int fd;
+			memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof(fd));
+			if (got < room)
+				fds[got++] = fd;
+			else
+				fd_close(fd);
+		}
+	}
+	if (m.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) {
+		for (size_t i = 0; i < got; i++)
+			fd_close(fds[i]);
+		return -EMSGSIZE;
+	}
+	*n_fds = got;
+	return n;
+}

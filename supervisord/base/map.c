@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* String -> pointer hash map, open addressing with linear probing and tombstones. */
+#include "base.h"
+
+struct map_entry {
+	const char *key; /* NULL: free; TOMB: deleted */
+	uint64_t hash;
+	void *value;
+};
+
+static const char TOMB[] = "";
+
+/* FNV-1a with a final mix; keys are names from configuration, not from an adversary's network. */
+uint64_t hash_bytes(const void *data, size_t size)
+{
+	const unsigned char *p = data;
+	uint64_t h = 14695981039346656037ULL;
+	for (size_t i = 0; i < size; i++)
+		h = (h ^ p[i]) * 1099511628211ULL;
+	h ^= h >> 32;
+	return h;
+}
+
+uint32_t crc32_of(const void *data, size_t size)
+{
+	const unsigned char *p = data;
+	uint32_t c = 0xffffffffu;
+	for (size_t i = 0; i < size; i++) {
+		c ^= p[i];
+		for (int k = 0; k < 8; k++)
+			c = (c >> 1) ^ (0xedb88320u & (0u - (c & 1u)));
+	}
+	return ~c;
+}
+
+static struct map_entry *map_find(const struct map *m, const char *key, uint64_t hash)
+{
+	if (!m->cap)
+		return NULL;
+	for (size_t i = hash & (m->cap - 1);; i = (i + 1) & (m->cap - 1)) {
+		struct map_entry *e = &m->entries[i];
+		if (!e->key)
+			return NULL;
+		if (e->key != TOMB && e->hash == hash && streq(e->key, key))
+			return e;
+	}
+}
+
+static void map_insert(struct map *m, const char *key, uint64_t hash, void *value)
+{
+	size_t i = hash & (m->cap - 1);
+	while (m->entries[i].key && m->entries[i].key != TOMB)
+		i = (i + 1) & (m->cap - 1);
+	if (m->entries[i].key == TOMB)
+		m->tombs--;
+	m->entries[i] = (struct map_entry){key, hash, value};
+	m->n++;
+}
+
+static void map_resize(struct map *m)
+{
+	struct map old = *m;
+	m->cap = 16;
+	while (m->cap < old.n * 2 + 2)
+		m->cap *= 2;
+	m->entries = xcalloc(m->cap, sizeof(*m->entries));
+	m->n = m->tombs = 0;
+	for (size_t i = 0; i < old.cap; i++)
+		if (old.entries[i].key && old.entries[i].key != TOMB)
+			map_insert(
+				m, old.entries[i].key, old.entries[i].hash, old.entries[i].value);
+	free(old.entries);
+}
+
+void *map_get(const struct map *m, const char *key)
+{
+	struct map_entry *e = map_find(m, key, hash_bytes(key, strlen(key)));
+	return e ? e->value : NULL;
+}
+
+void *map_put(struct map *m, const char *key, void *value)
+{
+	uint64_t hash = hash_bytes(key, strlen(key));
+	struct map_entry *e = map_find(m, key, hash);
+	if (e) {
+		void *old = e->value;
+		e->key = key;
+		e->value = value;
+		return old;
+	}
+	if ((m->n + m->tombs + 1) * 4 > m->cap * 3)
+		map_resize(m);
+	map_insert(m, key, hash, value);
+	return NULL;
+}
+
+void *map_del(struct map *m, const char *key)
+{
+	struct map_entry *e = map_find(m, key, hash_bytes(key, strlen(key)));
+	if (!e)
+		return NULL;
+	e->key = TOMB;
+	m->n--;
+	m->tombs++;
+	return e->value;
+}
+
+bool map_next(const struct map *m, size_t *pos, const char **ret_key, void **ret_value)
+{
+	for (; *pos < m->cap; (*pos)++) {
+		struct map_entry *e = &m->entries[*pos];
+		if (!e->key || e->key == TOMB)
+			continue;
+		if (ret_key)
+			*ret_key = e->key;
+		if (ret_value)
+			*ret_value = e->value;
+		(*pos)++;
+		return true;
+	}
+	return false;
+}
+
+void map_done(struct map *m)
+{
+	free(m->entries);
+	memset(m, 0, sizeof(*m));
+}

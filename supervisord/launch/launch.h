@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The face of launch/: a plan (made in core) and the process that carries it out (the launcher).
+ *
+ * A plan is one flat, bounded, checked message that says everything about one exec: command,
+ * environment, identity, limits, directories, sandbox, prebuilt seccomp filter. Building it may
+ * allocate and read files; carrying it out does system calls only. Plans are cached by core per
+ * unit revision and command; the parts that differ from start to start (invocation id, $MAINPID,
+ * $PORT ...) are in launch_vars and are appended by plan_build() each time.
+ */
+#pragma once
+
+#include "base/base.h"
+#include "stayd/unit.h"
+#include "stayd/wire.h"
+
+/* What this kernel, container and privilege allow; probed once at start (launch_probe()). */
+struct launch_caps {
+	bool can_clone3; /* false: ENOSYS/EPERM, Docker's default filter */
+	bool can_clone_into_cgroup;
+	bool can_mount_ns, can_net_ns, can_user_ns, can_pid_ns;
+	bool can_setuid, can_setgid;
+	bool can_raise_rlimits;
+	uint64_t bounding; /* our own capability bounding set */
+	int landlock_abi;  /* 0 = none */
+	bool is_container;
+	char container[32]; /* "docker", "podman", "lxc" ... or "" */
+};
+void launch_probe(struct launch_caps *ret);
+
+/* One seccomp program, built once per unit load. */
+struct bpf_program {
+	void *data;  /* struct sock_filter[] */
+	size_t size; /* bytes */
+};
+
+/* Everything about a unit's exec that is the same at each start. Owned by core, one per conf. */
+struct launch_image {
+	const struct unit_conf *conf;
+	uint32_t uid, gid; /* UINT32_MAX: unchanged */
+	uint32_t *groups;
+	size_t n_groups;
+	char *home, *shell, *user_name;
+	struct bpf_program seccomp;
+	struct degraded *degraded; /* what this host does not allow, with the reason */
+	size_t n_degraded;
+	struct arena arena;
+};
+/* Resolves users (files first, then a getent child with a time limit), builds seccomp, decides
+ * what degrades here. -ESRCH: no such user or group (EXIT_USER); -EINVAL: filter impossible. */
+int launch_image_new(const struct unit_conf *conf, const struct launch_caps *caps,
+	struct launch_image **ret, struct err *e);
+struct launch_image *launch_image_free(struct launch_image *i);
+
+/* What differs from start to start. */
+struct launch_vars {
+	struct spawn_id id;
+	const struct exec_cmd *cmd;
+	enum exec_kind kind;
+	const char *const
+		*env; /* "A=b" lines that come last: PORT, RELEASE, MAINPID, WATCHDOG_USEC ... */
+	size_t n_env;
+	const char *const *fd_names; /* of the descriptors passed on (LISTEN_FDNAMES) */
+	size_t n_fds;
+	/* ReleaseLink= prefix and what replaces it in paths; NULL when the unit has none. */
+	const char *release_link, *release_dir;
+	const char *runtime_root; /* /run, or $XDG_RUNTIME_DIR: below it RuntimeDirectory= lives */
+	const char *state_root, *cache_root, *logs_root, *config_root;
+	bool use_shim;    /* no cgroup: keep a subreaper above the program */
+	bool dirs_wanted; /* first command of an activation: create Runtime/State/...Directory= */
+};
+/* Appends the finished plan to out. */
+int plan_build(const struct launch_image *image, const struct launch_vars *v, struct buf *out,
+	struct err *e);
+
+/* Removes RuntimeDirectory= (and PrivateTmp= leftovers) after a stop, as Preserve= says. */
+void launch_cleanup_dirs(const struct unit_conf *conf, const char *runtime_root);
+
+/* The launcher process: links at ROLE_KEEPER_FD and ROLE_CORE_FD. Returns the exit code. */
+int launcher_main(int argc, char **argv);
+
+/* Name of a stage (enum exec_exit) as systemd writes it: "EXEC", "NAMESPACE", "USER" ... */
+const char *exec_exit_name(int status);

@@ -1,0 +1,39 @@
+#!/usr/bin/python3
+"""The model is pure: its archive may refer to nothing but itself, memory and string functions.
+
+A stray time(), open() or log call shows up here as an undefined symbol that is not on the list."""
+import subprocess, sys
+
+ALLOWED = set("""
+memcpy memmove memset memcmp strcmp strncmp strlen strchr strrchr strstr strnlen strspn strcspn
+strtoul strtoull strtol snprintf __snprintf_chk vsnprintf __vsnprintf_chk qsort bsearch abort
+__assert_fail __stack_chk_fail __memcpy_chk __memset_chk __memmove_chk free fnmatch
+xmalloc xcalloc xrealloc xstrdup xstrndup xasprintf oom arena_alloc arena_strdup arena_strndup
+arena_printf arena_done freep_ startswith endswith str_copy streq buf_add buf_add_byte buf_add_str
+buf_printf buf_done buf_reset buf_reserve buf_steal buf_consume map_get map_put map_del map_next map_done
+strv_add strv_add_take strv_done strv_has hash_bytes crc32_of err_set errno_name rng_next id128_hex
+id128_is_null format_timespan unit_conf_ref unit_conf_unref unit_name_complete unit_name_template
+unit_name_instance unit_name_with_instance unit_name_type unit_type_name amount_of signal_name
+dep_kind_name exec_kind_name unit_load_name restart_mode_name service_type_name condition_kind_name
+""".split())
+PREFIXES = ("__asan_", "__ubsan_", "_GLOBAL_OFFSET_TABLE_")
+
+
+def main():
+    out = subprocess.run(["nm", "-A", sys.argv[1]], capture_output=True, text=True, check=True).stdout
+    defined, undefined = set(), {}
+    for line in out.splitlines():
+        where, rest = line.split(" ", 1)
+        f = rest.split()
+        if f[-2] == "U":
+            undefined.setdefault(f[-1], where)
+        elif f[-2].isupper():
+            defined.add(f[-1])
+    bad = {s: w for s, w in undefined.items() if s not in defined and s not in ALLOWED and not s.startswith(PREFIXES)}
+    for s, w in sorted(bad.items()):
+        print("purity: %s refers to %s" % (w, s))
+    print("purity: %d symbols from outside, %d not allowed" % (len([s for s in undefined if s not in defined]), len(bad)))
+    return 1 if bad else 0
+
+
+sys.exit(main())
