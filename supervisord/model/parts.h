@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the parts of model/ call in each other. Arrows: world -> job -> instance -> {health, lb};
+ * set, rollout -> job; whoever changes a unit calls set_unit_changed(), nothing calls back up.
+ */
+#pragma once
+
+#include "model/model.h"
+
+/* ---- world.c ---- */
+struct effect *fx_add(struct world *w, enum effect_kind kind);
+void fx_event(struct world *w, enum event_id id, struct unit *u, struct set *s, const char *format,
+	...) PRINTF_LIKE(5, 6);
+void fx_reply(struct world *w, uint64_t request, enum reply_result result, const char *format, ...)
+	PRINTF_LIKE(4, 5);
+void unit_touch(struct world *w, struct unit *u);                 /* rec changed: write it */
+void timer_arm(struct world *w, struct timer *t, uint64_t at_us); /* USEC_INFINITY: drop */
+void timer_drop(struct world *w, struct timer *t);
+uint64_t world_random(struct world *w, uint64_t below);
+
+/* ---- job.c: desired state and dependencies ---- */
+/* Sets what is wanted and queues the unit; request 0 = nobody waits. */
+void unit_want(struct world *w, struct unit *u, enum want want, bool is_manual, uint64_t request);
+/* Down (drained first), then up again, on next_conf when there is one. */
+void unit_restart(struct world *w, struct unit *u, uint64_t request);
+void unit_poke(struct world *w, struct unit *u); /* look at it again in this step */
+void jobs_run(struct world *w);                  /* until the queue is empty; bounded */
+/* The unit's state changed: propagate to those that depend on it. */
+void job_unit_changed(struct world *w, struct unit *u, enum inst_state from);
+
+/* ---- instance.c: the state machine of one unit ---- */
+void inst_start(struct world *w, struct unit *u); /* job.c decided that it may start now */
+void inst_stop(struct world *w, struct unit *u);  /* drained or without LB: stop now */
+void inst_reload(struct world *w, struct unit *u);
+int inst_event(struct world *w, struct unit *u, const struct event *ev);
+void inst_timer(struct world *w, struct unit *u, enum timer_kind kind);
+void inst_unhealthy(
+	struct world *w, struct unit *u, const char *why); /* liveness: drain, kill, replace */
+void inst_restored(struct world *w, struct unit *u);
+
+/* ---- health.c ---- */
+void health_start(struct world *w, struct unit *u); /* the process runs: probes begin */
+void health_stop(struct world *w, struct unit *u);
+void health_probed(struct world *w, struct unit *u, const struct event *ev);
+void health_timer(struct world *w, struct unit *u, enum check_kind check);
+bool health_is_ready(const struct unit *u); /* startup and ready checks pass, or there are none */
+void health_restored(struct world *w, struct unit *u);
+
+/* ---- lb.c: one instance and its load balancers ---- */
+void lb_unit_available(struct world *w, struct unit *u); /* up and ready check passing: enter */
+void lb_unit_unavailable(
+	struct world *w, struct unit *u); /* ready check failing: drain, come back later */
+void lb_unit_gone(struct world *w, struct unit *u); /* its process died: maint at once */
+/* Before a stop. Begins or goes on draining; true: wait, lb.c pokes the unit when it is over. */
+bool lb_hold_stop(struct world *w, struct unit *u);
+void lb_sample(struct world *w, struct unit *u, unsigned lb, const struct lb_sample *s);
+void lb_status(struct world *w, struct set *s, unsigned lb, bool is_reachable, uint32_t generation,
+	const char *text);
+void lb_timer(struct world *w, struct unit *u, enum timer_kind kind);
+bool lb_is_in(const struct unit *u); /* traffic flows, or no LB */
+void lb_request(struct world *w, struct unit *u, const struct request *r); /* DRAIN, UNDRAIN */
+void lb_restored(struct world *w, struct unit *u);
+
+/* ---- set.c, rollout.c ---- */
+void set_unit_changed(struct world *w, struct unit *u); /* anything a set may care about */
+void set_run(struct world *w);                          /* reconcile the dirty sets */
+void set_request(struct world *w, const struct request *r);
+void set_timer(struct world *w, struct set *s, enum timer_kind kind);
+void rollout_step_set(struct world *w, struct set *s);
+void rollout_unit_failed(struct world *w, struct unit *u,
+	const char *why); /* a new instance crashed, timed out, is unhealthy */
+void rollout_restored(struct world *w, struct set *s);
+/* True while u is being replaced by a rollout: a crash then fails the rollout instead of backing off. */
+bool rollout_owns(const struct unit *u);
