@@ -23,22 +23,22 @@
 /* Of these, probes whose target has to be resolved: each costs a resolver thread in libcurl. */
 #define PROBES_BY_NAME_MAX 64
 /* Headers and body together; a body is decided by its status line when it is longer. */
-#define PROBE_ANSWER_MAX (64 * 1024)
-#define PROBE_TIMEOUT_US (1 * USEC_PER_SEC) /* when core names none */
+#define PROBE_ANSWER_MAX     (64 * 1024)
+#define PROBE_TIMEOUT_US     (1 * USEC_PER_SEC) /* when core names none */
 #define PROBE_TIMEOUT_MAX_US (600 * USEC_PER_SEC)
-#define PROBE_BODY_TEXT_MAX 120
+#define PROBE_BODY_TEXT_MAX  120
 
 /* Load balancers, and rows of one; further ones are refused with a log line and a status. */
 #define NET_LBS_MAX  256
 #define NET_ROWS_MAX 512
 /* One request must fit HAProxy's default buffer (16 KiB) with room to spare. */
-#define LB_REQUEST_MAX  (8 * 1024)
-#define LB_ANSWER_MAX   (1024 * 1024)
-#define LB_EXCHANGE_US  (1 * USEC_PER_SEC) /* connect, write, answer: together */
-#define LB_STEADY_US    (1 * USEC_PER_SEC)
-#define LB_FAST_US      (50 * USEC_PER_MSEC)
-#define LB_SETTLE_US    (1 * USEC_PER_SEC) /* sampled fast for this long after a change */
-#define LB_BACKOFF_US   (100 * USEC_PER_MSEC) /* after a failed exchange; doubles up to ... */
+#define LB_REQUEST_MAX    (8 * 1024)
+#define LB_ANSWER_MAX     (1024 * 1024)
+#define LB_EXCHANGE_US    (1 * USEC_PER_SEC) /* connect, write, answer: together */
+#define LB_STEADY_US      (1 * USEC_PER_SEC)
+#define LB_FAST_US        (50 * USEC_PER_MSEC)
+#define LB_SETTLE_US      (1 * USEC_PER_SEC)    /* sampled fast for this long after a change */
+#define LB_BACKOFF_US     (100 * USEC_PER_MSEC) /* after a failed exchange; doubles up to ... */
 #define LB_BACKOFF_MAX_US (1 * USEC_PER_SEC)
 
 /* Frames waiting for core. At LINK_BUSY nothing more is read from core and samples wait. */
@@ -68,9 +68,9 @@ int frame_check(const void *data, size_t size);
 /* ---- probes ----------------------------------------------------------------------------- */
 
 struct probe_target {
-	bool is_http; /* else: a connection accepted is success */
-	bool by_name; /* the host is no address: somebody has to resolve it */
-	char url[512]; /* for libcurl; tcp:// and unix: become a URL it only connects to */
+	bool is_http;   /* else: a connection accepted is success */
+	bool by_name;   /* the host is no address: somebody has to resolve it */
+	char url[512];  /* for libcurl; tcp:// and unix: become a URL it only connects to */
 	char path[108]; /* unix: */
 };
 /* http:// https:// tcp://host:port unix:/path -> ret; -EINVAL with text. Pure. */
@@ -81,7 +81,7 @@ void probe_body_line(char out[PROBE_BODY_TEXT_MAX + 1], const char *body, size_t
 int probes_init(struct loop *loop, struct link *link);
 void probes_reset(void);
 void probe_start(uint64_t number, uint64_t timeout_us, const char *target);
-uint64_t probes_next_us(void);       /* when probes_on_time() has work; USEC_INFINITY: never */
+uint64_t probes_next_us(void); /* when probes_on_time() has work; USEC_INFINITY: never */
 void probes_on_time(uint64_t now_us);
 
 /* What http.c tells probe.c about one finished transfer. */

@@ -32,7 +32,7 @@ struct row {
 	unsigned n_pushes; /* since the wish or the last time it was met */
 	uint64_t push_at_us;
 	struct lb_sample reported;
-	char trouble[160];
+	char trouble[192];
 };
 
 enum phase { PHASE_IDLE, PHASE_ASKED /* core opens a socket */, PHASE_TALKING };
@@ -89,10 +89,8 @@ static struct row *row_find(struct lb *l, const char *server)
 
 static void send_status(uint16_t id, uint32_t reachable, uint32_t generation, const char *text)
 {
-	struct nt_frame f = {.kind = NT_LB_STATUS,
-		.lb = id,
-		.reachable = reachable,
-		.generation = generation};
+	struct nt_frame f = {
+		.kind = NT_LB_STATUS, .lb = id, .reachable = reachable, .generation = generation};
 	str_copy(f.text, text, sizeof(f.text));
 	str_make_printable(f.text);
 	link_send(lbs.link, &f);
@@ -202,7 +200,7 @@ static void round_failed(struct lb *l, const char *text)
 static void collect_changes(struct lb *l, uint64_t now)
 {
 	drop_changes(l);
-	if (!l->is_read || !l->n_rows)
+	if (!l->is_read || !has_work(l, now))
 		return;
 	l->changes = xcalloc(l->n_rows, sizeof(*l->changes));
 	l->copies = xcalloc(l->n_rows, sizeof(*l->copies));
@@ -223,8 +221,7 @@ static void note_pushes(struct lb *l, uint64_t now)
 	for (size_t i = 0; i < l->n_changes; i++) {
 		struct row *r = row_find(l, l->changes[i].want->server);
 		r->n_pushes++;
-		r->push_at_us =
-			now + MIN(LB_FAST_US << MIN(r->n_pushes, 8u), LB_BACKOFF_MAX_US);
+		r->push_at_us = now + MIN(LB_FAST_US << MIN(r->n_pushes, 8u), LB_BACKOFF_MAX_US);
 		l->fast_until_us = MAX(l->fast_until_us, now + LB_SETTLE_US);
 	}
 }
@@ -352,8 +349,8 @@ static void lb_finish(struct exchange *x, int error, const char *text)
 		round_failed(l, line);
 		return;
 	}
-	int r = l->driver->read_answer(l->backend, l->changes, l->n_changes, x->answer.data,
-		x->answer.size, &report, &e);
+	int r = l->driver->read_answer(
+		l->backend, l->changes, l->n_changes, x->answer.data, x->answer.size, &report, &e);
 	if (r == 0 && report.is_stopping) {
 		drop_changes(l);
 		l->is_read = false;
@@ -500,9 +497,11 @@ void lb_want(const struct nt_frame *f)
 	if (!refusal && !r && l->n_rows == NET_ROWS_MAX)
 		refusal = "too many servers";
 	if (refusal) {
-		char text[256];
-		snprintf(text, sizeof(text), "\"%.100s\": %s", f->server, refusal);
-		report_status(l, l->reachable, l->generation, text);
+		struct nt_frame no = {.kind = NT_LB_SAMPLE, .lb = f->lb};
+		str_copy(no.server, f->server, sizeof(no.server));
+		str_copy(no.text, refusal, sizeof(no.text));
+		log_error(l->label, "%s is refused: %s", f->server, refusal);
+		link_send(lbs.link, &no);
 		return;
 	}
 	if (!r) {

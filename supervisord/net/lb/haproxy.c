@@ -201,7 +201,8 @@ static int read_info(struct span answer, struct lb_report *ret, struct err *e)
 		else if (span_starts(line, "Start_time_sec: "))
 			started = (struct span){line.p + 16, line.size - 16};
 		else if (span_starts(line, "Uptime_sec: "))
-			(void)span_number((struct span){line.p + 12, line.size - 12}, &ret->uptime_s);
+			(void)span_number(
+				(struct span){line.p + 12, line.size - 12}, &ret->uptime_s);
 		else if (span_starts(line, "Stopping: "))
 			ret->is_stopping = !span_is(line, "Stopping: 0");
 	}
@@ -233,19 +234,20 @@ static void add_server(const struct fields *f, const int *at, struct lb_report *
 	s->port = (uint16_t)MIN(field_number(f, at[S_PORT]), UINT16_MAX);
 	uint64_t admin = field_number(f, at[S_ADMIN]), op = field_number(f, at[S_OP]);
 	uint64_t check = field_number(f, at[S_CHECK]);
-	s->sample.state = admin & ADMIN_MAINT ? LB_MAINT : admin & ADMIN_DRAIN ? LB_DRAIN : LB_READY;
+	s->sample.state = admin & ADMIN_MAINT   ? LB_MAINT
+			  : admin & ADMIN_DRAIN ? LB_DRAIN
+						: LB_READY;
 	s->sample.is_up = op == OP_RUNNING || op == OP_STARTING;
-	s->sample.check = (check & (CHECK_CONFIGURED | CHECK_ENABLED)) ==
-					  (CHECK_CONFIGURED | CHECK_ENABLED)
-				  ? LB_CHECK_UNKNOWN
-				  : LB_CHECK_NONE;
+	s->sample.check =
+		(check & (CHECK_CONFIGURED | CHECK_ENABLED)) == (CHECK_CONFIGURED | CHECK_ENABLED)
+			? LB_CHECK_UNKNOWN
+			: LB_CHECK_NONE;
 	s->full_weight = (uint32_t)MIN(MAX(field_number(f, at[S_IWEIGHT]), 1u), 256u);
 	s->raw_weight = (uint32_t)MIN(field_number(f, at[S_UWEIGHT]), 256u);
 	s->sample.weight = (s->raw_weight * 100 + s->full_weight / 2) / s->full_weight;
 }
 
-static int read_state(
-	const char *backend, struct span answer, struct lb_report *ret, struct err *e)
+static int read_state(const char *backend, struct span answer, struct lb_report *ret, struct err *e)
 {
 	struct fields f;
 	struct span rest = answer, line = {"", 0};
@@ -278,7 +280,20 @@ static int read_state(
 
 /* ---- show stat ------------------------------------------------------------------------------ */
 
-enum { C_PROXY, C_NAME, C_QCUR, C_SCUR, C_STOT, C_CHECK, C_ECON, C_ERESP, C_WRETR, C_WREDIS, C_5XX, C_MAX };
+enum {
+	C_PROXY,
+	C_NAME,
+	C_QCUR,
+	C_SCUR,
+	C_STOT,
+	C_CHECK,
+	C_ECON,
+	C_ERESP,
+	C_WRETR,
+	C_WREDIS,
+	C_5XX,
+	C_MAX
+};
 #define C_REQUIRED C_ECON
 static const char *const stat_columns[C_MAX] = {"pxname", "svname", "qcur", "scur", "stot",
 	"check_status", "econ", "eresp", "wretr", "wredis", "hrsp_5xx"};
@@ -384,8 +399,8 @@ static void write_change(struct buf *out, const char *backend, struct lb_change 
 {
 	const struct lb_row *w = c->want;
 	const struct lb_seen *s = c->seen;
-	bool is_moved = (w->addr[0] && !lb_addr_equal(w->addr, s->addr)) ||
-			(w->port && w->port != s->port);
+	bool is_moved =
+		(w->addr[0] && !lb_addr_equal(w->addr, s->addr)) || (w->port && w->port != s->port);
 	c->n_commands = 0;
 	switch (w->state) {
 	case LB_MAINT:

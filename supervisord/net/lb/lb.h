@@ -17,9 +17,9 @@
 /* A row of the desired table. */
 struct lb_row {
 	char server[128];
-	char addr[64]; /* numeric; "": leave it as it is */
-	uint16_t port; /* 0: leave it */
-	uint32_t state; /* enum lb_state */
+	char addr[64];   /* numeric; "": leave it as it is */
+	uint16_t port;   /* 0: leave it */
+	uint32_t state;  /* enum lb_state */
 	uint32_t weight; /* percent of full */
 };
 
