@@ -40,7 +40,8 @@ void say(const char *format, ...)
 			n += put_number(line + n, va_arg(ap, int));
 		} else {
 			size_t room = sizeof(line) - 16 - n;
-			n += MIN(str_copy(line + n, va_arg(ap, const char *), room), room - 1);
+			size_t size = str_copy(line + n, va_arg(ap, const char *), room);
+			n += MIN(size, room - 1);
 		}
 	}
 	va_end(ap);
