@@ -7,7 +7,7 @@ B       := build$(if $(SAN),-san)
 PREFIX  ?= /usr
 CC      ?= gcc
 PKGS    := build-essential pkg-config libcap-dev libseccomp-dev libinih-dev libjansson-dev check \
-           libcurl4-openssl-dev python3 haproxy mandoc iproute2 procps
+           libcurl4-openssl-dev python3 haproxy mandoc iproute2 procps tini catatonit
 WARN    := -Wall -Wextra -Wshadow -Wswitch-enum -Wstrict-prototypes -Wmissing-prototypes -Wvla \
            -Wformat=2 $(if $(CI),-Werror)
 CFLAGS  ?= -O2 -g
