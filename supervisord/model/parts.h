@@ -73,6 +73,12 @@ void set_unit_changed(struct world *w, struct unit *u); /* anything a set may ca
 void set_run(struct world *w);                          /* reconcile the dirty sets */
 void set_request(struct world *w, const struct request *r);
 void set_timer(struct world *w, struct set *s, enum timer_kind kind);
+void set_queue(struct world *w, struct set *s); /* look at it again in this step */
+bool rollout_is_active(const struct set *s);    /* also while paused */
+void rollout_request(struct world *w, const struct request *r);
+void rollout_set_stopped(struct world *w, struct set *s); /* the whole set is told to stop */
+void rollout_deadline(struct world *w, struct set *s);
+void rollout_plan(const struct world *w, const struct set *s, struct buf *out);
 void rollout_step_set(struct world *w, struct set *s);
 void rollout_unit_failed(struct world *w, struct unit *u,
 	const char *why); /* a new instance crashed, timed out, is unhealthy */
