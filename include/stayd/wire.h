@@ -59,6 +59,13 @@ enum kp_kind {
 	KP_SHIM_EXIT, /* id, pid, code, status: a process below the shim ended */
 };
 
+/* Whose exit (KP_EXITED) or life (KP_CHILD) a frame speaks of; in its role field. */
+enum kp_row {
+	KP_ROW_CHILD = 1,   /* the process that said KP_BORN: the program, or its shim */
+	KP_ROW_TRACKED = 2, /* a main process named by KP_TRACK */
+	KP_ROW_BELOW = 3,   /* ended below the shim of that id */
+};
+
 #define KP_NAME_MAX 96
 
 struct kp_frame {
@@ -107,8 +114,8 @@ struct ln_reply {
 	struct spawn_id id;
 	int32_t pid;
 	int32_t stage;
-	int32_t error;   /* errno */
-	int32_t is_shim; /* pid is a shim; the program is its child */
+	int32_t error;    /* errno */
+	int32_t shim_pid; /* not 0: the shim above the program */
 	char detail[192];
 };
 

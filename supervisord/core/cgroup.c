@@ -486,7 +486,7 @@ void cgroup_kill(struct core *c, struct unit *u, enum kill_who who, int signo)
 	else
 		signal_tree(c, u, signo, 0);
 	/* A stopped process does not see a signal other than KILL until it is continued (systemd too). */
-	if (signo == SIGTERM || signo == SIGHUP || signo == SIGINT) {
+	if (signo != SIGKILL && signo != SIGCONT) {
 		if (who == KILL_WHO_MAIN)
 			signal_one(c, u, &u->rec.main, u->rec.main_pid, SIGCONT);
 		else if (who == KILL_WHO_ALL && c->cgroup_base)

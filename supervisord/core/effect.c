@@ -15,7 +15,7 @@ static void perform_conditions(struct core *c, struct unit *u)
 	bool is_assert;
 	condition_check(c, u, &ev.ok, &text, &is_assert);
 	ev.text = text.data;
-	ev.code = is_assert; /* tells an assertion from a condition */
+	ev.number = is_assert;
 	core_step(c, &ev);
 	buf_done(&text);
 }
@@ -40,8 +40,6 @@ static void perform_find_main(struct core *c, struct unit *u)
 		}
 	}
 	buf_done(&b);
-	if (ev.pid)
-		keeper_track(c, &u->rec.main, ev.pid);
 	core_step(c, &ev);
 }
 
@@ -63,14 +61,14 @@ static void perform_event(struct core *c, const struct effect *fx)
 		control_event(c->control, fx);
 }
 
-static void perform_exit(struct core *c, int code)
+static void perform_exit(struct core *c, int code, const char *how)
 {
 	cgroup_done(c);
 	(void)unlink(c->control_path);
 	(void)unlink(c->notify_path);
 	CLEANUP_FREE char *state = xasprintf("%s/state", c->runtime_dir);
 	(void)unlink(state);
-	keeper_exit(c, code);
+	keeper_exit(c, code, how);
 }
 
 static void perform(struct core *c, const struct effect *fx)
@@ -122,7 +120,7 @@ static void perform(struct core *c, const struct effect *fx)
 		perform_event(c, fx);
 		break;
 	case FX_EXIT:
-		perform_exit(c, (int)fx->number);
+		perform_exit(c, (int)fx->number, fx->text);
 		break;
 	case FX_KIND_MAX:
 		break;

@@ -29,16 +29,19 @@ struct proc {
 	struct spawn_id id;
 	enum proc_kind kind;
 	struct unit *unit;
-	int32_t pid;      /* of the program; 0 = not known yet */
-	int32_t shim_pid; /* 0 = none */
-	bool is_spawned;  /* LN_SPAWNED came */
-	bool has_exited;
+	int32_t pid;           /* of the program; 0 = not known yet */
+	int32_t shim_pid;      /* 0 = none */
+	int32_t tracked_pid;   /* named by MAINPID= or PIDFile=: it is the main process now */
+	bool is_shimmed;       /* keeper's child is a shim, the program is below it */
+	bool is_spawned;       /* LN_SPAWNED came */
+	bool has_exited;       /* EV_EXITED was said */
+	bool child_gone;       /* keeper's child is reaped; a tracked main may live on */
 	bool is_timed_out;     /* PROC_PROBE: killed by us */
 	enum check_kind check; /* PROC_PROBE */
 	uint64_t number, began_us, deadline_us;
 	struct {
 		int32_t pid, code, status;
-	} early[4]; /* exits below a shim that came before LN_SPAWNED told whose they are */
+	} early[8]; /* exits below a shim that came before LN_SPAWNED told whose they are */
 	unsigned n_early;
 };
 
@@ -176,13 +179,15 @@ int keeper_put(struct core *c, const char *name, int fd);
 void keeper_drop(struct core *c, const char *name);
 void keeper_signal(struct core *c, const struct spawn_id *id, int signo);
 void keeper_track(struct core *c, const struct spawn_id *id, pid_t pid);
-void keeper_forget(struct core *c, const struct spawn_id *id);
+void keeper_forget(struct core *c, const struct spawn_id *id, pid_t pid); /* pid 0: all of the id */
 void keeper_role(struct core *c, enum role role, bool is_wanted);
-void keeper_exit(struct core *c, int code);
+void keeper_exit(struct core *c, int code, const char *how); /* exit, reboot, poweroff */
 void keeper_reexec(struct core *c, const char *path);
 void keeper_adopt(struct core *c); /* children of before, after the records are restored */
 void keeper_alive(struct core *c);
-void proc_exited(struct core *c, struct proc *p, pid_t pid, int code, int status);
+void proc_ended(struct core *c, struct proc *p, enum kp_row row, pid_t pid, int code, int status);
+void main_pid_changed(
+	struct core *c, struct unit *u, pid_t pid); /* after EV_MAIN_PID was stepped */
 
 /* launcher.c */
 void launcher_connected(struct core *c, int fd);

@@ -61,9 +61,9 @@ void keeper_track(struct core *c, const struct spawn_id *id, pid_t pid)
 	send_frame(c, &f, -1);
 }
 
-void keeper_forget(struct core *c, const struct spawn_id *id)
+void keeper_forget(struct core *c, const struct spawn_id *id, pid_t pid)
 {
-	struct kp_frame f = {.kind = KP_FORGET, .id = *id};
+	struct kp_frame f = {.kind = KP_FORGET, .id = *id, .pid = pid};
 	send_frame(c, &f, -1);
 }
 
@@ -73,9 +73,10 @@ void keeper_role(struct core *c, enum role role, bool is_wanted)
 	send_frame(c, &f, -1);
 }
 
-void keeper_exit(struct core *c, int code)
+void keeper_exit(struct core *c, int code, const char *how)
 {
 	struct kp_frame f = {.kind = KP_EXIT, .status = code};
+	f.code = how && streq(how, "reboot") ? 1 : how && streq(how, "poweroff") ? 2 : 0;
 	c->is_exiting = true;
 	send_frame(c, &f, -1);
 }
@@ -98,7 +99,6 @@ void keeper_alive(struct core *c)
 static void probe_exited(struct core *c, struct proc *p, int code, int status)
 {
 	char text[96];
-	bool ok = code == CLD_EXITED && status == 0;
 	if (p->is_timed_out)
 		snprintf(text, sizeof(text), "timed out");
 	else if (code == CLD_EXITED)
@@ -109,69 +109,99 @@ static void probe_exited(struct core *c, struct proc *p, int code, int status)
 		.unit = p->unit,
 		.check = p->check,
 		.number = p->number,
-		.ok = ok,
+		.ok = code == CLD_EXITED && status == 0 && !p->is_timed_out,
 		.latency_us = now_boot_us() - p->began_us,
 		.text = text};
-	keeper_forget(c, &p->id);
-	proc_drop(&c->procs, p);
 	core_step(c, &ev);
 }
 
-/* The program of p ended. */
-void proc_exited(struct core *c, struct proc *p, pid_t pid, int code, int status)
+static void say_exited(struct core *c, struct proc *p, pid_t pid, int code, int status)
 {
-	if (p->kind == PROC_PROBE) {
-		probe_exited(c, p, code, status);
-		return;
-	}
 	struct event ev = {.kind = EV_EXITED,
 		.unit = p->unit,
 		.id = p->id,
 		.pid = pid,
 		.code = code,
 		.status = status};
-	bool is_last = !p->shim_pid || p->shim_pid == pid;
+	if (p->has_exited)
+		return;
 	p->has_exited = true;
-	if (is_last) {
-		struct spawn_id id = p->id;
-		proc_drop(&c->procs, p);
+	if (p->kind == PROC_PROBE)
+		probe_exited(c, p, code, status);
+	else
 		core_step(c, &ev);
-		keeper_forget(c, &id);
-	} else {
-		core_step(c, &ev);
-	}
 }
 
-/* keeper says that a process under this identity ended: the program, a tracked main process, or,
- * below a shim, the program first and the shim when nothing is left. */
+/* The process whose main was named to be pid, when the exit comes under its shim's identity. */
+static struct proc *tracked_proc(struct core *c, const struct unit *u, pid_t pid)
+{
+	for (size_t i = 0; i < c->procs.cap; i++) {
+		struct proc *p = c->procs.by_id[i];
+		if (p && p->unit == u && p->tracked_pid == pid)
+			return p;
+	}
+	return NULL;
+}
+
+/* Something ended under p's identity. The model hears of the exit of the program, or of the main
+ * process that was named since; the entry goes when nothing can come under it any more. */
+void proc_ended(struct core *c, struct proc *p, enum kp_row row, pid_t pid, int code, int status)
+{
+	struct unit *u = p->unit;
+	if (row == KP_ROW_BELOW) {
+		struct proc *t = pid == p->pid && !p->tracked_pid ? p : tracked_proc(c, u, pid);
+		if (!t)
+			return; /* a helper of the service */
+		say_exited(c, t, pid, code, status);
+		if (t != p)
+			proc_drop(&c->procs, t);
+		return;
+	}
+	if (row == KP_ROW_TRACKED)
+		p->tracked_pid = 0;
+	else
+		p->child_gone = true;
+	/* The first process of a service that named another main: not news. */
+	if (!(row == KP_ROW_CHILD && p->tracked_pid))
+		say_exited(c, p, pid, code, status);
+	if (p->tracked_pid ||
+		(row == KP_ROW_TRACKED && p->is_spawned && !p->child_gone && p->is_shimmed))
+		return;
+	bool may_be_empty = p->is_shimmed && u && uc(u)->waits_empty;
+	proc_drop(&c->procs, p);
+	if (may_be_empty)
+		cgroup_check_empty(c, u);
+}
+
 static void child_exited(struct core *c, const struct kp_frame *f)
 {
 	struct proc *p = proc_find(&c->procs, &f->id);
-	if (!p) {
-		keeper_forget(c, &f->id); /* a second delivery, or of a probe nobody waits for */
-		return;
-	}
-	if (c->cgroup_base) {
-		proc_exited(c, p, f->pid, f->code, f->status);
-		return;
-	}
-	if (!p->is_spawned && !p->shim_pid && p->n_early < ARRAY_SIZE(p->early)) {
+	if (p && f->role == KP_ROW_BELOW && !p->is_spawned && p->n_early < ARRAY_SIZE(p->early)) {
+		/* Whose it was is known when the launcher's word comes. */
 		p->early[p->n_early].pid = f->pid;
 		p->early[p->n_early].code = f->code;
 		p->early[p->n_early++].status = f->status;
 		return;
 	}
-	struct unit *u = p->unit;
-	bool is_shim = p->shim_pid && f->pid == p->shim_pid;
-	if (is_shim && p->has_exited) {
-		struct spawn_id id = p->id;
-		proc_drop(&c->procs, p);
-		keeper_forget(c, &id);
-	} else {
-		proc_exited(c, p, f->pid, f->code, f->status);
-	}
-	if (is_shim && u && uc(u)->waits_empty)
-		cgroup_check_empty(c, u);
+	if (p)
+		proc_ended(c, p, f->role, f->pid, f->code, f->status);
+	/* Without p: a second delivery, or one nobody waits for. */
+	keeper_forget(c, &f->id, f->pid);
+}
+
+/* The model took pid as the main process under the identity it now has. */
+void main_pid_changed(struct core *c, struct unit *u, pid_t pid)
+{
+	if (!u->rec.main.seq || u->rec.main_pid != pid)
+		return;
+	struct proc *p = proc_find(&c->procs, &u->rec.main);
+	bool is_new = !p;
+	if (is_new)
+		p = proc_new(&c->procs, &u->rec.main, PROC_UNIT, u);
+	p->child_gone = p->child_gone || is_new;
+	p->is_spawned = true;
+	p->pid = p->tracked_pid = pid;
+	keeper_track(c, &u->rec.main, pid);
 }
 
 /* ---- links to the other roles ---------------------------------------------------------------- */
@@ -349,10 +379,11 @@ static void adopt_deposits(struct core *c)
 	n_deposits = cap_deposits = 0;
 }
 
-static const struct kp_frame *known_child(const struct spawn_id *id)
+static const struct kp_frame *known_child(const struct spawn_id *id, enum kp_row row)
 {
 	for (size_t i = 0; i < n_known; i++)
-		if (known[i].kind == KP_CHILD && memcmp(&known[i].id, id, sizeof(*id)) == 0)
+		if (known[i].kind == KP_CHILD && known[i].role == row &&
+			memcmp(&known[i].id, id, sizeof(*id)) == 0)
 			return &known[i];
 	return NULL;
 }
@@ -362,33 +393,25 @@ static void adopt_process(struct core *c, struct unit *u, const struct spawn_id 
 {
 	if (!id->seq)
 		return;
-	const struct kp_frame *k = known_child(id);
-	struct proc *p = proc_new(&c->procs, id, PROC_UNIT, u);
-	if (k) {
-		p->is_spawned = true;
-		p->pid = pid ? pid : k->pid;
-		if (!c->cgroup_base) {
-			p->shim_pid = k->pid;
-			p->has_exited = pid == 0;
-		}
-		if (k->code)
-			return; /* its exit is delivered below, like any other */
-		struct event ev = {.kind = EV_SPAWNED, .unit = u, .id = *id, .pid = p->pid};
-		if (!pid)
-			core_step(c, &ev);
+	const struct kp_frame *child = known_child(id, KP_ROW_CHILD),
+			      *tracked = known_child(id, KP_ROW_TRACKED);
+	if (!child && !tracked) {
+		/* The record was written, the launcher was not asked, or did not get to it. */
+		struct event lost = {.kind = EV_EXITED, .unit = u, .id = *id, .pid = pid};
+		core_step(c, &lost);
 		return;
 	}
-	/* The record was written, the launcher was not asked or did not get to it. */
-	struct event lost = {.kind = pid ? EV_EXITED : EV_SPAWN_FAILED,
-		.unit = u,
-		.id = *id,
-		.pid = pid,
-		.code = 0,
-		.status = 0,
-		.error = ESTALE,
-		.text = "the core was restarted before the launcher was asked"};
-	proc_drop(&c->procs, p);
-	core_step(c, &lost);
+	struct proc *p = proc_new(&c->procs, id, PROC_UNIT, u);
+	p->is_shimmed = !c->cgroup_base;
+	p->child_gone = !child;
+	p->shim_pid = p->is_shimmed && child ? child->pid : 0;
+	p->tracked_pid = tracked ? tracked->pid : 0;
+	p->pid = tracked ? tracked->pid : pid ? pid : p->is_shimmed ? 0 : child->pid;
+	p->is_spawned = p->pid != 0;
+	if (!pid && p->pid && !(child && child->code)) {
+		struct event ev = {.kind = EV_SPAWNED, .unit = u, .id = *id, .pid = p->pid};
+		core_step(c, &ev);
+	}
 }
 
 void keeper_adopt(struct core *c)

@@ -45,7 +45,8 @@ static void spawn_failed(
 		.text = text};
 	proc_drop(&c->procs, p);
 	core_step(c, &ev);
-	keeper_forget(c, id); /* a child may have been born and have left with the stage's status */
+	keeper_forget(
+		c, id, 0); /* a child may have been born and have left with the stage's status */
 }
 
 static void spawned(struct core *c, const struct ln_reply *r)
@@ -55,20 +56,15 @@ static void spawned(struct core *c, const struct ln_reply *r)
 		return; /* it is over already */
 	p->is_spawned = true;
 	p->pid = r->pid;
-	if (r->is_shim) {
-		p->shim_pid = r->stage; /* for a shim the stage field carries the shim's own pid */
-	}
+	p->shim_pid = r->shim_pid;
 	if (p->kind == PROC_UNIT) {
 		struct event ev = {.kind = EV_SPAWNED, .unit = p->unit, .id = p->id, .pid = r->pid};
 		core_step(c, &ev);
 	}
-	p = proc_find(&c->procs, &r->id);
-	for (unsigned i = 0; p && i < p->n_early; i++) {
+	for (unsigned i = 0; (p = proc_find(&c->procs, &r->id)) && i < p->n_early; i++) {
 		int32_t pid = p->early[i].pid;
-		if (pid != p->pid && pid != p->shim_pid)
-			continue;
-		proc_exited(c, p, pid, p->early[i].code, p->early[i].status);
-		p = proc_find(&c->procs, &r->id);
+		proc_ended(c, p, KP_ROW_BELOW, pid, p->early[i].code, p->early[i].status);
+		keeper_forget(c, &r->id, pid);
 	}
 }
 
@@ -320,7 +316,7 @@ static void run_pending(struct core *c)
 void launcher_spawn(struct core *c, struct unit *u, enum exec_kind exec, uint32_t index,
 	const struct spawn_id *id)
 {
-	proc_new(&c->procs, id, PROC_UNIT, u);
+	proc_new(&c->procs, id, PROC_UNIT, u)->is_shimmed = !c->cgroup_base;
 	if (c->head_pending < c->n_pending || try_spawn(c, u, exec, index, id) > 0)
 		enqueue(c, u, exec, index, id);
 }
@@ -348,6 +344,7 @@ int launcher_spawn_probe(struct core *c, struct unit *u, enum check_kind check, 
 	if (r == 0) {
 		struct exec_cmd x = {.path = words.v[0], .argv = words.v, .argc = words.n};
 		struct proc *p = proc_new(&c->procs, &id, PROC_PROBE, u);
+		p->is_shimmed = !c->cgroup_base;
 		p->check = check;
 		p->number = number;
 		p->began_us = now_boot_us();

@@ -69,6 +69,8 @@ static void step_once(struct core *c, struct event *ev)
 		log_error(ev->unit ? ev->unit->name : NULL, "event %d cannot be: %s", (int)ev->kind,
 			errno_name(r));
 	write_records(c);
+	if (ev->kind == EV_MAIN_PID && ev->pid)
+		main_pid_changed(c, ev->unit, ev->pid);
 	core_perform(c, &c->fx);
 }
 

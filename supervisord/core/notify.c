@@ -217,7 +217,6 @@ static void main_pid_message(struct core *c, struct unit *u, const char *text)
 			(unsigned long long)pid);
 		return;
 	}
-	keeper_track(c, &u->rec.main, (pid_t)pid);
 	struct event ev = {.kind = EV_MAIN_PID, .unit = u, .pid = (int32_t)pid};
 	core_step(c, &ev);
 }

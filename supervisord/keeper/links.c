@@ -221,6 +221,7 @@ static int core_send(struct kp_frame *f, int fd)
 static int send_row(const struct row *r, uint16_t kind)
 {
 	struct kp_frame f = {.kind = kind,
+		.role = (uint16_t)r->kind, /* enum kp_row */
 		.id = r->id,
 		.pid = r->pid,
 		.code = r->code,

@@ -12,9 +12,10 @@
 
 enum row_kind {
 	ROW_UNUSED,
-	ROW_CHILD,   /* said KP_BORN; reaped by us, so its pid is its own until then */
-	ROW_TRACKED, /* a main named by core; reaped by us only if it was reparented */
-	ROW_BELOW,   /* ended below a shim, pid is the shim's view: never alive here */
+	ROW_CHILD = KP_ROW_CHILD, /* said KP_BORN; reaped by us, so its pid is its own until then */
+	ROW_TRACKED =
+		KP_ROW_TRACKED,   /* a main named by core; reaped by us only if it was reparented */
+	ROW_BELOW = KP_ROW_BELOW, /* ended below a shim, pid is the shim's view: never alive here */
 };
 
 /* Indices are 16 bits, 1-based; 0 is none, so that zeroed memory is an empty table. */
