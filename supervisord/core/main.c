@@ -129,27 +129,20 @@ static void on_timer(struct loop *l)
 
 /* ---- options ------------------------------------------------------------------------------------------ */
 
-enum {
-	OPT_UNIT_PATH = 256,
-	OPT_RUNTIME,
-	OPT_STATE,
-	OPT_LOG,
-	OPT_TRACKING,
-	OPT_CONSOLE,
-	OPT_ROLE,
-	OPT_KEEPER_STATE
+/* Rows of options.def; main() has refused everything else before keeper was started. */
+enum option_id {
+#define OPTION(field, name, argument, documentation) OPT_##field,
+#include "stayd/options.def"
+#undef OPTION
+	OPT_MAX,
 };
 
 static const struct option options[] = {
-	{"unit-path",    required_argument, NULL, OPT_UNIT_PATH   },
-	{"runtime-dir",  required_argument, NULL, OPT_RUNTIME     },
-	{"state-dir",    required_argument, NULL, OPT_STATE       },
-	{"log-dir",      required_argument, NULL, OPT_LOG         },
-	{"tracking",     required_argument, NULL, OPT_TRACKING    },
-	{"log-console",  no_argument,       NULL, OPT_CONSOLE     },
-	{"role",         required_argument, NULL, OPT_ROLE        },
-	{"keeper-state", required_argument, NULL, OPT_KEEPER_STATE},
-	{NULL,           0,                 NULL, 0               },
+#define OPTION(field, name, argument, documentation)                                               \
+	{name, argument ? required_argument : no_argument, NULL, OPT_##field},
+#include "stayd/options.def"
+#undef OPTION
+	{NULL, 0, NULL, 0},
 };
 
 static char *xdg_dir(const char *variable, const char *fallback_below_home)
@@ -192,24 +185,24 @@ static int parse_options(struct core *c, int argc, char **argv)
 		case OPT_UNIT_PATH:
 			unit_path = optarg;
 			break;
-		case OPT_RUNTIME:
+		case OPT_RUNTIME_DIR:
 			c->runtime_dir = xstrdup(optarg);
 			break;
-		case OPT_STATE:
+		case OPT_STATE_DIR:
 			c->state_dir = xstrdup(optarg);
 			break;
-		case OPT_LOG:
+		case OPT_LOG_DIR:
 			c->log_dir = xstrdup(optarg);
 			break;
 		case OPT_TRACKING:
 			c->tracking_is_forced_shim = streq(optarg, "shim");
 			break;
-		case OPT_CONSOLE:
+		case OPT_LOG_CONSOLE:
 			c->logs_to_console = true;
 			break;
-		case OPT_ROLE:
-		case OPT_KEEPER_STATE:
-			break; /* keeper's */
+		case OPT_HELP:
+		case OPT_VERSION:
+			break; /* main()'s */
 		default:
 			return -EINVAL;
 		}
