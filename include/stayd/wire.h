@@ -91,6 +91,7 @@ enum ln_flags {
 	LN_HAS_STDERR = 4,
 	LN_HAS_CGROUP = 8,
 	LN_PLAN_IN_FD = 16,
+	LN_SYNC = 32, /* no plan: answer LN_SYNCED when every earlier request has been answered */
 };
 #define LN_FRAME_MAX (160 * 1024) /* below the default socket buffer; larger plans go by memfd */
 #define LN_PLAN_MAX  (8 * 1024 * 1024)
@@ -106,6 +107,7 @@ struct ln_head {
 enum ln_kind {
 	LN_SPAWNED = 1, /* exec succeeded: pid is running the program */
 	LN_FAILED,      /* nothing runs: stage (enum exec_exit), error, detail */
+	LN_SYNCED,	/* to LN_SYNC */
 };
 
 struct ln_reply {

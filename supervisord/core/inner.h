@@ -191,6 +191,8 @@ void main_pid_changed(
 
 /* launcher.c */
 void launcher_connected(struct core *c, int fd);
+int launcher_sync(struct core *c);    /* blocks, bounded: see keeper_connect() */
+void launcher_replay(struct core *c); /* what it answered meanwhile */
 void launcher_spawn(struct core *c, struct unit *u, enum exec_kind exec, uint32_t index,
 	const struct spawn_id *id);
 int launcher_spawn_probe(struct core *c, struct unit *u, enum check_kind check, uint64_t number,

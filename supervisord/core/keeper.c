@@ -310,10 +310,17 @@ static struct deposit {
 } * deposits;
 static size_t n_deposits, cap_deposits;
 
-int keeper_connect(struct core *c)
+static void forget_known(void)
 {
-	struct kp_frame hello = {.kind = KP_HELLO};
-	send_frame(c, &hello, -1);
+	for (size_t i = 0; i < n_deposits; i++)
+		fd_close(deposits[i].fd);
+	n_known = n_deposits = 0;
+}
+
+static int hello(struct core *c)
+{
+	struct kp_frame h = {.kind = KP_HELLO};
+	send_frame(c, &h, -1);
 	for (;;) {
 		struct kp_frame f;
 		int fd;
@@ -325,8 +332,7 @@ int keeper_connect(struct core *c)
 			return (int)n;
 		if (f.kind == KP_WELCOME) {
 			c->restarts_of_core = (uint32_t)f.status;
-			return loop_add(&c->loop, &c->keeper_source, c->keeper_fd, EPOLLIN,
-				PRIO_KEEPER, on_keeper);
+			return 0;
 		}
 		if (f.kind == KP_CHILD || f.kind == KP_EXITED || f.kind == KP_GOT) {
 			GROW(known, n_known, cap_known);
@@ -340,6 +346,21 @@ int keeper_connect(struct core *c)
 		}
 		fd_close(fd);
 	}
+}
+
+/* A core before us may have asked the launcher for processes that it has not started yet. They
+ * would be missing from keeper's list now and run later, beside their successors: so the launcher
+ * answers everything it was asked first, and then keeper tells its list (again). */
+int keeper_connect(struct core *c)
+{
+	int r = hello(c);
+	if (r == 0 && c->restarts_of_core && launcher_sync(c) == 0) {
+		forget_known();
+		r = hello(c);
+	}
+	if (r < 0)
+		return r;
+	return loop_add(&c->loop, &c->keeper_source, c->keeper_fd, EPOLLIN, PRIO_KEEPER, on_keeper);
 }
 
 int deposit_take(const char *name)
@@ -423,6 +444,7 @@ void keeper_adopt(struct core *c)
 		adopt_process(c, u, &r.main, r.main_pid);
 		adopt_process(c, u, &r.control, r.control_pid);
 	}
+	launcher_replay(c);
 	/* Exits that waited in keeper, and children that no record knows. */
 	for (size_t i = 0; i < n_known; i++) {
 		struct kp_frame *k = &known[i];

@@ -11,6 +11,7 @@
 #include "core/inner.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
@@ -18,6 +19,7 @@
 #include <sys/stat.h>
 
 #define PROBES_EXEC_MAX  256
+#define LAUNCHER_SYNC_MS 5000
 #define LAUNCHER_BATCH   64
 #define LAUNCHER_FDS_MAX 12 /* to pass on, beside stdio and the cgroup; FDS_MAX in one frame */
 
@@ -70,6 +72,53 @@ static void spawned(struct core *c, const struct ln_reply *r)
 
 static void run_pending(struct core *c);
 
+/* ---- after a restart of core ---------------------------------------------------------------- */
+
+static struct ln_reply *answers; /* to the core before us */
+static size_t n_answers, cap_answers;
+
+int launcher_sync(struct core *c)
+{
+	struct ln_head head = {.build = WIRE_BUILD, .flags = LN_SYNC};
+	if (c->launcher_fd < 0 || send_fds(c->launcher_fd, &head, sizeof(head), NULL, 0, 0) < 0)
+		return -ENOTCONN;
+	for (;;) {
+		struct ln_reply r;
+		size_t n_fds = 0;
+		struct pollfd p = {.fd = c->launcher_fd, .events = POLLIN};
+		if (poll(&p, 1, LAUNCHER_SYNC_MS) == 0)
+			return -ETIMEDOUT;
+		ssize_t n = recv_fds(c->launcher_fd, &r, sizeof(r), NULL, &n_fds, MSG_DONTWAIT);
+		if (n == -EAGAIN)
+			continue;
+		if (n != sizeof(r) || r.build != WIRE_BUILD)
+			return -EPROTO;
+		if (r.kind == LN_SYNCED)
+			return 0;
+		r.detail[sizeof(r.detail) - 1] = '\0';
+		GROW(answers, n_answers, cap_answers);
+		answers[n_answers++] = r;
+	}
+}
+
+static void answered(struct core *c, const struct ln_reply *r)
+{
+	if (r->kind == LN_SPAWNED)
+		spawned(c, r);
+	else if (r->kind == LN_FAILED)
+		spawn_failed(c, &r->id, r->stage, r->error, r->detail);
+}
+
+void launcher_replay(struct core *c)
+{
+	for (size_t i = 0; i < n_answers; i++)
+		answered(c, &answers[i]);
+	free(TAKE_PTR(answers));
+	n_answers = cap_answers = 0;
+}
+
+/* ---- the link --------------------------------------------------------------------------------- */
+
 static void on_launcher(struct source *s, uint32_t events)
 {
 	struct core *c = container_of(s, struct core, launcher_source);
@@ -88,10 +137,7 @@ static void on_launcher(struct source *s, uint32_t events)
 			return;
 		}
 		r.detail[sizeof(r.detail) - 1] = '\0';
-		if (r.kind == LN_SPAWNED)
-			spawned(c, &r);
-		else
-			spawn_failed(c, &r.id, r.stage, r.error, r.detail);
+		answered(c, &r);
 	}
 }
 
