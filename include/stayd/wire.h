@@ -107,7 +107,7 @@ struct ln_head {
 enum ln_kind {
 	LN_SPAWNED = 1, /* exec succeeded: pid is running the program */
 	LN_FAILED,      /* nothing runs: stage (enum exec_exit), error, detail */
-	LN_SYNCED,	/* to LN_SYNC */
+	LN_SYNCED,      /* to LN_SYNC */
 };
 
 struct ln_reply {

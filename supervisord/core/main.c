@@ -137,6 +137,7 @@ enum option_id {
 	OPT_MAX,
 };
 
+/* clang-format off */
 static const struct option options[] = {
 #define OPTION(field, name, argument, documentation)                                               \
 	{name, argument ? required_argument : no_argument, NULL, OPT_##field},
@@ -144,6 +145,7 @@ static const struct option options[] = {
 #undef OPTION
 	{NULL, 0, NULL, 0},
 };
+/* clang-format on */
 
 static char *xdg_dir(const char *variable, const char *fallback_below_home)
 {
