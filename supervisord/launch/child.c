@@ -31,10 +31,10 @@
 #include <sys/syscall.h>
 
 #ifndef PR_SET_MDWE
-#define PR_SET_MDWE		  65
-#define PR_MDWE_REFUSE_EXEC_GAIN 1
+#	define PR_SET_MDWE              65
+#	define PR_MDWE_REFUSE_EXEC_GAIN 1
 #endif
-#define BORN_WAIT_MS	       5000 /* the keeper reads at once, or something is very wrong */
+#define BORN_WAIT_MS        5000 /* the keeper reads at once, or something is very wrong */
 #define IOPRIO_WHO_PROCESS_ 1
 
 void child_report(struct child *c)
@@ -191,14 +191,13 @@ static int set_scheduling(struct child *c)
 	set_nice_and_oom(p);
 	if (p->cpu_policy >= 0) {
 		struct sched_param param = {.sched_priority = p->cpu_priority};
-		int policy = p->cpu_policy |
-			     (p->flags & PLAN_SCHED_RESET ? SCHED_RESET_ON_FORK : 0);
+		int policy =
+			p->cpu_policy | (p->flags & PLAN_SCHED_RESET ? SCHED_RESET_ON_FORK : 0);
 		if (syscall(SYS_sched_setscheduler, 0, policy, &param) < 0)
 			return fail_errno(c, EXIT_SETSCHEDULER, NULL);
 	}
-	if (p->cpu_mask.n &&
-		syscall(SYS_sched_setaffinity, 0, p->cpu_mask.n,
-			plan_at(c->plan, p->cpu_mask.off)) < 0)
+	if (p->cpu_mask.n && syscall(SYS_sched_setaffinity, 0, p->cpu_mask.n,
+				     plan_at(c->plan, p->cpu_mask.off)) < 0)
 		return fail_errno(c, EXIT_CPUAFFINITY, NULL);
 	if (p->io_prio >= 0 && syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS_, 0, p->io_prio) < 0)
 		return fail_errno(c, EXIT_IOPRIO, NULL);
@@ -239,9 +238,9 @@ static int cap_set(uint64_t effective, uint64_t permitted, uint64_t inheritable)
 {
 	struct __user_cap_header_struct h = {_LINUX_CAPABILITY_VERSION_3, 0};
 	struct __user_cap_data_struct d[2] = {
-		{(uint32_t)effective,	  (uint32_t)permitted,	   (uint32_t)inheritable	},
+		{(uint32_t)effective,         (uint32_t)permitted,         (uint32_t)inheritable},
 		{(uint32_t)(effective >> 32), (uint32_t)(permitted >> 32),
-		 (uint32_t)(inheritable >> 32)							},
+                 (uint32_t)(inheritable >> 32)                                                  },
 	};
 	return (int)syscall(SYS_capset, &h, d);
 }
@@ -301,8 +300,7 @@ static int set_capabilities(struct child *c)
 	if (cap_set(keep, keep, ambient) < 0)
 		return fail_errno(c, EXIT_CAPABILITIES, "AmbientCapabilities");
 	for (unsigned i = 0; i < 64; i++)
-		if ((ambient >> i & 1) &&
-			prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, i, 0, 0) < 0)
+		if ((ambient >> i & 1) && prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, i, 0, 0) < 0)
 			return fail_errno(c, EXIT_CAPABILITIES, "AmbientCapabilities");
 	if ((p->flags & PLAN_SECURE_BITS) && prctl(PR_SET_SECUREBITS, p->secure_bits, 0, 0, 0) < 0)
 		return fail_errno(c, EXIT_SECUREBITS, NULL);
@@ -415,8 +413,8 @@ _Noreturn void child_run(struct child *c)
 		(void)umask(p->umask);
 	}
 	is_good = is_good && set_groups(c) >= 0 && child_enter_userns(c) >= 0 &&
-		  drop_bounding(c) >= 0 && set_user(c) >= 0 &&
-		  set_capabilities(c) >= 0 && set_cwd(c) >= 0;
+		  drop_bounding(c) >= 0 && set_user(c) >= 0 && set_capabilities(c) >= 0 &&
+		  set_cwd(c) >= 0;
 	if (is_good)
 		write_pid_slots(c);
 	if (is_good && set_filters(c) >= 0)

@@ -112,10 +112,11 @@ static int open_made(const char *root, const char *name, bool *ret_is_new)
 			memcpy(part, name, n);
 			part[n] = '\0';
 			*ret_is_new = mkdirat(at, part, 0755) == 0;
-			int next = !*ret_is_new && errno != EEXIST
-					   ? -1
-					   : openat(at, part,
-						     O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+			int next =
+				!*ret_is_new && errno != EEXIST
+					? -1
+					: openat(at, part,
+						  O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 			int error = errno;
 			close(at);
 			errno = error;
@@ -134,8 +135,8 @@ static int give_directory(struct child *c, const struct plan_dir *d, int fd, boo
 	if (fstat(fd, &st) < 0)
 		return -errno;
 	bool is_ours = d->kind != DIR_CONFIGURATION && (uid != UINT32_MAX || gid != UINT32_MAX);
-	bool is_wrong = (uid != UINT32_MAX && st.st_uid != uid) ||
-			(gid != UINT32_MAX && st.st_gid != gid);
+	bool is_wrong =
+		(uid != UINT32_MAX && st.st_uid != uid) || (gid != UINT32_MAX && st.st_gid != gid);
 	if (is_ours && is_wrong) {
 		t = (struct tree){.action = TREE_CHOWN, .uid = uid, .gid = gid};
 		int r = is_new ? 0 : tree_walk(&t, fd, ".");

@@ -75,8 +75,9 @@ void env_unset(struct strv *env, const char *what)
 	size_t kept = 0, size = strlen(what);
 	bool has_value = strchr(what, '=') != NULL;
 	for (size_t i = 0; i < env->n; i++) {
-		bool hit = has_value ? streq(env->v[i], what)
-				     : strncmp(env->v[i], what, size) == 0 && env->v[i][size] == '=';
+		bool hit = has_value
+				   ? streq(env->v[i], what)
+				   : strncmp(env->v[i], what, size) == 0 && env->v[i][size] == '=';
 		if (hit)
 			free(env->v[i]);
 		else
@@ -145,8 +146,8 @@ static int env_push(struct env_reader *r)
 	/* An assignment to something that is no name is dropped, as systemd drops it. */
 	if (env_name_is_valid(strna(r->key.data), r->key.size)) {
 		if (r->env->n >= ENV_VARS_MAX)
-			return err_set(r->e, -E2BIG, "%s:%u: too many variables", r->file,
-				r->key_line);
+			return err_set(
+				r->e, -E2BIG, "%s:%u: too many variables", r->file, r->key_line);
 		CLEANUP_FREE char *s = xasprintf("%.*s=%.*s", (int)r->key.size, strna(r->key.data),
 			(int)r->value_keep, strna(r->value.data));
 		env_put(r->env, s);

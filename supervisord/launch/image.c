@@ -39,8 +39,8 @@ static void degrade(struct launch_image *i, bool is_asked, bool is_possible, con
 	struct degraded *v = arena_alloc(&i->arena, (i->n_degraded + 1) * sizeof(*v));
 	if (i->n_degraded)
 		memcpy(v, i->degraded, i->n_degraded * sizeof(*v));
-	v[i->n_degraded++] = (struct degraded){
-		directive, reason, CLASS_IGNORED_WARN, i->conf->fragment_path, 0};
+	v[i->n_degraded++] =
+		(struct degraded){directive, reason, CLASS_IGNORED_WARN, i->conf->fragment_path, 0};
 	i->degraded = v;
 }
 
@@ -52,25 +52,25 @@ static void degrade_mounts(struct launch_image *i)
 		bool is_asked;
 		const char *directive;
 	} rows[] = {
-		{s->private_tmp,						  "PrivateTmp"	      },
-		{s->private_devices,					      "PrivateDevices"	      },
-		{s->private_mounts,					     "PrivateMounts"	     },
-		{s->protect_system != PROTECT_SYSTEM_NO,			      "ProtectSystem"	      },
-		{s->protect_home != PROTECT_HOME_NO,			      "ProtectHome"	      },
-		{s->protect_kernel_tunables,				      "ProtectKernelTunables" },
-		{s->protect_control_groups,				     "ProtectControlGroups"  },
-		{s->protect_proc && !streq(s->protect_proc, "default"), "ProtectProc"	      },
-		{s->proc_subset && streq(s->proc_subset, "pid"),	      "ProcSubset"	      },
-		{s->read_only_paths.n > 0,				       "ReadOnlyPaths"	      },
-		{s->read_write_paths.n > 0,				      "ReadWritePaths"	      },
-		{s->inaccessible_paths.n > 0,			      "InaccessiblePaths"     },
-		{s->exec_paths.n > 0,					      "ExecPaths"	      },
-		{s->no_exec_paths.n > 0,				     "NoExecPaths"	     },
-		{s->bind_paths.n > 0,					      "BindPaths"	      },
-		{s->bind_read_only_paths.n > 0,				    "BindReadOnlyPaths"     },
-		{s->temporary_file_systems.n > 0,			   "TemporaryFileSystem"   },
-		{s->private_ipc,						  "PrivateIPC"	      },
-		{s->protect_hostname,					       "ProtectHostname"       },
+		{s->private_tmp,                            "PrivateTmp"           },
+		{s->private_devices,                        "PrivateDevices"       },
+		{s->private_mounts,                         "PrivateMounts"        },
+		{s->protect_system != PROTECT_SYSTEM_NO,    "ProtectSystem"        },
+		{s->protect_home != PROTECT_HOME_NO,        "ProtectHome"          },
+		{s->protect_kernel_tunables,                "ProtectKernelTunables"},
+		{s->protect_control_groups,                 "ProtectControlGroups" },
+		{s->protect_proc && !streq(s->protect_proc, "default"),              "ProtectProc"},
+		{s->proc_subset && streq(s->proc_subset,                                         "pid"),                           "ProcSubset"},
+		{s->read_only_paths.n > 0,                             "ReadOnlyPaths"                         },
+		{s->read_write_paths.n > 0,"ReadWritePaths"},
+		{s->inaccessible_paths.n > 0,                            "InaccessiblePaths"                                                       },
+		{s->exec_paths.n > 0,"ExecPaths"},
+		{s->no_exec_paths.n > 0,                                    "NoExecPaths"												},
+		{s->bind_paths.n > 0,"BindPaths"},
+		{s->bind_read_only_paths.n > 0,                                      "BindReadOnlyPaths"																	     },
+		{s->temporary_file_systems.n > 0,"TemporaryFileSystem"},
+		{s->private_ipc,				    "PrivateIPC"																								},
+		{s->protect_hostname,"ProtectHostname"},
 	};
 	for (size_t k = 0; k < ARRAY_SIZE(rows); k++)
 		degrade(i, rows[k].is_asked, i->caps.can_mount_ns, rows[k].directive, why);
@@ -113,7 +113,8 @@ static uint32_t dynamic_uid(const char *name)
 
 static int set_dynamic(struct launch_image *i, struct err *e)
 {
-	const char *name = i->conf->exec.identity.user ? i->conf->exec.identity.user : i->conf->prefix;
+	const char *name =
+		i->conf->exec.identity.user ? i->conf->exec.identity.user : i->conf->prefix;
 	struct user_entry u;
 	struct err ignored;
 	if (user_lookup(&i->arena, name, &u, &ignored) == 0) {
@@ -195,8 +196,8 @@ static int check_identity(struct launch_image *i, struct err *e)
 	}
 	if ((i->uid == UINT32_MAX && i->gid == UINT32_MAX && !has_extra) || is_able)
 		return 0;
-	return err_set(e, -EPERM,
-		"User=/Group= other than our own needs CAP_SETUID and CAP_SETGID");
+	return err_set(
+		e, -EPERM, "User=/Group= other than our own needs CAP_SETUID and CAP_SETGID");
 }
 
 /* ---- privileges ---- */
@@ -205,7 +206,8 @@ static void set_privileges(struct launch_image *i)
 {
 	const struct exec_identity *id = &i->conf->exec.identity;
 	const struct exec_sandbox *s = &i->conf->exec.sandbox;
-	uint64_t effective = own_effective(), keep = id->has_bounding_set ? id->bounding_set : ~0ULL;
+	uint64_t effective = own_effective(),
+		 keep = id->has_bounding_set ? id->bounding_set : ~0ULL;
 	bool can_drop = effective & (1ULL << CAP_SETPCAP);
 	/* What directives imply is taken away where we may; what is written must be. */
 	if (can_drop && s->private_devices)
@@ -218,8 +220,8 @@ static void set_privileges(struct launch_image *i)
 		keep &= ~(CAP_BIT(CAP_SYS_TIME) | CAP_BIT(CAP_WAKE_ALARM));
 	i->drop_bounding = i->caps.bounding & ~keep;
 	/* systemd: seccomp-like directives imply it unless CAP_SYS_ADMIN is there at that point. */
-	bool has_admin = (effective & CAP_BIT(CAP_SYS_ADMIN)) &&
-			 (i->uid == UINT32_MAX || i->uid == 0);
+	bool has_admin =
+		(effective & CAP_BIT(CAP_SYS_ADMIN)) && (i->uid == UINT32_MAX || i->uid == 0);
 	i->no_new_privileges = id->no_new_privileges == 1 || id->no_new_privileges_implied ||
 			       (filter_is_wanted(s) && !has_admin);
 }

@@ -31,17 +31,17 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
-#define PENDING_MAX	64  /* forked starts that have not reached their exec */
-#define REPLIES_MAX	(PENDING_MAX + 8)
+#define PENDING_MAX     64 /* forked starts that have not reached their exec */
+#define REPLIES_MAX     (PENDING_MAX + 8)
 #define REQUESTS_A_TURN 16 /* so that error pipes and the keeper's end are seen in a storm */
-#define CHILD_STACK	(128 * 1024)
+#define CHILD_STACK     (128 * 1024)
 
 #if defined(__SANITIZE_ADDRESS__)
-#define CAN_VFORK false /* ASan's shadow of the stack belongs to the parent */
+#	define CAN_VFORK false /* ASan's shadow of the stack belongs to the parent */
 #elif defined(__x86_64__) || defined(__aarch64__)
-#define CAN_VFORK true
+#	define CAN_VFORK true
 #else
-#define CAN_VFORK false
+#	define CAN_VFORK false
 #endif
 
 struct pending {
@@ -111,22 +111,16 @@ static void reply(const struct ln_reply *r)
 
 static void reply_failed(const struct spawn_id *id, int stage, int error, const char *detail)
 {
-	struct ln_reply r = {.build = WIRE_BUILD,
-		.kind = LN_FAILED,
-		.id = *id,
-		.stage = stage,
-		.error = error};
+	struct ln_reply r = {
+		.build = WIRE_BUILD, .kind = LN_FAILED, .id = *id, .stage = stage, .error = error};
 	str_copy(r.detail, detail, sizeof(r.detail));
 	reply(&r);
 }
 
 static void reply_spawned(const struct spawn_id *id, pid_t pid, bool is_shim)
 {
-	struct ln_reply r = {.build = WIRE_BUILD,
-		.kind = LN_SPAWNED,
-		.id = *id,
-		.pid = pid,
-		.is_shim = is_shim};
+	struct ln_reply r = {
+		.build = WIRE_BUILD, .kind = LN_SPAWNED, .id = *id, .pid = pid, .is_shim = is_shim};
 	reply(&r);
 }
 
@@ -351,9 +345,8 @@ static void spawn_forked(struct child *c, int cgroup_fd)
 		reply_failed(c->id, clone_stage(pid, cgroup_fd >= 0), (int)-pid, "clone");
 		return;
 	}
-	*p = (struct pending){.id = *c->id,
-		.pid = (pid_t)pid,
-		.is_shim = c->plan->flags & PLAN_SHIM};
+	*p = (struct pending){
+		.id = *c->id, .pid = (pid_t)pid, .is_shim = c->plan->flags & PLAN_SHIM};
 	L.n_pending++;
 	if (loop_add(&L.loop, &p->source, fds[0], EPOLLIN, PRIO_LAUNCHER, on_report) < 0) {
 		p->source.fd = fds[0];

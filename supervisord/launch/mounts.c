@@ -18,22 +18,22 @@ struct fixed_step {
 };
 
 static const struct fixed_step kernel_tunables[] = {
-	{"/proc/acpi",		 MOUNT_READ_ONLY	   },
-	{"/proc/apm",		  MOUNT_READ_ONLY	  },
-	{"/proc/asound",	     MOUNT_READ_ONLY	 },
-	{"/proc/bus",		  MOUNT_READ_ONLY	  },
-	{"/proc/fs",		 MOUNT_READ_ONLY	 },
-	{"/proc/irq",		  MOUNT_READ_ONLY	  },
-	{"/proc/latency_stats",   MOUNT_READ_ONLY   },
-	{"/proc/mtrr",		   MOUNT_READ_ONLY	 },
-	{"/proc/scsi",		   MOUNT_READ_ONLY	 },
-	{"/proc/sys",		  MOUNT_READ_ONLY	  },
-	{"/proc/sysrq-trigger",	MOUNT_READ_ONLY   },
-	{"/proc/timer_stats",	  MOUNT_READ_ONLY	  },
-	{"/proc/kallsyms",	       MOUNT_INACCESSIBLE},
-	{"/proc/kcore",	    MOUNT_INACCESSIBLE},
-	{"/sys",		     MOUNT_READ_ONLY   },
-	{"/sys/fs/cgroup",	   MOUNT_READ_WRITE  }, /* ProtectControlGroups= decides */
+	{"/proc/acpi",          MOUNT_READ_ONLY   },
+        {"/proc/apm",           MOUNT_READ_ONLY   },
+	{"/proc/asound",        MOUNT_READ_ONLY   },
+        {"/proc/bus",           MOUNT_READ_ONLY   },
+	{"/proc/fs",            MOUNT_READ_ONLY   },
+        {"/proc/irq",           MOUNT_READ_ONLY   },
+	{"/proc/latency_stats", MOUNT_READ_ONLY   },
+        {"/proc/mtrr",          MOUNT_READ_ONLY   },
+	{"/proc/scsi",          MOUNT_READ_ONLY   },
+        {"/proc/sys",           MOUNT_READ_ONLY   },
+	{"/proc/sysrq-trigger", MOUNT_READ_ONLY   },
+        {"/proc/timer_stats",   MOUNT_READ_ONLY   },
+	{"/proc/kallsyms",      MOUNT_INACCESSIBLE},
+        {"/proc/kcore",         MOUNT_INACCESSIBLE},
+	{"/sys",                MOUNT_READ_ONLY   },
+	{"/sys/fs/cgroup",      MOUNT_READ_WRITE  }, /* ProtectControlGroups= decides */
 };
 static const struct fixed_step kernel_modules[] = {
 	{"/lib/modules",     MOUNT_INACCESSIBLE},
@@ -49,10 +49,10 @@ static const struct fixed_step control_groups[] = {
 static const struct fixed_step system_yes[] = {
 	{"/usr",   MOUNT_READ_ONLY},
 	{"/boot",  MOUNT_READ_ONLY},
-	{"/efi",	 MOUNT_READ_ONLY},
-	{"/lib",	 MOUNT_READ_ONLY},
+	{"/efi",   MOUNT_READ_ONLY},
+	{"/lib",   MOUNT_READ_ONLY},
 	{"/lib64", MOUNT_READ_ONLY},
-	{"/bin",	 MOUNT_READ_ONLY},
+	{"/bin",   MOUNT_READ_ONLY},
 	{"/sbin",  MOUNT_READ_ONLY},
 };
 static const struct fixed_step system_full[] = {
@@ -60,13 +60,13 @@ static const struct fixed_step system_full[] = {
 };
 /* The home directories stay as they are: ProtectHome= decides. */
 static const struct fixed_step system_strict[] = {
-	{"/",	   MOUNT_READ_ONLY },
-	{"/proc",	  MOUNT_READ_WRITE},
-	{"/sys",	 MOUNT_READ_WRITE},
-	{"/dev",	 MOUNT_READ_WRITE},
-	{"/home",	  MOUNT_READ_WRITE},
+	{"/",         MOUNT_READ_ONLY },
+	{"/proc",     MOUNT_READ_WRITE},
+	{"/sys",      MOUNT_READ_WRITE},
+	{"/dev",      MOUNT_READ_WRITE},
+	{"/home",     MOUNT_READ_WRITE},
 	{"/run/user", MOUNT_READ_WRITE},
-	{"/root",	  MOUNT_READ_WRITE},
+	{"/root",     MOUNT_READ_WRITE},
 };
 static const char *const home_paths[] = {"/home", "/root", "/run/user"};
 
@@ -83,12 +83,11 @@ bool sandbox_needs_mounts(const struct exec_conf *c)
 	       s->bind_read_only_paths.n || s->temporary_file_systems.n || s->mount_api_vfs;
 }
 
-static void step_add(struct mount_list *l, enum mount_op op, unsigned flags, const char *src,
-	const char *dst)
+static void step_add(
+	struct mount_list *l, enum mount_op op, unsigned flags, const char *src, const char *dst)
 {
 	GROW(l->v, l->n, l->cap);
-	l->v[l->n++] =
-		(struct mount_step){op, flags, src ? xstrdup(src) : NULL, xstrdup(dst)};
+	l->v[l->n++] = (struct mount_step){op, flags, src ? xstrdup(src) : NULL, xstrdup(dst)};
 	/* "/a/b/" and "/a/b" are one path. */
 	for (size_t n = strlen(l->v[l->n - 1].dst); n > 1 && l->v[l->n - 1].dst[n - 1] == '/'; n--)
 		l->v[l->n - 1].dst[n - 1] = '\0';
@@ -191,7 +190,7 @@ static void steps_kernel(struct mount_list *l, const struct exec_sandbox *s)
 	if (has_proc || (s->root_directory && s->mount_api_vfs)) {
 		CLEANUP_FREE char *options = xasprintf("hidepid=%s,subset=%s",
 			s->protect_proc && !streq(s->protect_proc, "default") ? s->protect_proc
-									       : "off",
+									      : "off",
 			s->proc_subset && streq(s->proc_subset, "pid") ? "pid" : "");
 		step_add(l, MOUNT_PROC, 0, options, "/proc");
 	}
@@ -213,7 +212,7 @@ static void steps_system(struct mount_list *l, const struct exec_sandbox *s)
 	}
 	if (s->protect_home == PROTECT_HOME_NO)
 		return;
-	enum mount_op op = s->protect_home == PROTECT_HOME_YES	       ? MOUNT_INACCESSIBLE
+	enum mount_op op = s->protect_home == PROTECT_HOME_YES         ? MOUNT_INACCESSIBLE
 			   : s->protect_home == PROTECT_HOME_READ_ONLY ? MOUNT_READ_ONLY
 								       : MOUNT_EMPTY_RO;
 	for (size_t i = 0; i < ARRAY_SIZE(home_paths); i++)
@@ -327,8 +326,8 @@ int mounts_build(const struct unit_conf *conf, const struct launch_vars *v, stru
 	for (size_t i = 0; i < l.n; i++) {
 		if (l.v[i].dst[0] == '/')
 			continue;
-		int r = err_set(e, -EINVAL, "%s: mount path %s is not absolute", conf->name,
-			l.v[i].dst);
+		int r = err_set(
+			e, -EINVAL, "%s: mount path %s is not absolute", conf->name, l.v[i].dst);
 		mounts_done(&l);
 		return r;
 	}
@@ -337,8 +336,8 @@ int mounts_build(const struct unit_conf *conf, const struct launch_vars *v, stru
 	steps_prune(&l);
 	if (l.n > PLAN_MOUNTS_MAX) {
 		mounts_done(&l);
-		return err_set(e, -E2BIG, "%s: more than %d mount steps", conf->name,
-			PLAN_MOUNTS_MAX);
+		return err_set(
+			e, -E2BIG, "%s: more than %d mount steps", conf->name, PLAN_MOUNTS_MAX);
 	}
 	*ret = l;
 	return 0;

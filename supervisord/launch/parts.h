@@ -13,7 +13,8 @@ const char *env_get(const struct strv *env, const char *name, size_t size);
 void env_put(struct strv *env, const char *assignment); /* replaces one of the same name */
 void env_unset(struct strv *env, const char *what);     /* "NAME" or "NAME=value" */
 /* systemd's env-file syntax. -EINVAL with "file:line: ..." in e. */
-int env_parse_file(const char *file, const char *text, size_t size, struct strv *env, struct err *e);
+int env_parse_file(
+	const char *file, const char *text, size_t size, struct strv *env, struct err *e);
 int env_build(const struct launch_image *image, const struct launch_vars *v, struct strv *env,
 	struct err *e);
 /* Command line of cmd against env, appended to argv. */
@@ -34,8 +35,8 @@ int user_groups(struct arena *a, const char *user, uint32_t base, uint32_t **ret
 /* seccomp.c */
 bool filter_is_wanted(const struct exec_sandbox *s);
 /* The programs are the cache's; give them back with filter_put(). */
-int filter_get(const struct exec_sandbox *s, struct bpf_program *ret, size_t *ret_split,
-	struct err *e);
+int filter_get(
+	const struct exec_sandbox *s, struct bpf_program *ret, size_t *ret_split, struct err *e);
 void filter_put(struct bpf_program *p);
 size_t filters_cached(void); /* entries; for tests */
 
@@ -45,7 +46,7 @@ struct mount_list {
 		enum mount_op op;
 		unsigned flags;
 		char *src, *dst; /* malloc'ed */
-	} *v;
+	} * v;
 	size_t n, cap;
 };
 bool sandbox_needs_mounts(const struct exec_conf *c);
@@ -69,8 +70,8 @@ struct child {
 	const struct spawn_id *id;
 	int keeper_fd;
 	int null_fd;
-	int report_fd; /* -1: report is in shared memory */
-	int std[3];    /* received, -1: as the plan says */
+	int report_fd;       /* -1: report is in shared memory */
+	int std[3];          /* received, -1: as the plan says */
 	int cgroup_procs_fd; /* -1: already there */
 	const int *pass;
 	struct report report;

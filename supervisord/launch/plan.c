@@ -17,7 +17,7 @@
 #include <sys/personality.h>
 
 #define NOFILE_SOFT_DEFAULT 1024 /* what select(2) users expect; systemd's default too */
-#define FILE_MODE_FLAGS	    (O_CLOEXEC | O_NOCTTY)
+#define FILE_MODE_FLAGS     (O_CLOEXEC | O_NOCTTY)
 
 struct writer {
 	const struct launch_image *image;
@@ -59,8 +59,8 @@ static struct plan_span put_words(struct writer *w, const struct strv *l)
 	uint64_t *slots = xcalloc(l->n + 1, sizeof(*slots));
 	for (size_t i = 0; i < l->n; i++)
 		slots[i] = plan_put_str(&w->b, l->v[i]);
-	struct plan_span s = {plan_put(&w->b, slots, (l->n + 1) * sizeof(*slots), 8),
-		(uint32_t)l->n};
+	struct plan_span s = {
+		plan_put(&w->b, slots, (l->n + 1) * sizeof(*slots), 8), (uint32_t)l->n};
 	free(slots);
 	return s;
 }
@@ -73,8 +73,7 @@ static void put_pid_slots(struct writer *w, const struct strv *env)
 	for (size_t i = 0; i < env->n && n < PLAN_PID_SLOTS_MAX; i++)
 		if (streq(env->v[i], "LISTEN_PID=          ") ||
 			streq(env->v[i], "SYSTEMD_EXEC_PID=          "))
-			slots[n++] = (uint32_t)words[i] +
-				     (uint32_t)strcspn(env->v[i], "=") + 1;
+			slots[n++] = (uint32_t)words[i] + (uint32_t)strcspn(env->v[i], "=") + 1;
 	w->p.pid_slots = (struct plan_span){plan_put(&w->b, slots, n * sizeof(*slots), 4), n};
 }
 
@@ -93,8 +92,7 @@ static int put_command(struct writer *w)
 	}
 	if (r == 0 && w->v->release_link)
 		for (size_t i = 0; i < argv.n; i++) {
-			char *s = release_replace(
-				argv.v[i], w->v->release_link, w->v->release_dir);
+			char *s = release_replace(argv.v[i], w->v->release_link, w->v->release_dir);
 			free(argv.v[i]);
 			argv.v[i] = s;
 		}
@@ -110,8 +108,8 @@ static int put_command(struct writer *w)
 
 static int put_candidates(struct writer *w)
 {
-	static const char *const standard[] = {"/usr/local/sbin", "/usr/local/bin", "/usr/sbin",
-		"/usr/bin", "/sbin", "/bin"};
+	static const char *const standard[] = {
+		"/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"};
 	const char *name = w->v->cmd->path;
 	uint32_t offs[PLAN_CANDIDATES_MAX], n = 0;
 	if (!name || !*name)
@@ -125,8 +123,8 @@ static int put_candidates(struct writer *w)
 			return err_set(w->e, -E2BIG, "ExecSearchPath= has more than %d entries",
 				PLAN_CANDIDATES_MAX);
 		for (size_t i = 0; i < count; i++) {
-			CLEANUP_FREE char *path = xasprintf("%s/%s",
-				is_own ? w->x->exec_search_path.v[i] : standard[i], name);
+			CLEANUP_FREE char *path = xasprintf(
+				"%s/%s", is_own ? w->x->exec_search_path.v[i] : standard[i], name);
 			offs[n++] = put_path(w, path);
 		}
 	}
@@ -233,8 +231,8 @@ static void put_rlimits(struct writer *w)
 	const struct exec_limits *l = &w->x->limits;
 	for (int i = 0; i < RLIM_NLIMITS; i++)
 		if (l->rlimit[i].is_set)
-			w->p.rlimit[i] = (struct plan_rlimit){
-				1, 0, l->rlimit[i].soft, l->rlimit[i].hard};
+			w->p.rlimit[i] =
+				(struct plan_rlimit){1, 0, l->rlimit[i].soft, l->rlimit[i].hard};
 	/* The keeper raised its own; hard stays what it was given. */
 	if (!l->rlimit[RLIMIT_NOFILE].is_set)
 		w->p.rlimit[RLIMIT_NOFILE] =
@@ -247,8 +245,8 @@ static int put_personality(struct writer *w)
 		const char *name;
 		uint32_t value;
 	} known[] = {
-		{"x86-64", PER_LINUX},
-		{"arm64",	 PER_LINUX},
+		{"x86-64", PER_LINUX  },
+		{"arm64",  PER_LINUX  },
 		{"x86",    PER_LINUX32},
 		{"arm",    PER_LINUX32},
 	};
@@ -306,9 +304,9 @@ static void put_stream(struct writer *w, int i, const struct std_stream *s)
 		out->from = PLAN_STD_OURS;
 		return;
 	case STD_INHERIT:
-		out->from = i == 2 || (i == 1 && w->x->std_in.kind != STD_NULL)
-				    ? PLAN_STD_PREVIOUS
-				    : i == 1 ? PLAN_STD_OURS : PLAN_STD_NULL;
+		out->from = i == 2 || (i == 1 && w->x->std_in.kind != STD_NULL) ? PLAN_STD_PREVIOUS
+			    : i == 1                                            ? PLAN_STD_OURS
+										: PLAN_STD_NULL;
 		return;
 	case STD_TTY:
 		out->from = PLAN_STD_TTY;
@@ -342,8 +340,8 @@ static int put_dirs(struct writer *w)
 		for (size_t i = 0; i < d->names.n; i++) {
 			const char *name = d->names.v[i], *colon = strchr(name, ':');
 			if (!roots[k] || n == PLAN_DIRS_MAX)
-				return err_set(w->e, -EINVAL, "directory %s has no place here",
-					name);
+				return err_set(
+					w->e, -EINVAL, "directory %s has no place here", name);
 			CLEANUP_FREE char *plain = xstrndup(name, strcspn(name, ":"));
 			dirs[n++] = (struct plan_dir){k, root, plan_put_str(&w->b, plain),
 				colon && colon[1] ? plan_put_str(&w->b, colon + 1) : 0, d->mode};
@@ -365,8 +363,7 @@ static int put_mounts(struct writer *w)
 	for (size_t i = 0; i < l.n; i++)
 		v[i] = (struct plan_mount){(uint32_t)l.v[i].op, l.v[i].flags,
 			l.v[i].src ? put_path(w, l.v[i].src) : 0, put_path(w, l.v[i].dst)};
-	w->p.mounts = (struct plan_span){
-		plan_put(&w->b, v, l.n * sizeof(*v), 4), (uint32_t)l.n};
+	w->p.mounts = (struct plan_span){plan_put(&w->b, v, l.n * sizeof(*v), 4), (uint32_t)l.n};
 	free(v);
 	mounts_done(&l);
 	return 0;
@@ -376,8 +373,8 @@ static int put_namespaces(struct writer *w)
 {
 	const struct exec_sandbox *s = &w->x->sandbox;
 	const struct launch_caps *can = &w->image->caps;
-	bool roots_all = !w->image->conf->service.root_directory_start_only ||
-			 w->v->kind == EXEC_START;
+	bool roots_all =
+		!w->image->conf->service.root_directory_start_only || w->v->kind == EXEC_START;
 	if (!w->is_sandboxed)
 		return 0;
 	if (can->can_mount_ns && sandbox_needs_mounts(w->x)) {

@@ -18,13 +18,13 @@
 #define PLAN_VERSION 1u
 
 /* Bounds beyond which a plan is refused; far above what a unit says. */
-#define PLAN_WORDS_MAX  (512 * 1024) /* argv and envp each */
-#define PLAN_GROUPS_MAX 65536        /* kernel's NGROUPS_MAX */
-#define PLAN_DIRS_MAX   256
-#define PLAN_MOUNTS_MAX 1024
+#define PLAN_WORDS_MAX      (512 * 1024) /* argv and envp each */
+#define PLAN_GROUPS_MAX     65536        /* kernel's NGROUPS_MAX */
+#define PLAN_DIRS_MAX       256
+#define PLAN_MOUNTS_MAX     1024
 #define PLAN_CANDIDATES_MAX 64
 #define PLAN_PID_SLOTS_MAX  4
-#define PLAN_PID_DIGITS     10 /* room for a pid in decimal in a slot */
+#define PLAN_PID_DIGITS     10         /* room for a pid in decimal in a slot */
 #define PLAN_FILTER_MAX     (4096 * 8) /* BPF_MAXINSNS of struct sock_filter */
 
 struct plan_span {
@@ -47,13 +47,22 @@ enum plan_flags {
 	PLAN_FDS_NONBLOCK = 1 << 12,
 	PLAN_SCHED_RESET = 1 << 13,
 	PLAN_MAP_USERS = 1 << 14, /* PrivateUsers=: root and the unit's user, nobody else */
-	PLAN_SET_CAPS = 1 << 15,  /* ambient capabilities or secure bits: permitted set is kept over setuid */
-	PLAN_MDWE = 1 << 16,      /* also PR_SET_MDWE where the kernel has it */
+	PLAN_SET_CAPS =
+		1
+		<< 15, /* ambient capabilities or secure bits: permitted set is kept over setuid */
+	PLAN_MDWE = 1 << 16, /* also PR_SET_MDWE where the kernel has it */
 	PLAN_FLAGS_ALL = (1 << 17) - 1,
 };
 
 /* Where a standard stream comes from when core sends no descriptor for it. */
-enum plan_std { PLAN_STD_NULL, PLAN_STD_OURS, PLAN_STD_PREVIOUS, PLAN_STD_OPEN, PLAN_STD_TTY, PLAN_STD_MAX };
+enum plan_std {
+	PLAN_STD_NULL,
+	PLAN_STD_OURS,
+	PLAN_STD_PREVIOUS,
+	PLAN_STD_OPEN,
+	PLAN_STD_TTY,
+	PLAN_STD_MAX
+};
 
 struct plan_stream {
 	uint32_t from; /* enum plan_std */
@@ -97,7 +106,7 @@ enum mount_flags {
 	MOUNT_OPTIONAL = 1, /* "-": skip when missing */
 	MOUNT_NON_RECURSIVE = 2,
 	MOUNT_BELOW_ROOT = 4, /* "+": relative to RootDirectory= */
-	MOUNT_LATE = 8, /* MOUNT_READ_WRITE inside something an earlier step mounts */
+	MOUNT_LATE = 8,       /* MOUNT_READ_WRITE inside something an earlier step mounts */
 	MOUNT_FLAGS_ALL = 15,
 };
 
@@ -109,11 +118,11 @@ struct plan_mount {
 struct plan {
 	uint32_t magic, version, size, sum; /* sum: plan_sum() of what follows the field */
 	uint32_t flags;
-	uint32_t kind;              /* enum exec_kind */
-	uint32_t unit;              /* name, for messages and for prctl */
-	struct plan_span exec;      /* u32 string offsets: candidates, tried in order */
+	uint32_t kind;               /* enum exec_kind */
+	uint32_t unit;               /* name, for messages and for prctl */
+	struct plan_span exec;       /* u32 string offsets: candidates, tried in order */
 	struct plan_span argv, envp; /* u64 slots, one more that is 0 behind them */
-	struct plan_span pid_slots; /* u32 offsets of PLAN_PID_DIGITS writable bytes and a NUL */
+	struct plan_span pid_slots;  /* u32 offsets of PLAN_PID_DIGITS writable bytes and a NUL */
 	uint32_t cwd;
 	uint32_t uid, gid;
 	uint32_t dir_uid, dir_gid; /* whose the directories are, also for a "+" command */

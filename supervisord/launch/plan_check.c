@@ -109,8 +109,7 @@ static bool are_pid_slots(const struct checker *k)
 		return false;
 	const uint32_t *v = (const void *)((const char *)k->p + k->p->pid_slots.off);
 	for (uint32_t i = 0; i < k->p->pid_slots.n; i++)
-		if (!is_string(k, v[i]) ||
-			strlen((const char *)k->p + v[i]) != PLAN_PID_DIGITS)
+		if (!is_string(k, v[i]) || strlen((const char *)k->p + v[i]) != PLAN_PID_DIGITS)
 			return false;
 	return true;
 }
@@ -133,8 +132,8 @@ static bool are_mounts(const struct checker *k)
 		return false;
 	const struct plan_mount *m = (const void *)((const char *)k->p + k->p->mounts.off);
 	for (uint32_t i = 0; i < k->p->mounts.n; i++, m++) {
-		bool has_source = m->op == MOUNT_BIND || m->op == MOUNT_BIND_RO ||
-				  m->op == MOUNT_PRIVATE_TMP;
+		bool has_source =
+			m->op == MOUNT_BIND || m->op == MOUNT_BIND_RO || m->op == MOUNT_PRIVATE_TMP;
 		if (m->op >= MOUNT_OP_MAX || (m->flags & ~(uint32_t)MOUNT_FLAGS_ALL) ||
 			!is_string(k, m->dst) || !is_string_or_none(k, m->src) ||
 			(has_source && !m->src))
@@ -168,21 +167,20 @@ int plan_check(const struct plan *p, size_t size)
 		p->envp.off + (p->envp.n + 1) * 8};
 	if (k.slots_from < k.slots2_to && k.slots2_from < k.slots_to)
 		return -EBADMSG;
-	bool is_good =
-		are_slot_strings(&k, &p->argv) && are_slot_strings(&k, &p->envp) &&
-		!(p->flags & ~(uint32_t)PLAN_FLAGS_ALL) && p->kind < EXEC_KIND_MAX &&
-		is_string(&k, p->unit) && p->exec.n > 0 &&
-		are_strings(&k, &p->exec, PLAN_CANDIDATES_MAX) && are_pid_slots(&k) &&
-		is_string(&k, p->cwd) && is_span(&k, &p->groups, 4, 4, PLAN_GROUPS_MAX) &&
-		is_span(&k, &p->cpu_mask, 1, 8, 8192) &&
-		is_span(&k, &p->seccomp, 1, 8, PLAN_FILTER_MAX) &&
-		p->seccomp.n % sizeof(struct sock_filter) == 0 &&
-		p->seccomp_split % sizeof(struct sock_filter) == 0 &&
-		(p->seccomp_split == 0 || p->seccomp_split < p->seccomp.n) && are_streams(&k) &&
-		are_dirs(&k) && are_mounts(&k) &&
-		!(p->namespaces & ~(uint32_t)NAMESPACES_ALLOWED) &&
-		is_string_or_none(&k, p->root) && is_string_or_none(&k, p->netns) &&
-		p->n_pass <= FDS_MAX && p->umask <= 0777;
+	bool is_good = are_slot_strings(&k, &p->argv) && are_slot_strings(&k, &p->envp) &&
+		       !(p->flags & ~(uint32_t)PLAN_FLAGS_ALL) && p->kind < EXEC_KIND_MAX &&
+		       is_string(&k, p->unit) && p->exec.n > 0 &&
+		       are_strings(&k, &p->exec, PLAN_CANDIDATES_MAX) && are_pid_slots(&k) &&
+		       is_string(&k, p->cwd) && is_span(&k, &p->groups, 4, 4, PLAN_GROUPS_MAX) &&
+		       is_span(&k, &p->cpu_mask, 1, 8, 8192) &&
+		       is_span(&k, &p->seccomp, 1, 8, PLAN_FILTER_MAX) &&
+		       p->seccomp.n % sizeof(struct sock_filter) == 0 &&
+		       p->seccomp_split % sizeof(struct sock_filter) == 0 &&
+		       (p->seccomp_split == 0 || p->seccomp_split < p->seccomp.n) &&
+		       are_streams(&k) && are_dirs(&k) && are_mounts(&k) &&
+		       !(p->namespaces & ~(uint32_t)NAMESPACES_ALLOWED) &&
+		       is_string_or_none(&k, p->root) && is_string_or_none(&k, p->netns) &&
+		       p->n_pass <= FDS_MAX && p->umask <= 0777;
 	return is_good ? 0 : -EBADMSG;
 }
 

@@ -79,7 +79,8 @@ void launch_probe(struct launch_caps *ret)
 	struct launch_caps c = {0};
 	uint64_t have = effective();
 	c.can_clone3 = clone3_works();
-	c.can_clone_into_cgroup = c.can_clone3; /* 5.7; below it the launcher falls back by itself */
+	c.can_clone_into_cgroup =
+		c.can_clone3; /* 5.7; below it the launcher falls back by itself */
 	c.can_mount_ns = can_unshare(CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS);
 	c.can_net_ns = can_unshare(CLONE_NEWNET);
 	c.can_user_ns = can_unshare(CLONE_NEWUSER);

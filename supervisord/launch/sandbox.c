@@ -30,18 +30,18 @@
 
 struct tree_root {
 	struct child *c;
-	int host;		   /* "/" as it was */
-	int root;		   /* "/" as the service will see it */
+	int host;                  /* "/" as it was */
+	int root;                  /* "/" as the service will see it */
 	int kept[PLAN_MOUNTS_MAX]; /* captured trees, by step */
-	int empty_file;		   /* a detached mount of a file of mode 000, -1: not made yet */
+	int empty_file;            /* a detached mount of a file of mode 000, -1: not made yet */
 };
 
 static int resolve(int root, const char *path, int flags)
 {
 	struct open_how how = {.flags = (uint64_t)(flags | O_CLOEXEC),
 		.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS};
-	long fd = syscall(SYS_openat2, root, path[0] == '/' && path[1] ? path + 1 : ".", &how,
-		sizeof(how));
+	long fd = syscall(
+		SYS_openat2, root, path[0] == '/' && path[1] ? path + 1 : ".", &how, sizeof(how));
 	return fd < 0 ? -errno : (int)fd;
 }
 
@@ -345,22 +345,22 @@ static const struct {
 	const char *name;
 	unsigned major, minor;
 } devices[] = {
-	{"null",	 1, 3},
-	{"zero",	 1, 5},
-	{"full",	 1, 7},
+	{"null",    1, 3},
+	{"zero",    1, 5},
+	{"full",    1, 7},
 	{"random",  1, 8},
 	{"urandom", 1, 9},
-	{"tty",	5, 0},
+	{"tty",     5, 0},
 };
 static const struct {
 	const char *target, *name;
 } device_links[] = {
-	{"/proc/self/fd",	  "fd"    },
+	{"/proc/self/fd",   "fd"    },
 	{"/proc/self/fd/0", "stdin" },
 	{"/proc/self/fd/1", "stdout"},
 	{"/proc/self/fd/2", "stderr"},
-	{"/proc/kcore",	"core"  },
-	{"pts/ptmx",	     "ptmx"  },
+	{"/proc/kcore",     "core"  },
+	{"pts/ptmx",        "ptmx"  },
 };
 static const char *const device_trees[] = {"pts", "shm", "mqueue", "hugepages"};
 
@@ -602,8 +602,8 @@ int child_enter_namespaces(struct child *c)
 			return child_fail(c, EXIT_NETWORK, -r, path);
 	}
 	if (flags && unshare(flags) < 0)
-		return child_fail(c, flags & CLONE_NEWNET ? EXIT_NETWORK : EXIT_NAMESPACE, errno,
-			"unshare");
+		return child_fail(
+			c, flags & CLONE_NEWNET ? EXIT_NETWORK : EXIT_NAMESPACE, errno, "unshare");
 	if (flags & CLONE_NEWNET) {
 		int r = loopback_up();
 		if (r < 0)
@@ -632,7 +632,8 @@ static int write_map(pid_t pid, const char *file, uint32_t id)
 _Noreturn static void write_maps(const struct plan *p, pid_t pid, int go)
 {
 	char byte;
-	uint32_t uid = p->flags & PLAN_SET_UID ? p->uid : 0, gid = p->flags & PLAN_SET_GID ? p->gid : 0;
+	uint32_t uid = p->flags & PLAN_SET_UID ? p->uid : 0,
+		 gid = p->flags & PLAN_SET_GID ? p->gid : 0;
 	if (read(go, &byte, 1) != 1)
 		_exit(ECANCELED);
 	int r = write_map(pid, "gid_map", gid);

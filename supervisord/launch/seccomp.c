@@ -23,9 +23,9 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 
-#define GROUP_DEPTH_MAX	 8 /* groups in groups; the table needs 3 */
-#define FAMILY_MAX	 64
-#define BPF_OPTIMIZE	 2 /* binary tree: 4 times cheaper to load and to run than a list */
+#define GROUP_DEPTH_MAX  8 /* groups in groups; the table needs 3 */
+#define FAMILY_MAX       64
+#define BPF_OPTIMIZE     2 /* binary tree: 4 times cheaper to load and to run than a list */
 #define SCHED_POLICY_MAX 16
 
 static const struct syscall_group {
@@ -173,7 +173,8 @@ struct filter {
 };
 
 /* A rule libseccomp sees as covered by an earlier, wider one is no error. */
-static void rule(struct filter *f, uint32_t action, int nr, unsigned n, const struct scmp_arg_cmp *a)
+static void rule(
+	struct filter *f, uint32_t action, int nr, unsigned n, const struct scmp_arg_cmp *a)
 {
 	if (f->error || nr == __NR_SCMP_ERROR)
 		return;
@@ -236,50 +237,50 @@ static const struct {
 	const char *name;
 	int family;
 } families[] = {
-	{"AF_UNIX",	AF_UNIX	     },
-	{"AF_LOCAL",	 AF_LOCAL     },
-	{"AF_INET",	AF_INET	     },
-	{"AF_INET6",	 AF_INET6     },
-	{"AF_NETLINK",   AF_NETLINK   },
-	{"AF_PACKET",	  AF_PACKET	 },
-	{"AF_ALG",	   AF_ALG	   },
-	{"AF_VSOCK",	 AF_VSOCK	 },
-	{"AF_BLUETOOTH", AF_BLUETOOTH },
-	{"AF_CAN",	   AF_CAN	   },
-	{"AF_KEY",	   AF_KEY	   },
-	{"AF_TIPC",	AF_TIPC	     },
-	{"AF_XDP",	   AF_XDP	   },
-	{"AF_QIPCRTR",   AF_QIPCRTR   },
-	{"AF_RDS",	   AF_RDS	   },
-	{"AF_X25",	   AF_X25	   },
-	{"AF_AX25",	AF_AX25	     },
-	{"AF_IPX",	   AF_IPX	   },
-	{"AF_APPLETALK", AF_APPLETALK },
-	{"AF_NFC",	   AF_NFC	   },
-	{"AF_PPPOX",	 AF_PPPOX	 },
-	{"AF_RXRPC",	 AF_RXRPC	 },
-	{"AF_SMC",	   AF_SMC	   },
-	{"AF_KCM",	   AF_KCM	   },
-	{"AF_MPLS",	AF_MPLS	     },
-	{"AF_IB",	  AF_IB	    },
-	{"AF_PHONET",	  AF_PHONET	 },
+	{"AF_UNIX",       AF_UNIX      },
+	{"AF_LOCAL",      AF_LOCAL     },
+	{"AF_INET",       AF_INET      },
+	{"AF_INET6",      AF_INET6     },
+	{"AF_NETLINK",    AF_NETLINK   },
+	{"AF_PACKET",     AF_PACKET    },
+	{"AF_ALG",        AF_ALG       },
+	{"AF_VSOCK",      AF_VSOCK     },
+	{"AF_BLUETOOTH",  AF_BLUETOOTH },
+	{"AF_CAN",        AF_CAN       },
+	{"AF_KEY",        AF_KEY       },
+	{"AF_TIPC",       AF_TIPC      },
+	{"AF_XDP",        AF_XDP       },
+	{"AF_QIPCRTR",    AF_QIPCRTR   },
+	{"AF_RDS",        AF_RDS       },
+	{"AF_X25",        AF_X25       },
+	{"AF_AX25",       AF_AX25      },
+	{"AF_IPX",        AF_IPX       },
+	{"AF_APPLETALK",  AF_APPLETALK },
+	{"AF_NFC",        AF_NFC       },
+	{"AF_PPPOX",      AF_PPPOX     },
+	{"AF_RXRPC",      AF_RXRPC     },
+	{"AF_SMC",        AF_SMC       },
+	{"AF_KCM",        AF_KCM       },
+	{"AF_MPLS",       AF_MPLS      },
+	{"AF_IB",         AF_IB        },
+	{"AF_PHONET",     AF_PHONET    },
 	{"AF_IEEE802154", AF_IEEE802154},
-	{"AF_CAIF",	AF_CAIF	     },
-	{"AF_LLC",	   AF_LLC	   },
-	{"AF_ATMPVC",	  AF_ATMPVC	 },
-	{"AF_ATMSVC",	  AF_ATMSVC	 },
-	{"AF_ISDN",	AF_ISDN	     },
-	{"AF_NETROM",	  AF_NETROM	 },
-	{"AF_ROSE",	AF_ROSE	     },
-	{"AF_DECnet",	  AF_DECnet	 },
-	{"AF_SECURITY",  AF_SECURITY  },
-	{"AF_ECONET",	  AF_ECONET	 },
-	{"AF_SNA",	   AF_SNA	   },
-	{"AF_WANPIPE",   AF_WANPIPE   },
-	{"AF_IUCV",	AF_IUCV	     },
-	{"AF_ASH",	   AF_ASH	   },
-	{"AF_BRIDGE",	  AF_BRIDGE	 },
-	{"AF_NETBEUI",   AF_NETBEUI   },
+	{"AF_CAIF",       AF_CAIF      },
+	{"AF_LLC",        AF_LLC       },
+	{"AF_ATMPVC",     AF_ATMPVC    },
+	{"AF_ATMSVC",     AF_ATMSVC    },
+	{"AF_ISDN",       AF_ISDN      },
+	{"AF_NETROM",     AF_NETROM    },
+	{"AF_ROSE",       AF_ROSE      },
+	{"AF_DECnet",     AF_DECnet    },
+	{"AF_SECURITY",   AF_SECURITY  },
+	{"AF_ECONET",     AF_ECONET    },
+	{"AF_SNA",        AF_SNA       },
+	{"AF_WANPIPE",    AF_WANPIPE   },
+	{"AF_IUCV",       AF_IUCV      },
+	{"AF_ASH",        AF_ASH       },
+	{"AF_BRIDGE",     AF_BRIDGE    },
+	{"AF_NETBEUI",    AF_NETBEUI   },
 };
 
 static int family_of(const char *name)
@@ -342,17 +343,17 @@ static void rules_set_ids(struct filter *f)
 		const char *name;
 		unsigned mode_arg, flags_arg; /* flags_arg 9: no O_CREAT to look at */
 	} calls[] = {
-		{"chmod",	  1, 9},
-		{"fchmod",	   1, 9},
-		{"fchmodat",	 2, 9},
-		{"fchmodat2",  2, 9},
-		{"mkdir",	  1, 9},
-		{"mkdirat",	2, 9},
-		{"mknod",	  1, 9},
-		{"mknodat",	2, 9},
-		{"creat",	  1, 9},
-		{"open",	 2, 1},
-		{"openat",	   3, 2},
+		{"chmod",     1, 9},
+		{"fchmod",    1, 9},
+		{"fchmodat",  2, 9},
+		{"fchmodat2", 2, 9},
+		{"mkdir",     1, 9},
+		{"mkdirat",   2, 9},
+		{"mknod",     1, 9},
+		{"mknodat",   2, 9},
+		{"creat",     1, 9},
+		{"open",      2, 1},
+		{"openat",    3, 2},
 	};
 	static const uint64_t bits[] = {S_ISUID, S_ISGID};
 	for (size_t i = 0; i < ARRAY_SIZE(calls); i++) {
@@ -376,8 +377,8 @@ static void rules_realtime(struct filter *f)
 		for (size_t i = 0; i < ARRAY_SIZE(harmless); i++)
 			is_harmless |= policy == harmless[i];
 		if (!is_harmless)
-			deny_arg(f, "sched_setscheduler", EPERM, 1, SCMP_CMP_EQ,
-				(uint64_t)policy, 0);
+			deny_arg(f, "sched_setscheduler", EPERM, 1, SCMP_CMP_EQ, (uint64_t)policy,
+				0);
 	}
 	deny_arg(f, "sched_setscheduler", EPERM, 1, SCMP_CMP_GE, SCHED_POLICY_MAX, 0);
 	deny(f, "sched_setattr", EPERM);
@@ -424,7 +425,7 @@ static int add_archs(scmp_filter_ctx ctx, const struct exec_sandbox *s, struct e
 		const char *name = s->syscall_archs.v[i];
 		if (streq(name, "native"))
 			continue;
-		uint32_t arch = seccomp_arch_resolve_name(streq(name, "x86-64") ? "x86_64"
+		uint32_t arch = seccomp_arch_resolve_name(streq(name, "x86-64")  ? "x86_64"
 							  : streq(name, "arm64") ? "aarch64"
 										 : name);
 		if (arch == 0)
@@ -554,8 +555,8 @@ static char *filter_key(const struct exec_sandbox *s)
 	return buf_steal(&b);
 }
 
-int filter_get(const struct exec_sandbox *s, struct bpf_program *ret, size_t *ret_split,
-	struct err *e)
+int filter_get(
+	const struct exec_sandbox *s, struct bpf_program *ret, size_t *ret_split, struct err *e)
 {
 	CLEANUP_FREE char *key = filter_key(s);
 	struct cached_filter *c;

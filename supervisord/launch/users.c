@@ -21,9 +21,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define NAME_SIZE_MAX	255
-#define GETENT_LIMIT_MS 2000
-#define GETENT_SIZE_MAX (64 * 1024)
+#define NAME_SIZE_MAX       255
+#define GETENT_LIMIT_MS     2000
+#define GETENT_SIZE_MAX     (64 * 1024)
 #define GROUPS_PER_USER_MAX 65536
 
 static bool is_number(const char *s)
@@ -163,8 +163,8 @@ int user_lookup(struct arena *a, const char *name, struct user_entry *ret, struc
 	if (r == 0 && (ret->uid == UINT32_MAX || ret->gid == UINT32_MAX))
 		r = -EINVAL;
 	if (r < 0)
-		return err_set(e, r, "User=%.64s: %s", name,
-			r == -ESRCH ? "no such user" : strerror(-r));
+		return err_set(
+			e, r, "User=%.64s: %s", name, r == -ESRCH ? "no such user" : strerror(-r));
 	return 0;
 }
 
