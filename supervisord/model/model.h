@@ -395,6 +395,7 @@ void effects_done(struct effects *fx);
 struct health {
 	bool is_running; /* probes are being made */
 	bool is_waiting; /* for the answer to probe `number` */
+	bool last_ok;    /* what check_streak counts */
 	uint64_t number;
 	uint64_t last_us, latency_us;
 	char text[128]; /* the probe's last answer */

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "model/model.h"
+#include "unit/units.h"
 
 /* <signal.h> is not for pure code; these are the same on every Linux stayd runs on. */
 enum {
