@@ -113,7 +113,8 @@ static bool is_drained(const struct unit *u)
 
 static bool is_stop_wanted(const struct unit *u)
 {
-	return u->rec.stop_wanted || u->rec.restart_wanted || u->rec.want == WANT_DOWN;
+	return u->rec.stop_wanted || u->rec.restart_wanted || u->rec.want == WANT_DOWN ||
+	       u->rec.is_unhealthy;
 }
 
 static bool is_enterable(const struct unit *u)

@@ -519,6 +519,13 @@ static enum rollout_step next_step(struct world *w, struct set *s, unsigned i)
 	return step;
 }
 
+/* Somebody else's request called the stop off, or a back-off was quicker: it is up and stays up. */
+static bool is_stop_lost(const struct unit *u)
+{
+	return unit_is_up(u) && !u->in_queue && !u->rec.restart_wanted && !u->rec.stop_wanted &&
+	       !u->rec.is_unhealthy;
+}
+
 /* An extra member on its way out. */
 static void advance_leaving(struct world *w, struct set *s, unsigned i)
 {
@@ -545,6 +552,10 @@ static void advance(struct world *w, struct set *s, unsigned i)
 			return;
 		switch_revision(w, s, u);
 		rollout_set_step(w, s, i, STEP_DONE);
+		return;
+	}
+	if ((*step == STEP_DRAIN || *step == STEP_STOP) && is_stop_lost(u)) {
+		unit_restart(w, u, 0);
 		return;
 	}
 	for (int k = 0; k < STEP_MAX; k++) {

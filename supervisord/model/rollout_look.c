@@ -132,7 +132,7 @@ bool unit_is_good(const struct unit *u)
  * on its way into the load balancer, or unobserved since that restarted, is not this. */
 bool unit_is_worthless(const struct unit *u)
 {
-	return !unit_is_up(u) || !health_is_ready(u) || unit_is_held(u);
+	return !unit_is_up(u) || !health_is_ready(u) || unit_is_held(u) || u->rec.is_unhealthy;
 }
 
 /* Members that serve and that nobody is about to take down (invariant 2). */
