@@ -49,16 +49,6 @@ enum lb_event {
 		LBE_MAX,
 };
 
-const char *lb_phase_name(enum lb_phase p)
-{
-	static const char *const names[] = {
-#define PHASE(id, text) [LBP_##id] = text,
-		LB_PHASES(PHASE)
-#undef PHASE
-	};
-	return (unsigned)p < LBP_MAX ? names[p] : "unknown";
-}
-
 /* ---- what counts -------------------------------------------------------------------------- */
 
 static unsigned lb_count(const struct unit *u)
@@ -123,7 +113,8 @@ static bool is_drained(const struct unit *u)
 
 static bool is_stop_wanted(const struct unit *u)
 {
-	return u->rec.stop_wanted || u->rec.restart_wanted || u->rec.want == WANT_DOWN;
+	return u->rec.stop_wanted || u->rec.restart_wanted || u->rec.want == WANT_DOWN ||
+	       u->rec.is_unhealthy;
 }
 
 static bool is_enterable(const struct unit *u)
@@ -387,9 +378,11 @@ static const struct row rows[ROW_MAX] = {
 };
 
 #define ROWS_OF(p)                                                                                 \
-	{ROW_##p##_AVAILABLE, ROW_##p##_UNAVAILABLE, ROW_##p##_GONE, ROW_##p##_HOLD,               \
-		ROW_##p##_OBSERVED, ROW_##p##_TIMEOUT, ROW_##p##_RAMP, ROW_##p##_OP_DRAIN,         \
-		ROW_##p##_OP_UNDRAIN}
+	{                                                                                          \
+		ROW_##p##_AVAILABLE, ROW_##p##_UNAVAILABLE, ROW_##p##_GONE, ROW_##p##_HOLD,        \
+			ROW_##p##_OBSERVED, ROW_##p##_TIMEOUT, ROW_##p##_RAMP, ROW_##p##_OP_DRAIN, \
+			ROW_##p##_OP_UNDRAIN                                                       \
+	}
 static const uint8_t table[LBP_MAX][LBE_MAX] = {
 #define PHASE(id, text) [LBP_##id] = ROWS_OF(id),
 	LB_PHASES(PHASE)
@@ -702,6 +695,7 @@ void lb_request(struct world *w, struct unit *u, const struct request *r)
 void lb_restored(struct world *w, struct unit *u)
 {
 	enum lb_phase phase = u->rec.lb_phase;
+	uint64_t drain_at_us;
 
 	if (!lb_count(u) || phase == LBP_NONE) {
 		u->rec.lb_phase = LBP_NONE;
@@ -710,8 +704,10 @@ void lb_restored(struct world *w, struct unit *u)
 	u->set->n_lbs = MAX(u->set->n_lbs, lb_count(u));
 	if (!u->lb)
 		u->lb = xcalloc(1, sizeof(*u->lb));
+	drain_at_us = u->timers[TIMER_LB].at_us;
 	u->lb->wanted = LB_STATE_MAX;
 	if (phase == LBP_HELD) {
+		timer_drop(w, &u->timers[TIMER_LB]);
 		u->lb->since_us = w->now_us;
 		lb_want(w, u, LB_MAINT, 100);
 	} else if (!unit_is_up(u)) {
@@ -721,6 +717,8 @@ void lb_restored(struct world *w, struct unit *u)
 		lb_want(w, u, LB_READY, 100);
 	} else {
 		enter(w, u, phase);
+		if (phase == LBP_DRAINING && drain_at_us) /* its time goes on */
+			timer_arm(w, &u->timers[TIMER_LB], drain_at_us);
 	}
 	set_unit_changed(w, u);
 }
@@ -789,8 +787,10 @@ bool lb_unit_is_known(const struct unit *u, struct buf *ret_why)
 		const struct lb_sample *s = &u->lb->sample[i];
 		if (!is_reachable(u, i) || !s->serial || s->known)
 			continue;
-		buf_printf(ret_why, "load balancer %u (%s) does not know server %s of %s", i + 1,
-			u->conf->lb.address.v[i], strna(u->conf->lb.server), u->name);
+		if (ret_why)
+			buf_printf(ret_why, "load balancer %u (%s) does not know server %s of %s",
+				i + 1, u->conf->lb.address.v[i], strna(u->conf->lb.server),
+				u->name);
 		return false;
 	}
 	return true;

@@ -54,6 +54,11 @@ static void op_answer(struct world *w, struct set *s, enum reply_result result, 
 		fx_reply(w, id, result, "%s: %s", s->name, text);
 }
 
+void set_op_cancel(struct world *w, struct set *s, const char *why)
+{
+	op_answer(w, s, REPLY_CANCELED, why);
+}
+
 static uint64_t patience_us(const struct set *s)
 {
 	const struct unit *u = s->members[0];
