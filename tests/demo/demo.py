@@ -199,6 +199,7 @@ class Demo:
         say("pid %d is dead; pid %d was running %.0f ms later (seen by polling), n_restarts=%d"
             % (victim["main_pid"], u["main_pid"], (time.monotonic() - killed) * 1000, u["n_restarts"]))
         promise(u["n_restarts"] == victim["n_restarts"] + 1, "restarted once")
+        self.load.wait_sent(args.rate)
         self.wait_all_up("the restarted one to be back in HAProxy")
         say("what was in flight on it (about %d) HAProxy repeated elsewhere: allowed here, as all are GET" % (args.rate * 0.015 / REPLICAS + 1))
         self.account(retried_allowed=True)
@@ -246,7 +247,6 @@ class Demo:
 
     def broken_v4(self):
         step("stayctl deploy web v4, which never becomes healthy")
-        lib.wait_for(lambda: self.d.ctl("rollout", "status", "web", check=False).rc in (0, 1, 2, 3), 10, "an answer on the rollout")
         self.begin("v4")
         r = self.d.ctl("deploy", "web", "v4", check=False)
         show(r.out + r.err)
