@@ -517,6 +517,49 @@ START_TEST(a_torn_line_of_a_crash_is_closed)
 }
 END_TEST
 
+START_TEST(many_units_are_written_at_once_and_cost_no_wake_up_when_idle)
+{
+	enum { N = 300 };
+	int fds[N];
+	char unit[32], line[64], path[64], status[2][4096];
+	struct buf b = {0};
+	start();
+	config(dir, 0, 0, 0, false);
+	for (int i = 0; i < N; i++) {
+		snprintf(unit, sizeof(unit), "u%d.service", i);
+		fds[i] = open_stream(unit, 'o');
+	}
+	for (int round = 0; round < 3; round++) {
+		for (int i = 0; i < N; i++) {
+			snprintf(line, sizeof(line), "%d.%d\n", i, round);
+			put(fds[i], line);
+		}
+	}
+	sync_logger();
+	for (int i = 0; i < N; i++) {
+		snprintf(unit, sizeof(unit), "u%d.service", i);
+		snprintf(line, sizeof(line), "o %d.0\no %d.1\no %d.2\n", i, i, i);
+		check_stored(unit, line);
+	}
+	/* Reading the 300 logs took a while; the logger has slept since its last answer. */
+	snprintf(path, sizeof(path), "/proc/%d/status", (int)logger_pid);
+	for (int k = 0; k < 2; k++) {
+		struct pollfd nothing = {core_end, POLLIN, 0};
+		buf_reset(&b);
+		ck_assert_int_eq(read_file(AT_FDCWD, path, 65536, &b), 0);
+		char *at = strstr(b.data, "voluntary_ctxt_switches");
+		ck_assert_ptr_nonnull(at);
+		str_copy(status[k], at, sizeof(status[k]));
+		ck_assert_int_eq(poll(&nothing, 1, k ? 0 : 300), 0); /* it says nothing, either */
+	}
+	ck_assert_str_eq(status[0], status[1]);
+	buf_done(&b);
+	for (int i = 0; i < N; i++)
+		close(fds[i]);
+	stop();
+}
+END_TEST
+
 Suite *suite(void)
 {
 	Suite *s = suite_create("logd logger");
@@ -536,6 +579,7 @@ Suite *suite(void)
 	tcase_add_test(t, the_console_shows_prefixed_harmless_lines);
 	tcase_add_test(t, a_stuck_console_blocks_nobody_and_what_is_missing_is_counted);
 	tcase_add_test(t, a_torn_line_of_a_crash_is_closed);
+	tcase_add_test(t, many_units_are_written_at_once_and_cost_no_wake_up_when_idle);
 	suite_add_tcase(s, t);
 	return s;
 }
