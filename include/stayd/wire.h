@@ -130,7 +130,7 @@ enum lg_kind {
 	LG_NOTE,  /* core -> logger: name, text: a line of the daemon's own about the unit */
 	LG_SYNC,  /* core -> logger: number; answered when all read so far is written */
 	LG_SYNCED = 32, /* logger -> core: number */
-	LG_TROUBLE, /* logger -> core: name, text: disk full, read-only ...; again when it is over */
+	LG_TROUBLE, /* logger -> core: name, text: disk full, read-only ...; number 0, then 1 when over */
 };
 
 struct lg_frame {

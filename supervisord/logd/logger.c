@@ -40,7 +40,7 @@ struct stream {
 	bool to_console;
 	struct line_state lines;
 	struct unit_log *log;
-	struct stream *next, *prev;
+	struct stream *next, *prev; /* of the same unit */
 };
 
 static struct logger {
@@ -50,7 +50,6 @@ static struct logger {
 	struct console console;
 	struct stamper stamper;
 	struct batch batch;
-	struct stream *streams;
 	unsigned n_streams;
 	bool is_configured, all_to_console, has_keeper;
 	bool has_sync;
@@ -132,11 +131,11 @@ static void stream_end(struct stream *s)
 	on_batch(s, &g.batch);
 	loop_remove(&g.loop, &s->source);
 	fd_close(s->fd);
-	if (--s->log->n_streams == 0)
-		store_release(s->log);
-	*(s->prev ? &s->prev->next : &g.streams) = s->next;
+	*(s->prev ? &s->prev->next : &s->log->streams) = s->next;
 	if (s->next)
 		s->next->prev = s->prev;
+	if (!s->log->streams)
+		store_release(s->log);
 	free(s);
 	g.n_streams--;
 	if (!g.has_keeper && !g.n_streams)
@@ -184,28 +183,42 @@ static bool stream_drain(struct stream *s)
 	return r < 0;
 }
 
-static void drain_all(void)
+/* Calls fn for every stream; fn may end the one it is given. */
+static void each_stream(void (*fn)(struct stream *s))
 {
-	for (struct stream *s = g.streams, *next; s; s = next) {
-		next = s->next;
-		(void)stream_drain(s);
+	size_t pos = 0;
+	void *v;
+	while (g.n_streams && map_next(&g.store.logs, &pos, NULL, &v)) {
+		struct unit_log *log = v;
+		for (struct stream *s = log->streams, *next; s; s = next) {
+			next = s->next;
+			fn(s);
+		}
 	}
 }
 
-static bool is_open_already(const struct stat *st, const char *name, char letter)
+static void drain(struct stream *s)
 {
-	for (struct stream *s = g.streams; s; s = s->next)
-		if (s->ino == st->st_ino && s->dev == st->st_dev && s->letter == letter &&
-			streq(s->log->name, name))
+	(void)stream_drain(s);
+}
+
+static bool is_open_already(const struct unit_log *log, const struct stat *st, char letter)
+{
+	for (struct stream *s = log->streams; s; s = s->next)
+		if (s->ino == st->st_ino && s->dev == st->st_dev && s->letter == letter)
 			return true;
 	return false;
 }
 
 static int stream_start(struct stream *s)
 {
-	return g.is_configured
-		       ? loop_add(&g.loop, &s->source, s->fd, EPOLLIN, PRIO_NORMAL, on_stream)
-		       : 0;
+	return loop_add(&g.loop, &s->source, s->fd, EPOLLIN, PRIO_NORMAL, on_stream);
+}
+
+static void start_or_end(struct stream *s)
+{
+	if (stream_start(s) < 0)
+		stream_end(s);
 }
 
 /* Takes fd over. */
@@ -215,9 +228,9 @@ static int stream_open(const struct lg_frame *f, int fd)
 	struct stat st;
 	if (fd < 0 || fstat(fd, &st) < 0)
 		return -EBADF;
-	if (is_open_already(&st, f->name, (char)f->stream))
-		return 0;
 	struct unit_log *log = store_log(&g.store, f->name);
+	if (log && is_open_already(log, &st, (char)f->stream))
+		return 0;
 	if (!log || g.n_streams >= LOG_STREAMS_MAX)
 		return -ENOSPC;
 	/* On the read end's own description; the service's end is another one. */
@@ -231,18 +244,17 @@ static int stream_open(const struct lg_frame *f, int fd)
 		.letter = (char)f->stream,
 		.to_console = f->to_console,
 		.log = log,
-		.next = g.streams};
-	r = stream_start(s);
+		.next = log->streams};
+	r = g.is_configured ? stream_start(s) : 0; /* else do_config() starts it */
 	if (r < 0) {
 		free(s);
 		return r;
 	}
 	(void)TAKE_FD(owned);
-	if (g.streams)
-		g.streams->prev = s;
-	g.streams = s;
+	if (log->streams)
+		log->streams->prev = s;
+	log->streams = s;
 	g.n_streams++;
-	log->n_streams++;
 	return 0;
 }
 
@@ -274,8 +286,7 @@ static void do_config(const struct lg_frame *f, int fd)
 	if (g.is_configured)
 		return;
 	g.is_configured = true;
-	for (struct stream *s = g.streams; s; s = s->next)
-		(void)stream_start(s);
+	each_stream(start_or_end);
 }
 
 static void do_open(const struct lg_frame *f, int fd)
@@ -289,11 +300,11 @@ static void do_open(const struct lg_frame *f, int fd)
 
 static void do_close(const struct lg_frame *f, int fd)
 {
+	struct unit_log *log = map_get(&g.store.logs, f->name);
 	(void)fd;
-	for (struct stream *s = g.streams, *next; s; s = next) {
+	for (struct stream *s = log ? log->streams : NULL, *next; s; s = next) {
 		next = s->next;
-		if (s->letter == (char)f->stream && streq(s->log->name, f->name) &&
-			!stream_drain(s))
+		if (s->letter == (char)f->stream && !stream_drain(s))
 			stream_end(s);
 	}
 }
@@ -312,14 +323,14 @@ static void do_note(const struct lg_frame *f, int fd)
 	text[size++] = '\n';
 	lines_add(&lines, &g.stamper, 'd', now_wall_us(), text, size, &g.batch, on_batch, &s);
 	on_batch(&s, &g.batch);
-	if (!s.log->n_streams)
+	if (!s.log->streams)
 		store_release(s.log);
 }
 
 static void do_sync(const struct lg_frame *f, int fd)
 {
 	(void)fd;
-	drain_all();
+	each_stream(drain);
 	g.has_sync = true;
 	g.sync_number = f->number;
 }
@@ -410,7 +421,7 @@ static void on_keeper(struct source *s, uint32_t epoll_events)
 		/* Services may outlive a killed keeper: without a reader they would die of SIGPIPE. */
 		loop_remove(&g.loop, s);
 		g.has_keeper = false;
-		drain_all();
+		each_stream(drain);
 		if (!g.n_streams)
 			g.loop.is_done = true;
 		return;
@@ -430,7 +441,7 @@ static void on_signal(struct source *s, uint32_t epoll_events)
 	(void)epoll_events;
 	if (read(s->fd, &si, sizeof(si)) != sizeof(si) || si.ssi_signo != SIGTERM)
 		return;
-	drain_all();
+	each_stream(drain);
 	core_flush();
 	g.loop.is_done = true;
 }
@@ -481,8 +492,7 @@ int logger_main(int argc, char **argv)
 		return EXIT_FAILURE;
 	}
 	r = loop_run(&g.loop);
-	while (g.streams)
-		stream_end(g.streams);
+	each_stream(stream_end);
 	console_done(&g.console);
 	store_done(&g.store);
 	free(g.batch.data);

@@ -35,7 +35,7 @@ struct unit_log {
 	uint64_t next_seq;
 	struct rotated *rotated; /* by seq, oldest first */
 	size_t n_rotated, cap_rotated;
-	unsigned n_streams;
+	struct stream *streams; /* open pipes, logger.c's; NULL: nothing writes to it */
 	/* trouble: error != 0 from the first failed write to the first good one */
 	int error;
 	uint64_t trouble_since_us, retry_at_us, dropped;

@@ -300,7 +300,7 @@ static void make_room(struct store *st, uint64_t more)
 			log = find_largest(st);
 			if (!log || log_rotate(st, log) < 0)
 				return;
-			if (!log->n_streams)
+			if (!log->streams)
 				store_release(log);
 			if (!log->n_rotated)
 				continue;

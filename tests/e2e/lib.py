@@ -563,6 +563,19 @@ class Load:
         self.phases[p["phase"]] = p
         return p
 
+    def peek(self):
+        """The totals of the phase so far; it goes on."""
+        self.proc.stdin.write("peek\n")
+        self.proc.stdin.flush()
+        return self._line()
+
+    def wait_sent(self, n, deadline=30.0):
+        """Lets the load run until so many requests of this phase were sent."""
+        return wait_for(lambda: (lambda p: p if p["sent"] >= n else None)(self.peek()), deadline, "%d requests" % n)
+
+    def wait_ok(self, n, deadline=30.0):
+        return wait_for(lambda: (lambda p: p if p["ok"] >= n else None)(self.peek()), deadline, "%d good answers" % n)
+
     def finish(self):
         """Ends the load, waits for answers still out, returns the grand total."""
         if self.total is None:
@@ -588,11 +601,23 @@ class Load:
         return False
 
 
-def haproxy(directory, **options):
-    """A started-on-demand HAProxy (tests/e2e/haproxy.py); skips where there is none."""
-    need("haproxy")
+def haproxy(directory, *backends, **options):
+    """A HAProxy of tests/e2e/haproxy.py that assert_clean() knows to be ours; skips where there is none."""
+    need("haproxy" if shutil.which("haproxy") else "/usr/sbin/haproxy")
     from haproxy import HAProxy
-    return HAProxy(directory, **options)
+
+    class Ours(HAProxy):
+        def start(self):
+            r = super().start()
+            adopt(self.process)
+            return r
+
+        def stop(self):
+            if self.process:
+                _ours.discard(self.process.pid)
+            return super().stop()
+        kill = stop
+    return Ours(directory, *backends, **options)
 
 
 @contextlib.contextmanager

@@ -17,18 +17,12 @@ def url(port):
     return "http://127.0.0.1:%d/" % port
 
 
-def wait_ok(load, n):
-    """A few phases until n answers were good: the load is flowing."""
-    got = [0]
-    wait_for(lambda: got.__setitem__(0, got[0] + load.mark("warm")["ok"]) or got[0] >= n, 10, "%d answers" % n)
-
-
 @test
 def load_counts_no_failure_against_a_good_service():
     for options in ({}, {"close": True}, {"post": 5000}):
         port, s = web("--work-ms", "10")
         with s, Load(url(port), rate=500, **options) as load:
-            wait_ok(load, 300)
+            load.wait_ok(300)
             t = load.finish()
             check(t["failed"] == 0 and t["ok"] == t["sent"] and t["in_flight"] == 0, t)
             check(t["releases"] == {"v1": t["ok"]}, t)
@@ -39,12 +33,11 @@ def load_counts_no_failure_against_a_good_service():
 def load_sees_a_killed_service():
     port, s = web("--work-ms", "20")
     with s as p, Load(url(port), rate=500) as load:
-        wait_ok(load, 200)
+        load.wait_ok(200)
         load.mark("killed")
         p.kill()
         p.wait()
-        failed = [0]
-        wait_for(lambda: failed.__setitem__(0, failed[0] + load.mark("killed")["failed"]) or failed[0] > 100, 10, "failures")
+        wait_for(lambda: load.peek()["failed"] > 100, 10, "failures")
         t = load.finish()
         check(t["kinds"].get("connect_refused", 0) >= 50 and t["kinds"].get("closed_reused", 0) >= 1, t)
         check(t["sent"] == t["ok"] + t["failed"], t)
@@ -54,12 +47,11 @@ def load_sees_a_killed_service():
 def load_counts_a_stall_as_late_requests():
     port, s = web()
     with s as p, Load(url(port), rate=200, connections=8) as load:
-        wait_ok(load, 50)
+        load.wait_ok(50)
         load.mark("stall")
         p.send_signal(signal.SIGSTOP)
         # while it is stopped nothing may end; what was due meanwhile is late by as much
-        sent = [0]
-        wait_for(lambda: sent.__setitem__(0, sent[0] + load.mark("stall")["sent"]) or sent[0] >= 100, 10, "100 due requests")
+        load.wait_sent(100)
         p.send_signal(signal.SIGCONT)
         t = load.finish()
         check(t["failed"] == 0 and t["max_ms"] >= 400 and t["p99_ms"] >= 300, t)
@@ -69,13 +61,12 @@ def load_counts_a_stall_as_late_requests():
 def load_tells_bad_answers_and_time_outs():
     port, s = web("--errors-percent", "50")
     with s, Load(url(port), rate=200) as load:
-        wait_ok(load, 50)
+        load.wait_ok(50)
         t = load.finish()
         check(t["kinds"].get("http_500", 0) > 20 and t["sent"] == t["ok"] + t["failed"], t)
     port, s = web("--work-ms", "5000")
     with s, Load(url(port), rate=100, timeout_ms=100) as load:
-        failed = [0]
-        wait_for(lambda: failed.__setitem__(0, failed[0] + load.mark("x")["failed"]) or failed[0] > 20, 10, "time-outs")
+        wait_for(lambda: load.peek()["failed"] > 20, 10, "time-outs")
         check(load.finish()["kinds"].keys() == {"timeout"}, load.total)
 
 

@@ -11,8 +11,8 @@
  *   load --url http://IP:PORT/PATH [--rate N] [--seconds N | --until-eof] [--connections N]
  *        [--close] [--post BYTES] [--timeout-ms N] [--out FILE.jsonl]
  *
- * On stdin: "mark NAME" ends the phase and prints its totals as one JSON line, "stop" ends the
- * run. The last line on stdout is the total. --out also gets a line a second and the first
+ * On stdin: "mark NAME" ends the phase and prints its totals as one JSON line, "peek" prints them
+ * and goes on, "stop" ends the run. The last line on stdout is the total. --out also gets a line a second and the first
  * failures one by one. Exit code: 0 when nothing failed, 1 when something did, 2 for bad usage.
  */
 #include <arpa/inet.h>
@@ -629,6 +629,8 @@ static void command(char *line)
 {
 	if (strncmp(line, "mark ", 5) == 0)
 		end_phase(line + 5);
+	else if (strcmp(line, "peek") == 0)
+		print_stats(stdout, &phase, "peek");
 	else if (strcmp(line, "stop") == 0)
 		g.is_ending = true;
 	else
