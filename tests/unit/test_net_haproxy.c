@@ -89,24 +89,26 @@ END_TEST
 
 START_TEST(check_results_are_believed_only_from_a_server_that_is_up)
 {
+	/* clang-format off */
 	static const struct {
 		const char *status;
 		unsigned op, check_state, want;
 	} t[] = {
-		{"L4OK",   2, 6,  LB_CHECK_OK     },
-                {"L6OK",   2, 6,  LB_CHECK_OK     },
-		{"L7OK",   2, 7,  LB_CHECK_OK     },
-                {"* L7OK", 2, 7,  LB_CHECK_OK     },
-		{"L4OK",   0, 6,  LB_CHECK_UNKNOWN}, /* of whatever had the slot before */
-		{"INI",    2, 6,  LB_CHECK_UNKNOWN},
-		{"",       0, 14, LB_CHECK_UNKNOWN}, /* maint: none is running */
-		{"L4CON",  0, 6,  LB_CHECK_FAILED },
-                {"L7STS",  0, 6,  LB_CHECK_FAILED },
-		{"L7OKC",  3, 6,  LB_CHECK_FAILED },
-                {"NEWOK",  2, 6,  LB_CHECK_FAILED },
-		{"",       2, 8,  LB_CHECK_NONE   },
-		{"L4OK",   2, 2,  LB_CHECK_NONE   }, /* disabled by "disable health" */
+		{"L4OK", 2, 6, LB_CHECK_OK},
+		{"L6OK", 2, 6, LB_CHECK_OK},
+		{"L7OK", 2, 7, LB_CHECK_OK},
+		{"* L7OK", 2, 7, LB_CHECK_OK},
+		{"L4OK", 0, 6, LB_CHECK_UNKNOWN}, /* of whatever had the slot before */
+		{"INI", 2, 6, LB_CHECK_UNKNOWN},
+		{"", 0, 14, LB_CHECK_UNKNOWN}, /* maint: none is running */
+		{"L4CON", 0, 6, LB_CHECK_FAILED},
+		{"L7STS", 0, 6, LB_CHECK_FAILED},
+		{"L7OKC", 3, 6, LB_CHECK_FAILED},
+		{"NEWOK", 2, 6, LB_CHECK_FAILED},
+		{"", 2, 8, LB_CHECK_NONE},
+		{"L4OK", 2, 2, LB_CHECK_NONE}, /* disabled by "disable health" */
 	};
+	/* clang-format on */
 	for (size_t i = 0; i < ARRAY_SIZE(t); i++) {
 		char state[128], stat[128];
 		snprintf(state, sizeof(state), "3 web 1 web1 10.0.0.1 %u 8 100 100 %u 80\n",
@@ -207,13 +209,13 @@ START_TEST(answers_to_changes_are_told_apart)
 {
 	const struct lb_row rows[] = {
 		{.server = "web1", .state = LB_MAINT},
-                {.server = "web2", .state = LB_READY}
-        };
+		{.server = "web2", .state = LB_READY},
+	};
 	const struct lb_seen seen = {.full_weight = 100};
 	struct lb_change c[] = {
 		{.want = &rows[0], .seen = &seen},
-                {.want = &rows[1], .seen = &seen}
-        };
+		{.want = &rows[1], .seen = &seen},
+	};
 	struct buf b = {0};
 	ck_assert_uint_eq(driver()->write_request("web", c, 2, &b), 2);
 	ck_assert_uint_eq(c[0].n_commands, 2);
@@ -276,9 +278,9 @@ START_TEST(leaving_servers_come_before_entering_ones)
 {
 	const struct lb_row rows[] = {
 		{.server = "a", .state = LB_READY},
-                {.server = "b", .state = LB_DRAIN},
-		{.server = "c", .state = LB_MAINT}
-        };
+		{.server = "b", .state = LB_DRAIN},
+		{.server = "c", .state = LB_MAINT},
+	};
 	const struct lb_seen seen = {.full_weight = 1};
 	struct lb_change c[3];
 	struct buf b = {0};
@@ -344,8 +346,13 @@ START_TEST(a_row_is_met_only_when_everything_reads_back)
 {
 	const struct lb_row want = {"web1", "127.0.0.1", 80, LB_READY, 50};
 	const struct lb_seen good = {
-		"web1", "127.0.0.1", 80, 100, 50, {.known = 1, .state = LB_READY}
-        };
+		"web1",
+		"127.0.0.1",
+		80,
+		100,
+		50,
+		{.known = 1, .state = LB_READY},
+	};
 	struct lb_seen s = good;
 	ck_assert(lb_row_is_met(&want, &s));
 	s.sample.known = 0;
