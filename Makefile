@@ -49,9 +49,9 @@ FUZZ  := $(patsubst tests/fuzz/fuzz_%.c,$B/tests/replay_%,$(wildcard tests/fuzz/
 NETOB  = $(filter-out $B/supervisord/net/main.o,$(call objs,supervisord/net/*.c supervisord/net/lb/*.c))
 CTLOB  = $(filter-out $B/ctl/main.o,$(call objs,ctl/*.c))
 $B/tests/test_net_%: LIBX = $(NETOB) -lcurl
-$B/tests/test_net_%: $(NETOB)
+$(filter $B/tests/test_net_%,$(UNIT)): $(NETOB)
 $B/tests/test_ctl_%: LIBX = $(CTLOB)
-$B/tests/test_ctl_%: $(CTLOB)
+$(filter $B/tests/test_ctl_%,$(UNIT)): $(CTLOB)
 $B/tests/test_%: $B/tests/unit/test_%.o $B/tests/unit/check_main.o $(ARCH)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $< $B/tests/unit/check_main.o $(LIBX) -Wl,--start-group $(ARCH) -Wl,--end-group $(LIBS) -lcheck -lsubunit -lm -lrt -pthread
 $B/tests/replay_%: $B/tests/fuzz/fuzz_%.o $B/tests/fuzz/replay.o $(NETOB) $(ARCH)

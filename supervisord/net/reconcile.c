@@ -146,7 +146,7 @@ static bool is_fast(const struct lb *l, uint64_t now)
 		return true;
 	for (size_t i = 0; i < l->n_rows; i++) {
 		const struct row *r = &l->rows[i];
-		if (r->want.state == LB_DRAIN && r->is_seen)
+		if (r->must_report || (r->want.state == LB_DRAIN && r->is_seen))
 			return true;
 		if (r->is_seen && !r->is_met && r->n_pushes < FRUITLESS_MAX)
 			return true;
@@ -327,7 +327,8 @@ static void round_read(struct lb *l, const struct lb_report *report, const char 
 	for (size_t i = 0; i < l->n_rows; i++)
 		read_row(l, &l->rows[i], &seen, note, sizeof(note));
 	map_done(&seen);
-	str_copy(note, trouble[0] ? trouble : note, sizeof(note));
+	if (trouble[0])
+		str_copy(note, trouble, sizeof(note));
 	read_troubles(l, note, sizeof(note));
 	drop_changes(l);
 	report_status(l, 1, l->generation + is_new, note);
@@ -429,7 +430,8 @@ static struct lb *lb_add(uint16_t id)
 	return l;
 }
 
-/* The same configuration again changes nothing; another one keeps the rows and starts over. */
+/* The same configuration again only has the status told again; another one keeps the rows and
+ * starts over. */
 void lb_configure(uint16_t id, const char *text)
 {
 	struct lb conf = {0}, *l = lb_find(id);
@@ -446,6 +448,8 @@ void lb_configure(uint16_t id, const char *text)
 		send_status(id, 0, 0, "too many load balancers");
 		return;
 	}
+	l->status_sent = false;
+	l->due_us = 0;
 	if (l->driver == conf.driver && streq(l->address, conf.address) &&
 		streq(l->backend, conf.backend))
 		return;
@@ -456,12 +460,11 @@ void lb_configure(uint16_t id, const char *text)
 	str_copy(l->backend, conf.backend, sizeof(l->backend));
 	snprintf(l->label, sizeof(l->label), "%s %s", l->driver->name, l->backend);
 	l->phase = PHASE_IDLE;
-	l->is_read = l->status_sent = false;
+	l->is_read = false;
 	l->identity[0] = '\0';
 	l->uptime_s = l->backoff_us = 0;
 	for (size_t i = 0; i < l->n_rows; i++)
 		l->rows[i].is_seen = l->rows[i].is_met = l->rows[i].was_met = false;
-	l->due_us = 0;
 }
 
 void lb_remove(uint16_t id)

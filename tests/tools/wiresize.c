@@ -6,8 +6,9 @@
 
 #include "stayd/wire.h"
 
-#define STRUCT(s)   printf("%s 0 %zu\n", #s, sizeof(struct s))
-#define FIELD(s, f) printf("%s.%s %zu %zu\n", #s, #f, offsetof(struct s, f), sizeof(((struct s *)0)->f))
+#define STRUCT(s) printf("%s 0 %zu\n", #s, sizeof(struct s))
+#define FIELD(s, f)                                                                                \
+	printf("%s.%s %zu %zu\n", #s, #f, offsetof(struct s, f), sizeof(((struct s *)0)->f))
 
 int main(void)
 {
