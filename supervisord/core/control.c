@@ -544,20 +544,26 @@ static int client_write(struct client *cl)
 	return 0;
 }
 
+static int client_flush(struct client *cl)
+{
+	bool was_behind = client_behind(cl) > 0;
+	int r = client_write(cl);
+	if (r == 0 && was_behind && client_behind(cl) == 0)
+		logs_follow_poke(cl);
+	return r;
+}
+
 static void on_client(struct source *s, uint32_t events)
 {
 	struct client *cl = container_of(s, struct client, source);
 	int r = 0;
 	if (events & EPOLLIN)
 		r = client_read(cl);
-	bool was_behind = client_behind(cl) > 0;
 	if (r == 0)
-		r = client_write(cl);
+		r = client_flush(cl);
 	if (r == 0) {
-		if (was_behind && client_behind(cl) == 0)
-			logs_follow_poke(cl);
 		client_process(cl);
-		r = client_write(cl);
+		r = client_flush(cl);
 	}
 	/* HUP without IN: the peer closed; nobody is left to answer. Its requests go on. */
 	bool is_gone = r < 0 || (events & EPOLLERR) || ((events & EPOLLHUP) && !(events & EPOLLIN));

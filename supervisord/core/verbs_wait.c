@@ -316,9 +316,12 @@ int outcomes_end(struct call *c, bool no_wait)
 	struct waits *w = control_waits(c->control);
 	struct waiting *wt = client_waiting(c->client);
 	wt->is_collecting = false;
-	if (!no_wait && wt->n_done < wt->n)
-		return VERB_WAITS;
 	outcomes_json(&c->out, c->core, wt);
+	if (!no_wait && wt->n_done < wt->n) {
+		if (c->more) /* the id, for those who will not wait to the end */
+			client_send(c->client, &c->out, true);
+		return VERB_WAITS;
+	}
 	waits_client_gone(w, c->client);
 	return VERB_REPLIED;
 }
