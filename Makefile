@@ -82,8 +82,8 @@ fuzz:
 	$(Q)tests/fuzz/run.sh $(or $(SECONDS),60)
 layers:
 	@/usr/bin/python3 tests/layers.py
-purity: $B/model.a
-	@/usr/bin/python3 tests/purity.py $B/model.a
+purity: $B/model.a $B/keeper.a
+	@for a in $^; do /usr/bin/python3 tests/purity.py $$a || exit 1; done
 fmt:
 	clang-format -i $$(git ls-files '*.c' '*.h')
 install: all

@@ -2,8 +2,8 @@
 /*
  * Init mode, `stayd -- CMD`: one command, everything else is only reaped.
  *
- *  1. The reaper sleeps in waitpid(2): one system call an orphan. Signals are passed on by a
- *     handler, through a pidfd, so that a reused pid can never get one.
+ *  1. The reaper sleeps in waitpid(2). Signals are passed on by a handler, through a pidfd, so
+ *     that a reused pid can never get one.
  *  2. The command has its own process group, in the foreground if there is a terminal.
  *  3. Exit status: that of the command, 128 + n when signal n killed it, 127 not found, 126 not
  *     executable; what is left then is not our business (as PID 1 the kernel ends it).
@@ -78,12 +78,16 @@ int init_main(char **cmd)
 	signal(SIGTTOU, SIG_IGN);
 	sigemptyset(&all);
 	sigprocmask(SIG_SETMASK, &all, NULL);
-	for (;;) {
+	for (int wait = 0;;) {
 		int status;
-		pid_t done = waitpid(-1, &status, __WALL);
+		uint64_t before = now_us();
+		pid_t done = waitpid(-1, &status, __WALL | wait);
 		if (done == pid)
 			return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 		if (done < 0 && errno == ECHILD)
 			return 1; /* somebody else reaped it: a tracer gone wrong */
+		if (done == 0)
+			(void)usleep((useconds_t)reap_pause_us(now_us() - before));
+		wait = done > 0 ? WNOHANG : 0;
 	}
 }

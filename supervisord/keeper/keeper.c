@@ -31,6 +31,12 @@
 #define STOP_AGAIN_US USEC_PER_SEC /* what a second SIGTERM leaves */
 
 struct keeper K;
+struct timing timing = {
+	.backoff_max_us = 5 * USEC_PER_SEC,
+	.settled_us = 10 * USEC_PER_SEC,
+	.alive_us = 30 * USEC_PER_SEC,
+	.prove_us = 10 * USEC_PER_SEC,
+};
 
 /* ---- children ------------------------------------------------------------------------------------ */
 
@@ -136,10 +142,14 @@ void child_track(const struct kp_frame *f)
 
 void child_signal(const struct kp_frame *f)
 {
-	struct row *r = NULL, *to = NULL;
-	while ((r = row_of_id(&f->id, r)))
-		if (!r->code && (!f->pid || f->pid == r->pid) && (!to || r->kind == ROW_CHILD))
-			to = r;
+	struct row *to = NULL;
+	do {
+		struct row *r = NULL;
+		while ((r = row_of_id(&f->id, r)))
+			if (!r->code && (!f->pid || f->pid == r->pid) &&
+				(!to || r->kind == ROW_CHILD))
+				to = r;
+	} while (!to && born_read_one()); /* core may know of it before we read its word */
 	if (!to || (to->kind == ROW_TRACKED && !is_ours(to->pid)))
 		core_refused(KP_SIGNAL, -ESRCH, f);
 	else if (kill(to->pid, f->status) < 0)
@@ -254,20 +264,30 @@ static int leave(void)
 /* Core is told; when there is no hope of a core, or it is gone for good, we stop by ourselves. */
 static void on_signal(int signal)
 {
-	bool is_end = signal == SIGTERM || signal == SIGINT;
-	if (K.stop && is_end)
+	if (signal <= 0 || signal > 64)
+		return;
+	uint64_t bit = 1ULL << (signal - 1);
+	if (K.stop && (bit & signal_ends()))
 		K.stop_by_us = MIN(K.stop_by_us, now_us() + STOP_AGAIN_US);
-	if (signal > 0 && signal <= 64)
-		K.kept.signals |= 1ULL << (signal - 1);
+	K.kept.signals |= bit;
 }
 
 static void check_hopeless(void)
 {
-	uint64_t end = 1ULL << (SIGTERM - 1) | 1ULL << (SIGINT - 1);
-	if (K.stop || K.crashes < CRASHES_MAX || !(K.kept.signals & end))
+	if (K.stop || K.crashes < CRASHES_MAX || !(K.kept.signals & signal_ends()))
 		return;
 	say("core cannot start: stopping %d children without it", (int)rows_alive());
 	stop_begin(STOP_CHILDREN, 1, 0);
+}
+
+/* The signal names one exit, whatever the number of children: that one is told first. Others may
+ * hide behind it, because pending signals of one kind are merged. */
+static void on_sigchld(pid_t pid)
+{
+	int status;
+	K.has_more_dead = true;
+	if (pid > 0 && waitpid(pid, &status, WNOHANG | __WALL) == pid)
+		child_ended(pid, status);
 }
 
 static void read_signals(void)
@@ -277,7 +297,7 @@ static void read_signals(void)
 	while ((n = read(K.signal_fd, info, sizeof(info))) > 0)
 		for (size_t i = 0; i < (size_t)n / sizeof(info[0]); i++) {
 			if (info[i].ssi_signo == SIGCHLD)
-				K.has_more_dead = true;
+				on_sigchld((pid_t)info[i].ssi_pid);
 			else
 				on_signal((int)info[i].ssi_signo);
 		}
@@ -286,21 +306,23 @@ static void read_signals(void)
 static void reap(void)
 {
 	int status;
-	pid_t pid = 0;
-	for (int i = 0; i < REAP_BATCH; i++) {
+	pid_t pid = 1;
+	uint64_t before = 0;
+	for (int i = 0; i < REAP_BATCH && pid > 0; i++) {
+		before = now_us();
 		pid = waitpid(-1, &status, WNOHANG | __WALL);
-		if (pid <= 0)
-			break;
-		child_ended(pid, status);
+		if (pid > 0)
+			child_ended(pid, status);
 	}
 	K.has_more_dead = pid > 0;
+	K.reap_at_us = pid > 0 ? 0 : now_us() + reap_pause_us(now_us() - before);
 }
 
 /* A core that said KP_ALIVE once and falls silent hangs: SIGABRT for a trace, then SIGKILL. */
 static void alive_tick(uint64_t now, uint64_t *next)
 {
 	if (K.alive_by_us && K.alive_by_us + USEC_PER_SEC < now) {
-		K.alive_by_us = now + 30 * USEC_PER_SEC; /* we are late too: all were stopped */
+		K.alive_by_us = now + timing.alive_us; /* we are late too: all were stopped */
 	} else if (K.alive_by_us && K.alive_by_us <= now) {
 		struct role_state *core = &K.kept.role[ROLE_CORE];
 		say("core hangs: aborting it");
@@ -316,17 +338,17 @@ static bool turn(void)
 {
 	struct epoll_event ready[32];
 	uint64_t now = now_us(), next = USEC_INFINITY;
-	core_flush();
 	check_hopeless();
 	roles_tick(now, &next);
 	alive_tick(now, &next);
-	reexec_tick(now, &next);
 	if (stop_tick(now, &next))
 		return true;
+	core_flush();            /* now: the ticks make news too */
+	reexec_tick(now, &next); /* now: it waits for core to know everything */
 	int wait_ms = -1;
 	if (K.has_more_dead)
-		wait_ms = 0;
-	else if (next != USEC_INFINITY)
+		earliest(&next, MAX(K.reap_at_us, 1u));
+	if (next != USEC_INFINITY)
 		wait_ms = next <= now ? 0 : (int)MIN((next - now + 999) / 1000, 3600000u);
 	int n = epoll_wait(K.epoll_fd, ready, ARRAY_SIZE(ready), wait_ms);
 	for (int i = 0; i < n; i++)
@@ -334,8 +356,10 @@ static bool turn(void)
 			read_signals();
 		else
 			link_ready(ready[i].data.u32);
-	if (K.has_more_dead)
+	if (K.has_more_dead && K.reap_at_us <= now_us()) {
+		core_flush(); /* who was named by its signal is told before the search for more */
 		reap();
+	}
 	return false;
 }
 

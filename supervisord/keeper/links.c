@@ -16,7 +16,6 @@
 #include <sys/socket.h>
 
 #define READ_BATCH 256 /* frames of one link in one turn */
-#define ALIVE_US   (30 * USEC_PER_SEC)
 
 void link_watch(int fd, unsigned tag)
 {
@@ -74,7 +73,7 @@ static void on_drop(const struct kp_frame *f)
 
 static void on_alive(const struct kp_frame *f UNUSED)
 {
-	K.alive_by_us = now_us() + ALIVE_US;
+	K.alive_by_us = now_us() + timing.alive_us;
 }
 
 static void on_role(const struct kp_frame *f)
@@ -253,6 +252,13 @@ static int send_welcome(void)
 	return 0;
 }
 
+/* TERM, INT, PWR and systemd's SIGRTMIN+3 (halt) to +6 (kexec), which containers are stopped by. */
+uint64_t signal_ends(void)
+{
+	return 1ULL << (SIGTERM - 1) | 1ULL << (SIGINT - 1) | 1ULL << (SIGPWR - 1) |
+	       15ULL << (SIGRTMIN + 3 - 1);
+}
+
 /* What is left for a core that knows the tables. 1: nothing. */
 static int send_news(void)
 {
@@ -266,8 +272,10 @@ static int send_news(void)
 	}
 	if (K.kept.signals) {
 		struct kp_frame f = {.kind = KP_GOT, .status = __builtin_ctzll(K.kept.signals) + 1};
-		if ((e = core_send(&f, -1)) == 0)
+		if ((e = core_send(&f, -1)) == 0) {
+			K.kept.ends |= 1ULL << (f.status - 1) & signal_ends();
 			K.kept.signals &= K.kept.signals - 1;
+		}
 		return e;
 	}
 	struct row *r = queue_head();
@@ -333,6 +341,7 @@ void core_gone(void)
 	K.wants_writable = false;
 	K.alive_by_us = 0;
 	K.n_refused = 0; /* answers to a dead core's questions */
+	K.kept.signals |= K.kept.ends;
 }
 
 void core_refused(uint16_t kind, int error, const struct kp_frame *about)

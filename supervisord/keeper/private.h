@@ -90,7 +90,8 @@ struct kept {
 	int32_t retired[RETIRED_MAX]; /* descriptors, 0 = free */
 	int32_t previous_fd;          /* the program to return to, -1 none */
 	uint32_t cores;               /* started so far */
-	uint64_t signals;             /* received, not yet given to core: bit n is signal n */
+	uint64_t signals;             /* received, not yet given to core: bit n is signal n + 1 */
+	uint64_t ends;                /* of them given: an end once asked for outlives a core */
 	uint32_t came_back;           /* the new program failed: tell core */
 };
 
@@ -118,7 +119,8 @@ struct keeper {
 	pid_t trial_pid;
 	int trial_fd;
 	uint64_t trial_by_us;
-	bool has_more_dead; /* a batch of exits was full */
+	bool has_more_dead;  /* perhaps */
+	uint64_t reap_at_us; /* not before: see reap_pause_us() */
 	/* the end */
 	enum stop_phase stop;
 	uint64_t stop_by_us;
@@ -126,7 +128,20 @@ struct keeper {
 };
 extern struct keeper K;
 
+/* Constants of the daemon; variables only so that a test of a minute takes a second. */
+struct timing {
+	uint64_t backoff_max_us;
+	uint64_t settled_us; /* a role alive this long: its next start is immediate again */
+	uint64_t alive_us;   /* silence of a core that once said KP_ALIVE */
+	uint64_t prove_us;   /* for the core of a new program to say hello, then to live */
+};
+extern struct timing timing;
+
 uint64_t now_us(void); /* CLOCK_MONOTONIC: deadlines do not run while the machine sleeps */
+/* How long to leave zombies alone after a fruitless waitpid(-1) of that cost. It walks all living
+ * children, so while thousands die together looking at each wake-up is quadratic; a pause in
+ * proportion lets them gather. Nothing below 20 us (some thousand children), at most 10 ms. */
+uint64_t reap_pause_us(uint64_t cost_us);
 /* One line on stderr; %s and %d only, no stdio; dropped when stderr would block. */
 void say(const char *format, ...) PRINTF_LIKE(1, 2);
 const char *role_name(enum role r);
@@ -141,6 +156,7 @@ void link_ready(unsigned tag); /* epoll says so: read a bounded number of frames
 bool born_read_one(void);      /* one frame of any launcher; false: none waiting */
 void link_retire(int fd);
 void core_flush(void);
+uint64_t signal_ends(void); /* the signals that ask for an end of everything */
 void core_gone(void);
 void core_refused(uint16_t kind, int error, const struct kp_frame *about);
 

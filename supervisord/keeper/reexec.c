@@ -21,7 +21,6 @@
 
 #define STATE_VERSION 1u
 #define TRIAL_US      (5 * USEC_PER_SEC)
-#define PROVE_US      (10 * USEC_PER_SEC)
 #define PROVE_CRASHES 3
 
 extern char **environ;
@@ -139,6 +138,10 @@ void reexec_ask(const struct kp_frame *f)
 		return;
 	}
 	int fd = f->name[0] ? open(f->name, O_PATH | O_CLOEXEC) : K.self_fd;
+	if (fd < 0) {
+		core_refused(KP_REEXEC, -errno, f);
+		return;
+	}
 	K.trial_fd = fcntl(fd, F_DUPFD_CLOEXEC, 10);
 	if (f->name[0])
 		fd_close(fd);
@@ -188,7 +191,7 @@ void reexec_core_ended(void)
 void reexec_core_hello(void)
 {
 	if (K.prove_by_us)
-		K.prove_by_us = now_us() + PROVE_US;
+		K.prove_by_us = now_us() + timing.prove_us;
 }
 
 void reexec_tick(uint64_t now, uint64_t *next)
@@ -236,7 +239,7 @@ void reexec_start(bool is_restored)
 		if (K.kept.retired[i])
 			link_watch(K.kept.retired[i], TAG_RETIRED + i);
 	if (K.kept.previous_fd >= 0) {
-		K.prove_by_us = now_us() + PROVE_US;
+		K.prove_by_us = now_us() + timing.prove_us;
 		K.prove_crashes = -1; /* the end of the old core, now, does not count */
 	}
 	if (core->pid)

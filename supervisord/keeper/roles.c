@@ -15,9 +15,6 @@
 #include <sys/socket.h>
 #include <sys/wait.h>
 
-#define BACKOFF_MAX_US (5 * USEC_PER_SEC)
-#define SETTLED_US     (10 * USEC_PER_SEC) /* alive this long: the next start is immediate again */
-
 extern char **environ;
 
 const char *role_name(enum role r)
@@ -105,7 +102,7 @@ static int spawn(enum role r, struct role_state *s)
 static void start_later(struct role_state *s, uint64_t first_us)
 {
 	s->start_at_us = now_us() + s->backoff_us;
-	s->backoff_us = MIN(MAX(s->backoff_us * 2, first_us), BACKOFF_MAX_US);
+	s->backoff_us = MIN(MAX(s->backoff_us * 2, first_us), timing.backoff_max_us);
 }
 
 void role_start(enum role r)
@@ -154,7 +151,7 @@ void role_end(enum role r, int wait_status)
 	s->pid = 0;
 	s->kill_at_us = 0;
 	K.to_replace &= ~(1u << r);
-	if (now_us() - s->started_us >= SETTLED_US)
+	if (now_us() - s->started_us >= timing.settled_us)
 		s->backoff_us = 0;
 	if (r == ROLE_CORE && !K.stop) {
 		K.crashes++;

@@ -12,6 +12,11 @@ uint64_t now_us(void)
 	return (uint64_t)t.tv_sec * USEC_PER_SEC + (uint64_t)t.tv_nsec / 1000;
 }
 
+uint64_t reap_pause_us(uint64_t cost_us)
+{
+	return cost_us < 20 ? 0 : MIN(16 * cost_us, 10 * USEC_PER_MSEC);
+}
+
 static size_t put_number(char *out, int value)
 {
 	char digits[16];

@@ -146,7 +146,6 @@ static int saved(void)
 	return fd;
 }
 
-/* A child process loads it: its tables are those of the parent, so it drops them first. */
 START_TEST(a_saved_table_comes_back_and_a_damaged_one_is_refused)
 {
 	int fd = saved();
