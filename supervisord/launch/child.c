@@ -62,7 +62,7 @@ static int fail_errno(struct child *c, int stage, const char *detail)
 	return child_fail(c, stage, errno, detail);
 }
 
-int child_born(struct child *c)
+int tell_keeper_born(struct child *c)
 {
 	struct kp_frame f;
 	memset(&f, 0, sizeof(f));
@@ -424,7 +424,7 @@ _Noreturn void child_run(struct child *c)
 
 _Noreturn void child_main(struct child *c)
 {
-	if (enter_cgroup(c) < 0 || child_born(c) < 0)
+	if (enter_cgroup(c) < 0 || tell_keeper_born(c) < 0)
 		_exit(c->report.stage);
 	if (c->plan->flags & PLAN_SHIM)
 		shim_main(c);

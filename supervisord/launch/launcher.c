@@ -56,7 +56,7 @@ static struct {
 	struct loop loop;
 	struct source core, keeper;
 	int null_fd;
-	bool has_clone3;
+	bool has_clone3, is_sync_wanted;
 	struct pending pending[PENDING_MAX];
 	unsigned n_pending;
 	struct ln_reply replies[REPLIES_MAX]; /* ring: waiting for room in the socket */
@@ -117,10 +117,23 @@ static void reply_failed(const struct spawn_id *id, int stage, int error, const 
 	reply(&r);
 }
 
-static void reply_spawned(const struct spawn_id *id, pid_t pid, bool is_shim)
+static void reply_spawned(const struct spawn_id *id, pid_t pid, pid_t shim_pid)
 {
-	struct ln_reply r = {
-		.build = WIRE_BUILD, .kind = LN_SPAWNED, .id = *id, .pid = pid, .is_shim = is_shim};
+	struct ln_reply r = {.build = WIRE_BUILD,
+		.kind = LN_SPAWNED,
+		.id = *id,
+		.pid = pid,
+		.shim_pid = shim_pid};
+	reply(&r);
+}
+
+/* LN_SYNC: everything asked before is answered once no forked start is under way. */
+static void reply_synced(void)
+{
+	struct ln_reply r = {.build = WIRE_BUILD, .kind = LN_SYNCED};
+	if (!L.is_sync_wanted || L.n_pending)
+		return;
+	L.is_sync_wanted = false;
 	reply(&r);
 }
 
@@ -276,7 +289,7 @@ static void spawn_shared(struct child *c, int cgroup_fd)
 	if (pid < 0)
 		reply_failed(c->id, clone_stage(pid, cgroup_fd >= 0), (int)-pid, "clone");
 	else if (c->report.kind == REPORT_AT_EXEC)
-		reply_spawned(c->id, (pid_t)pid, false);
+		reply_spawned(c->id, (pid_t)pid, 0);
 	else if (c->report.kind == REPORT_FAILED)
 		reply_report(c->id, &c->report);
 	else
@@ -293,9 +306,10 @@ static void pending_done(struct pending *p)
 	if (p->failure.kind == REPORT_FAILED)
 		reply_report(&p->id, &p->failure);
 	else if (p->is_at_exec && (!p->is_shim || p->program))
-		reply_spawned(&p->id, p->is_shim ? p->program : p->pid, p->is_shim);
+		reply_spawned(&p->id, p->is_shim ? p->program : p->pid, p->is_shim ? p->pid : 0);
 	else
 		reply_failed(&p->id, EXIT_EXEC, ECANCELED, "killed before its exec");
+	reply_synced();
 	update_core();
 }
 
@@ -456,7 +470,11 @@ static int receive(void)
 	int r = -EPROTO;
 	if ((size_t)n >= sizeof(q.head)) {
 		memcpy(&q.head, frame, sizeof(q.head));
-		if (q.head.build == WIRE_BUILD)
+		if (q.head.build == WIRE_BUILD && (q.head.flags & LN_SYNC)) {
+			L.is_sync_wanted = true;
+			reply_synced();
+			r = 0;
+		} else if (q.head.build == WIRE_BUILD)
 			r = handle(&q, frame + sizeof(q.head), (size_t)n - sizeof(q.head));
 	}
 	for (size_t i = 0; i < q.n_fds; i++)

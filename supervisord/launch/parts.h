@@ -81,7 +81,7 @@ struct child {
 _Noreturn void child_main(struct child *c);
 /* Fills in c->report and sends it if there is a pipe; returns -error. */
 int child_fail(struct child *c, int stage, int error, const char *detail);
-int child_born(struct child *c);
+int tell_keeper_born(struct child *c);
 /* shim.c */
 _Noreturn void shim_main(struct child *c);
 /* dirs.c */
