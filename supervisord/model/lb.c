@@ -249,6 +249,33 @@ static enum lb_phase pick_drained(struct world *w, struct unit *u)
 	return LBP_LEAVING;
 }
 
+/* A stop while it is out. A load balancer that was restarted takes every server for ready until the
+ * row is pushed again: then there is something to drain after all, or to be looked at first. */
+static enum lb_phase pick_out_hold(struct world *w, struct unit *u)
+{
+	bool is_unseen = false;
+
+	(void)w;
+	if (!unit_is_up(u) || u->lb->is_forced)
+		return LBP_OUT;
+	for (unsigned i = 0; i < lb_count(u); i++) {
+		const struct lb_sample *s = &u->lb->sample[i];
+		if (!is_reachable(u, i))
+			continue;
+		if (s->serial && s->known && (s->state == LB_READY || s->sessions))
+			return LBP_DRAINING;
+		is_unseen |= !s->serial;
+	}
+	return is_unseen ? LBP_LEAVING : LBP_OUT;
+}
+
+static enum lb_phase pick_left_timeout(struct world *w, struct unit *u)
+{
+	(void)w;
+	u->lb->is_forced = true; /* not waited for twice */
+	return LBP_OUT;
+}
+
 static enum lb_phase pick_left(struct world *w, struct unit *u)
 {
 	(void)w;
@@ -441,6 +468,7 @@ static void enter(struct world *w, struct unit *u, enum lb_phase next)
 		break;
 	case LBP_CHECKING:
 		fx_event(w, EVENT_LB_ENTER, u, NULL, "waiting for the load balancer's check");
+		u->lb->is_forced = false;
 		lb_want(w, u, LB_DRAIN, 100);
 		sample_fast(w, u, u->conf->lb.drain_timeout_us);
 		break;
@@ -540,7 +568,7 @@ void lb_unit_gone(struct world *w, struct unit *u)
 
 bool lb_hold_stop(struct world *w, struct unit *u)
 {
-	if (!attach(w, u) || u->rec.lb_phase == LBP_OUT)
+	if (!attach(w, u))
 		return false;
 	if (u->rec.lb_phase != LBP_DRAINING && u->rec.lb_phase != LBP_LEAVING)
 		feed(w, u, LBE_HOLD);

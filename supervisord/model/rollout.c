@@ -247,7 +247,8 @@ static void enter_rolling_back(struct world *w, struct set *s)
 	}
 }
 
-static void commit(struct world *w, struct set *s)
+/* Idempotent: a core that was killed between the journal and this does it again. */
+void rollout_commit(struct world *w, struct set *s)
 {
 	struct effect *fx;
 
@@ -266,7 +267,7 @@ static void enter_end(struct world *w, struct set *s, enum rollout_state next)
 	switch (next) {
 	case ROLL_DONE:
 		if (!r->is_restart)
-			commit(w, s);
+			rollout_commit(w, s);
 		fx_event(w, EVENT_ROLLOUT_DONE, NULL, s, "d-%llu: %u members on %s",
 			(unsigned long long)r->id, r->count, r->to_release);
 		answer(w, s, REPLY_DONE, "is done");

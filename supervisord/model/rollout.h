@@ -55,4 +55,5 @@ void rollout_set_step(struct world *w, struct set *s, unsigned i, enum rollout_s
 /* True: the state changed. u: the member it is about, or NULL. */
 bool rollout_feed(struct world *w, struct set *s, enum rollout_event event, struct unit *u,
 	bool *ret_is_refused);
+void rollout_commit(struct world *w, struct set *s);
 void rollout_enter(struct world *w, struct set *s, enum rollout_state next);

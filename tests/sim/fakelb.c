@@ -20,7 +20,8 @@ static uint64_t below(struct fakelb *f, uint64_t n)
 	return n ? rng_next(&f->rng) % n : 0;
 }
 
-struct fakelb *fakelb_new(struct set *s, unsigned n, uint64_t seed, bool (*serves)(const struct unit *))
+struct fakelb *fakelb_new(
+	struct set *s, unsigned n, uint64_t seed, bool (*serves)(const struct unit *))
 {
 	struct fakelb *f = xcalloc(1, sizeof(*f));
 
@@ -75,7 +76,8 @@ uint64_t fakelb_next(const struct fakelb *f)
 	return at;
 }
 
-static void apply(struct fakelb *f, struct fakelb_server *v, const struct fakelb_row *row, uint64_t now_us)
+static void apply(
+	struct fakelb *f, struct fakelb_server *v, const struct fakelb_row *row, uint64_t now_us)
 {
 	if (!v->apply_us || v->apply_us > now_us || !row->is_wanted)
 		return;
@@ -129,8 +131,8 @@ static void sessions(struct fakelb *f, struct fakelb_server *v, bool serves, uin
 		v->total++;
 }
 
-static void sample(struct fakelb *f, unsigned lb, unsigned k, uint64_t now_us, fakelb_deliver *deliver,
-	void *arg)
+static void sample(struct fakelb *f, unsigned lb, unsigned k, uint64_t now_us,
+	fakelb_deliver *deliver, void *arg)
 {
 	struct fakelb_one *o = &f->one[lb];
 	struct fakelb_server *v = &o->server[k];
@@ -270,8 +272,8 @@ unsigned fakelb_sessions(const struct fakelb *f, const struct unit *u, uint64_t 
 
 	for (unsigned i = 0; i < f->n; i++) {
 		const struct fakelb_server *v = &f->one[i].server[k];
-		if (!f->one[i].is_reachable)
-			continue;
+		if (!f->one[i].is_reachable || !f->one[i].is_told)
+			continue; /* nobody can know yet that it was restarted */
 		for (unsigned j = 0; j < v->n_sessions; j++)
 			n += v->ends_us[j] > now_us;
 		n += v->sticky_until_us > now_us;
@@ -284,7 +286,8 @@ bool fakelb_is_offered(const struct fakelb *f, const struct unit *u)
 	unsigned k = u->rec.index - 1U;
 
 	for (unsigned i = 0; i < f->n; i++)
-		if (f->one[i].is_reachable && f->one[i].server[k].state == LB_READY)
+		if (f->one[i].is_reachable && f->one[i].is_told &&
+			f->one[i].server[k].state == LB_READY)
 			return true;
 	return false;
 }

@@ -52,14 +52,16 @@ struct fakelb {
 
 typedef void fakelb_deliver(void *arg, const struct event *ev);
 
-struct fakelb *fakelb_new(struct set *s, unsigned n, uint64_t seed, bool (*serves)(const struct unit *));
+struct fakelb *fakelb_new(
+	struct set *s, unsigned n, uint64_t seed, bool (*serves)(const struct unit *));
 void fakelb_effect(struct fakelb *f, const struct effect *fx, uint64_t now_us);
 uint64_t fakelb_next(const struct fakelb *f);
 /* Everything due until now_us; events go to deliver(). */
 void fakelb_run(struct fakelb *f, uint64_t now_us, fakelb_deliver *deliver, void *arg);
 /* The core was killed: the reconciler forgets its rows, the load balancers keep theirs. */
 void fakelb_core_restarted(struct fakelb *f, struct set *s);
-void fakelb_restart(struct fakelb *f, unsigned lb); /* loses its state: all ready, as its file says */
+void fakelb_restart(
+	struct fakelb *f, unsigned lb); /* loses its state: all ready, as its file says */
 void fakelb_cut(struct fakelb *f, unsigned lb, uint64_t until_us);
 
 /* ---- the truth, for invariants ---- */
