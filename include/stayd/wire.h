@@ -160,8 +160,9 @@ enum nt_kind {
 	/* net -> core */
 	NT_PROBED = 32, /* number, ok, latency_us, text = "http 200", "connection refused" ... */
 	NT_LB_CONNECT,  /* lb, number, text = path: open this Unix socket for me (non-blocking) */
-	NT_LB_STATUS, /* lb, reachable, generation (grows when the LB restarted), text = trouble */
-	NT_LB_SAMPLE, /* lb, server, struct lb_sample: what the LB itself says */
+	NT_LB_STATUS, /* lb, reachable, generation (grows when the LB restarted), text = trouble,
+			 also when reachable */
+	NT_LB_SAMPLE, /* lb, server, struct lb_sample: what the LB itself says; text = why not in sync */
 };
 
 enum lb_state { LB_MAINT, LB_DRAIN, LB_READY, LB_STATE_MAX };

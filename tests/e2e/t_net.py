@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 """stay-net itself, spoken to as core speaks to it, against a real HAProxy and against hostile servers."""
-import fcntl, http.server, os, select, signal, socket, struct, subprocess, sys, tempfile, threading, time, traceback
+import fcntl, http.server, os, select, shutil, signal, socket, struct, subprocess, sys, tempfile, threading, time, traceback
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import haproxy, wire
@@ -579,7 +579,7 @@ def probe_hostile_servers_are_bounded(d):
                     took = time.monotonic() - t
                     assert ok is None or f.ok == ok, "%s: %r" % (name, f)
                     assert text.lower() in f.text.decode().lower() and f.text, "%s: %r" % (name, f)
-                    assert took < 1.7 * SLOW, "%s took %.1f s" % (name, took)
+                    assert took < 4 * SLOW, "%s took %.1f s" % (name, took)
                     assert f.text.decode().isprintable(), f.text
         net.until("descriptors back to %d" % base_fds, lambda: fds() <= base_fds)
         assert SANITIZED or rss() < base_rss + 4096, "%d KiB before, %d after" % (base_rss, rss())
@@ -623,7 +623,7 @@ def probe_proxies_of_the_environment_are_not_asked(d):
 
 
 def probe_tls_is_verified(d):
-    if subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout",
+    if not shutil.which("openssl") or subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout",
                        d + "/key", "-out", d + "/cert", "-subj", "/CN=localhost", "-days", "2"], capture_output=True).returncode:
         return "no openssl"
     import ssl
@@ -668,12 +668,11 @@ def probe_a_dead_name_server_is_bounded(d):
             f = net.probe("http://service.example.com/", 0.5)
             took = time.monotonic() - t
             assert not f.ok and b"timeout after 500ms resolving the name" in f.text, f
-            assert took < 1.2 * SLOW, took
+            assert took < 3 * SLOW, took
             for i in range(200):  # at most 64 lookups; numeric ones are not behind them
-                net.send(wire.PROBE, number=1000 + i, timeout_us=500000, text="http://n%d.example.com/" % i)
-            t = time.monotonic()
+                net.send(wire.PROBE, number=1000 + i, timeout_us=3000000, text="http://n%d.example.com/" % i)
             assert net.probe("http://127.0.0.1:%d/" % o.port).ok
-            assert time.monotonic() - t < 0.45 * SLOW, "behind the lookups"
+            assert not [f for f in net.probed.values() if b"timeout after 3s" in f.text], "behind the lookups"
             net.until("all answers", lambda: len([n for n in net.probed if n >= 1000]) == 200)
             refused = [n for n, f in net.probed.items() if b"too many probes by name" in f.text]
             assert len(refused) == 136, len(refused)
