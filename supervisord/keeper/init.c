@@ -86,8 +86,9 @@ int init_main(char **cmd)
 			return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 		if (done < 0 && errno == ECHILD)
 			return 1; /* somebody else reaped it: a tracer gone wrong */
-		if (done == 0)
-			(void)usleep((useconds_t)reap_pause_us(now_us() - before));
 		wait = done > 0 ? WNOHANG : 0;
+		uint64_t pause_us = done == 0 ? reap_pause_us(now_us() - before) : 0;
+		if (pause_us)
+			(void)usleep((useconds_t)pause_us);
 	}
 }

@@ -27,6 +27,7 @@
 #define CRASHES_MAX   5   /* of core without a welcome: we answer SIGTERM ourselves then */
 #define STOP_TERM_US  (10 * USEC_PER_SEC)
 #define STOP_KILL_US  (2 * USEC_PER_SEC)
+#define STOP_ROLES_US (5 * USEC_PER_SEC) /* killed after STOP_KILL_US; then one is stuck */
 #define STOP_REST_US  (5 * USEC_PER_SEC)
 #define STOP_AGAIN_US USEC_PER_SEC /* what a second SIGTERM leaves */
 
@@ -203,7 +204,7 @@ void stop_begin(enum stop_phase phase, int status, int how)
 {
 	static const uint64_t time_us[] = {[STOP_CHILDREN] = STOP_TERM_US,
 		[STOP_CHILDREN_KILL] = STOP_KILL_US,
-		[STOP_ROLES] = USEC_INFINITY / 2,
+		[STOP_ROLES] = STOP_ROLES_US,
 		[STOP_REST] = STOP_REST_US};
 	if (phase <= K.stop)
 		return;
@@ -237,7 +238,7 @@ static bool stop_tick(uint64_t now, uint64_t *next)
 		return false;
 	if (K.stop < STOP_ROLES && !rows_alive())
 		stop_begin(STOP_ROLES, K.exit_status, K.exit_how);
-	else if (K.stop < STOP_ROLES ? is_late : K.stop == STOP_ROLES && !has_roles)
+	else if (K.stop < STOP_REST && (is_late || (K.stop == STOP_ROLES && !has_roles)))
 		stop_next();
 	if (K.stop == STOP_REST) {
 		siginfo_t info;
@@ -261,10 +262,14 @@ static int leave(void)
 
 /* ---- the loop ------------------------------------------------------------------------------------- */
 
-/* Core is told; when there is no hope of a core, or it is gone for good, we stop by ourselves. */
+/* Kept for core, which may be away; also see check_hopeless(). */
 static void on_signal(int signal)
 {
-	if (signal <= 0 || signal > 64)
+	static const uint64_t told = 1ULL << (SIGTERM - 1) | 1ULL << (SIGINT - 1) |
+				     1ULL << (SIGHUP - 1) | 1ULL << (SIGUSR1 - 1) |
+				     1ULL << (SIGUSR2 - 1) | 1ULL << (SIGQUIT - 1) |
+				     1ULL << (SIGPWR - 1) | 1ULL << (SIGWINCH - 1);
+	if (signal <= 0 || signal > 64 || (signal < SIGRTMIN && !(told >> (signal - 1) & 1)))
 		return;
 	uint64_t bit = 1ULL << (signal - 1);
 	if (K.stop && (bit & signal_ends()))

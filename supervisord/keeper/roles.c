@@ -61,6 +61,7 @@ static void become(enum role r, int binary, int link, int core)
 	static char option[32] = "--role=";
 	str_copy(option + 7, role_name(r), sizeof(option) - 7);
 	K.args[1] = option;
+	(void)setpgid(0, 0); /* Ctrl-C of a terminal is for keeper alone, which tells core */
 	link = fcntl(link, F_DUPFD_CLOEXEC, 10);
 	core = core >= 0 ? fcntl(core, F_DUPFD_CLOEXEC, 10) : -1;
 	if (dup2(link, ROLE_KEEPER_FD) >= 0 && (core < 0 || dup2(core, ROLE_CORE_FD) >= 0))

@@ -86,6 +86,10 @@ static void child_of_test(const struct order *o, uint32_t seq, int born_fd)
 	if (o->op != OP_ORPHAN)
 		say_frame((struct kp_frame){.kind = KP_BORN, .id = id_of(seq)});
 	close(born_fd);
+	const char *diary = getenv("KT_BORN");
+	int fd = diary ? open(diary, O_WRONLY | O_APPEND | O_CLOEXEC) : -1;
+	if (fd >= 0 && write(fd, "x", 1) != 1)
+		_exit(6);
 	if (o->op == OP_SHIM)
 		say_frame((struct kp_frame){.kind = KP_SHIM_EXIT,
 			.id = id_of(seq),
@@ -310,7 +314,7 @@ static void wait_gone(pid_t pid)
 	}
 }
 
-static void daemon_start(void)
+static void daemon_start_with(int clone_flags)
 {
 	char name[64];
 	struct sockaddr_un a;
@@ -322,7 +326,8 @@ static void daemon_start(void)
 	ck_assert_int_eq(bind(T.listener, (struct sockaddr *)&a, len), 0);
 	ck_assert_int_eq(listen(T.listener, 64), 0);
 	setenv("KT_SOCKET", name, 1);
-	T.keeper = fork();
+	T.keeper = (pid_t)syscall(SYS_clone, clone_flags | SIGCHLD, 0, 0, 0, 0);
+	ck_assert_msg(T.keeper >= 0, "clone: %s", errno_name(errno));
 	if (T.keeper == 0) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		execl("/proc/self/exe", "test_keeper", "--keeper", "some", "arguments", NULL);
@@ -331,6 +336,11 @@ static void daemon_start(void)
 	accept_role(ROLE_CORE);
 	if (T.launcher < 0)
 		accept_role(ROLE_LAUNCHER);
+}
+
+static void daemon_start(void)
+{
+	daemon_start_with(0);
 }
 
 static int keeper_status(void)
@@ -431,6 +441,18 @@ START_TEST(a_core_that_does_not_read_gets_every_exit_later)
 }
 END_TEST
 
+static unsigned open_fds(pid_t pid)
+{
+	char path[64];
+	struct stat st;
+	unsigned n = 0;
+	for (int fd = 0; fd < 4096; fd++) {
+		snprintf(path, sizeof(path), "/proc/%d/fd/%d", (int)pid, fd);
+		n += lstat(path, &st) == 0;
+	}
+	return n;
+}
+
 START_TEST(fifty_dead_cores_cost_no_child_link_or_deposit)
 {
 	daemon_start();
@@ -440,9 +462,11 @@ START_TEST(fifty_dead_cores_cost_no_child_link_or_deposit)
 	ck_assert_int_eq(pipe2(pipe_fds, O_CLOEXEC), 0);
 	tell_fd((struct kp_frame){.kind = KP_PUT, .name = "unit/log"}, pipe_fds[1]);
 	close(pipe_fds[1]);
+	unsigned fds = 0;
 	for (int i = 1; i <= 50; i++) {
 		kill_core();
 		struct list l = hello();
+		fds = i == 1 ? open_fds(T.keeper) : fds;
 		ck_assert_uint_eq(T.welcome, (unsigned)i);
 		ck_assert_uint_eq(l.alive, 20);
 		ck_assert_uint_eq(l.fds, 1);
@@ -452,6 +476,7 @@ START_TEST(fifty_dead_cores_cost_no_child_link_or_deposit)
 		fd_close(l.fd);
 		fd_close(l.link);
 	}
+	ck_assert_uint_eq(open_fds(T.keeper), fds);
 	char c;
 	ck_assert_int_eq(read(pipe_fds[0], &c, 1), 1);
 	ck_assert_int_eq(T.launcher_pid, launcher);
@@ -477,6 +502,64 @@ START_TEST(a_dead_launcher_is_replaced_and_core_gets_the_new_link)
 	readable(T.launcher_core_end, "what core said on the new link");
 	ck_assert_int_eq(kill(pid, SIGTERM), 0);
 	ck_assert_int_eq(hear(KP_EXITED).pid, pid); /* the old one's child is still known */
+	daemon_stop();
+}
+END_TEST
+
+START_TEST(dead_launchers_leave_no_descriptor_behind)
+{
+	daemon_start();
+	hello();
+	unsigned fds = open_fds(T.keeper);
+	for (int i = 0; i < 80; i++) { /* more than RETIRED_MAX */
+		ck_assert_int_eq(kill(T.launcher_pid, SIGKILL), 0);
+		accept_role(ROLE_LAUNCHER);
+	}
+	for (int i = 0; i < 80; i++)
+		hear(KP_LINK);
+	ck_assert_uint_eq(open_fds(T.keeper), fds);
+	daemon_stop();
+}
+END_TEST
+
+static unsigned children_of(pid_t pid)
+{
+	char path[64], text[65536];
+	snprintf(path, sizeof(path), "/proc/%d/task/%d/children", (int)pid, (int)pid);
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t n = read(fd, text, sizeof(text));
+	unsigned count = 0;
+	close(fd);
+	for (ssize_t i = 0; i < n; i++)
+		count += text[i] == ' ';
+	return count;
+}
+
+/* Each child notes its birth in a file itself; keeper has to know exactly as many. */
+START_TEST(children_born_while_their_launcher_dies_are_not_lost)
+{
+	char diary[64];
+	struct stat st;
+	snprintf(diary, sizeof(diary), "/tmp/stayd-test-born-%d", (int)getpid());
+	close(open(diary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+	setenv("KT_BORN", diary, 1);
+	daemon_start();
+	hello();
+	for (uint32_t round = 0; round < 20; round++) {
+		struct order o = {OP_EXIT, round * 500, 500, 0};
+		ck_assert_int_eq(send(T.launcher, &o, sizeof(o), MSG_NOSIGNAL), sizeof(o));
+		hear(KP_EXITED); /* it is at work */
+		ck_assert_int_eq(kill(T.launcher_pid, SIGKILL), 0);
+		accept_role(ROLE_LAUNCHER);
+	}
+	uint64_t end = now_us() + DEADLINE_MS * 1000ULL;
+	while (children_of(T.keeper) > 2 && now_us() < end)
+		poll(NULL, 0, 1);
+	struct list l = hello();
+	ck_assert_int_eq(stat(diary, &st), 0);
+	unlink(diary);
+	ck_assert_uint_eq(l.ended, (unsigned)st.st_size);
+	ck_assert_uint_lt(l.ended, 20 * 500); /* some launcher did die in the middle */
 	daemon_stop();
 }
 END_TEST
@@ -828,6 +911,31 @@ START_TEST(exit_ends_children_grandchildren_and_roles)
 }
 END_TEST
 
+START_TEST(as_pid_1_it_speaks_of_the_pids_of_its_namespace)
+{
+	if (geteuid() != 0)
+		return; /* a pid namespace needs root */
+	daemon_start_with(CLONE_NEWPID);
+	hello();
+	ck_assert_int_lt(T.core_pid, 10);
+	pid_t pid = spawn_children(OP_HANG, 1, 3, 0);
+	ck_assert_int_lt(pid, 100);
+	tell((struct kp_frame){.kind = KP_SIGNAL, .id = id_of(3), .status = SIGTERM});
+	struct kp_frame f = hear(KP_EXITED);
+	ck_assert_int_eq(f.pid, pid);
+	spawn_children(OP_ORPHAN, 0, 200, 0);
+	spawn_children(OP_EXIT, 100, 100, 6);
+	for (int i = 0; i < 100; i++)
+		ck_assert_int_eq(hear(KP_EXITED).status, 6);
+	tell((struct kp_frame){.kind = KP_REEXEC});
+	accept_role(ROLE_CORE);
+	struct list l = hello();
+	ck_assert_uint_eq(l.alive, 2);
+	ck_assert_uint_eq(l.ended, 101);
+	daemon_stop();
+}
+END_TEST
+
 START_TEST(keeper_stops_by_itself_when_no_core_can_start)
 {
 	daemon_start();
@@ -856,6 +964,8 @@ Suite *suite(void)
 	tcase_add_test(t, a_core_that_does_not_read_gets_every_exit_later);
 	tcase_add_test(t, fifty_dead_cores_cost_no_child_link_or_deposit);
 	tcase_add_test(t, a_dead_launcher_is_replaced_and_core_gets_the_new_link);
+	tcase_add_test(t, dead_launchers_leave_no_descriptor_behind);
+	tcase_add_test(t, children_born_while_their_launcher_dies_are_not_lost);
 	tcase_add_test(t, orphans_are_reaped_and_can_be_tracked_afterwards);
 	tcase_add_test(t, a_tracked_main_that_was_reparented_is_signalled_and_reported);
 	tcase_add_test(t, a_signal_reaches_a_live_child_and_never_a_reaped_pid);
@@ -871,6 +981,7 @@ Suite *suite(void)
 	tcase_add_test(t, a_program_that_cannot_run_or_is_no_stayd_is_refused);
 	tcase_add_test(t, a_program_whose_core_cannot_start_is_left_for_the_previous_one);
 	tcase_add_test(t, exit_ends_children_grandchildren_and_roles);
+	tcase_add_test(t, as_pid_1_it_speaks_of_the_pids_of_its_namespace);
 	tcase_add_test(t, keeper_stops_by_itself_when_no_core_can_start);
 	suite_add_tcase(s, t);
 	return s;
