@@ -247,6 +247,15 @@ int cgroup_open_unit(struct core *c, struct unit *u, struct err *e)
 	return x->cgroup_fd;
 }
 
+/* The unit's cgroup as it is, not made: after a restart of core it is there but not open. -1: none. */
+int cgroup_fd_of(struct core *c, struct unit *u)
+{
+	struct unit_core *x = uc(u);
+	if (x->cgroup_fd < 0 && c->cgroup_base)
+		x->cgroup_fd = openat(c->cgroup_base_fd, u->name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	return x->cgroup_fd;
+}
+
 void cgroup_remove_unit(struct core *c, struct unit *u)
 {
 	struct unit_core *x = uc(u);
@@ -352,7 +361,7 @@ static bool unit_is_empty(struct core *c, struct unit *u)
 {
 	if (!c->cgroup_base)
 		return !has_process(c, u);
-	return uc(u)->cgroup_fd < 0 || !cgroup_is_populated(uc(u)->cgroup_fd);
+	return cgroup_fd_of(c, u) < 0 || !cgroup_is_populated(uc(u)->cgroup_fd);
 }
 
 static void unwatch(struct core *c, struct unit *u)
@@ -414,13 +423,13 @@ static void signal_member(struct core *c, struct unit *u, pid_t pid, int signo)
 
 static void signal_cgroup(struct core *c, struct unit *u, int signo, pid_t except)
 {
-	struct unit_core *x = uc(u);
-	if (x->cgroup_fd < 0)
+	int fd = cgroup_fd_of(c, u);
+	if (fd < 0)
 		return;
-	if (signo == SIGKILL && !except && write_at(x->cgroup_fd, "cgroup.kill", "1") == 0)
+	if (signo == SIGKILL && !except && write_at(fd, "cgroup.kill", "1") == 0)
 		return;
 	struct buf b = {0};
-	if (read_file(x->cgroup_fd, "cgroup.procs", PROCS_FILE_MAX, &b) == 0) {
+	if (read_file(fd, "cgroup.procs", PROCS_FILE_MAX, &b) == 0) {
 		char *save = NULL;
 		for (char *line = strtok_r(b.data, "\n", &save); line;
 			line = strtok_r(NULL, "\n", &save)) {

@@ -30,9 +30,8 @@ static void perform_find_main(struct core *c, struct unit *u)
 		long pid = strtol(b.data, NULL, 10);
 		if (pid > 1 && pid <= INT32_MAX && cgroup_unit_of(c, (pid_t)pid) == u)
 			ev.pid = (int32_t)pid;
-	} else if (!file && u->conf->service.guess_main_pid && c->cgroup_base &&
-		   uc(u)->cgroup_fd >= 0) {
-		if (read_file(uc(u)->cgroup_fd, "cgroup.procs", 65536, &b) == 0) {
+	} else if (!file && u->conf->service.guess_main_pid && cgroup_fd_of(c, u) >= 0) {
+		if (read_file(cgroup_fd_of(c, u), "cgroup.procs", 65536, &b) == 0) {
 			char *end;
 			long pid = strtol(b.data, &end, 10);
 			if (pid > 1 && (end[0] == '\0' || end[1] == '\0')) /* exactly one */

@@ -226,6 +226,7 @@ int state_write(struct core *c, const char *set, const char *file, const char *t
 /* cgroup.c */
 void cgroup_setup(struct core *c);
 int cgroup_open_unit(struct core *c, struct unit *u, struct err *e); /* fd; made when missing */
+int cgroup_fd_of(struct core *c, struct unit *u);
 void cgroup_check_empty(struct core *c, struct unit *u);
 void cgroup_kill(struct core *c, struct unit *u, enum kill_who who, int signo);
 void cgroup_remove_unit(struct core *c, struct unit *u);
