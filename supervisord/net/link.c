@@ -22,7 +22,7 @@ struct link_item {
 	struct nt_frame frame;
 };
 
-/* The kinds core may send, and whether a descriptor comes along. */
+/* The kinds core may send. */
 static bool kind_is_permitted(uint16_t kind)
 {
 	static const uint16_t permitted[] = {NT_HELLO, NT_PROBE, NT_LB, NT_LB_REMOVE, NT_LB_WANT,
@@ -148,8 +148,9 @@ static void on_link(struct source *s, uint32_t epoll_events)
 	struct link *l = container_of(s, struct link, source);
 	link_flush(l);
 	if (epoll_events & (EPOLLIN | EPOLLHUP | EPOLLERR))
-		for (int i = 0; i < FRAMES_PER_TURN && !link_is_busy(l) && link_receive(l);)
-			i++;
+		for (int i = 0; i < FRAMES_PER_TURN; i++)
+			if (link_is_busy(l) || !link_receive(l))
+				break;
 	/* Hang-up without anything to read while we are busy: core is gone. */
 	if ((epoll_events & EPOLLHUP) && link_is_busy(l))
 		link_end(l, 0);

@@ -642,15 +642,14 @@ def probe_tls_is_verified(d):
 
 def probe_a_dead_name_server_is_bounded(d):
     """In a mount namespace whose resolv.conf names a name server that swallows every question."""
+    address = "127.%d.%d.53" % divmod(os.getpid() % 65000 + 256, 256)  # others run this test at the same time
     hole = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    hole.bind(("127.0.0.1", 0))
     try:
-        hole53 = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        hole53.bind(("127.0.0.53", 53))
+        hole.bind((address, 53))
     except OSError as e:
-        return "cannot take port 53 of 127.0.0.53: %s" % e
+        return "cannot take port 53 of %s: %s" % (address, e)
     with open(d + "/resolv.conf", "w") as f:
-        f.write("nameserver 127.0.0.53\n")
+        f.write("nameserver %s\n" % address)
     with open(d + "/nsswitch.conf", "w") as f:
         f.write("hosts: files dns\n")
     os.chmod(d, 0o755)
@@ -678,7 +677,6 @@ def probe_a_dead_name_server_is_bounded(d):
             assert len(refused) == 136, len(refused)
     finally:
         globals()["BUILD"] = saved
-        hole53.close()
         hole.close()
 
 
