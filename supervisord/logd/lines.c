@@ -64,7 +64,8 @@ static void add_last(struct line_state *s, struct batch *b, const struct stamper
 	const char *line, size_t size, batch_fn *full, void *arg)
 {
 	size_t rest = add_pieces(s, b, t, line, size, full, arg);
-	add_line(b, t, s->is_split ? '+' : ' ', line + size - rest, rest, full, arg);
+	if (rest || !s->is_split) /* a newline alone after a piece has ended it already */
+		add_line(b, t, s->is_split ? '+' : ' ', line + size - rest, rest, full, arg);
 	s->is_split = false;
 }
 

@@ -214,6 +214,15 @@ START_TEST(a_note_comes_after_what_was_written_before_it)
 	put(o, " go on\nnext\n");
 	sync_logger();
 	check_stored("a.service", "o one\no last words\nd exited, status=1\no+ go on\no next\n");
+	put(o, "x");
+	send_frame(LG_NOTE, "b.service", 0, -1, f); /* another unit's note changes nothing */
+	put(o, "y\nz");
+	send_frame(LG_NOTE, "a.service", 0, -1, f);
+	put(o, "\n\n");
+	sync_logger();
+	char *text = stored("a.service");
+	ck_assert_ptr_nonnull(strstr(text, "next\no xy\no z\nd exited, status=1\no \n"));
+	free(text);
 	close(o);
 	stop();
 }
