@@ -218,6 +218,7 @@ START_TEST(a_note_comes_after_what_was_written_before_it)
 	send_frame(LG_NOTE, "b.service", 0, -1, f); /* another unit's note changes nothing */
 	put(o, "y\nz");
 	send_frame(LG_NOTE, "a.service", 0, -1, f);
+	sync_logger();
 	put(o, "\n\n");
 	sync_logger();
 	char *text = stored("a.service");
