@@ -124,7 +124,7 @@ struct ln_reply {
 /* ---- logger ------------------------------------------------------------------------------ */
 
 enum lg_kind {
-	LG_CONFIG = 1, /* core -> logger: directory in name, sizes, mode */
+	LG_CONFIG = 1, /* core -> logger: directory in text (else in name), sizes, mode */
 	LG_OPEN,  /* core -> logger: + 1 fd, read end of a pipe; name = unit, stream = 'o' or 'e' */
 	LG_CLOSE, /* core -> logger: name, stream: end after what is in the pipe */
 	LG_NOTE,  /* core -> logger: name, text: a line of the daemon's own about the unit */

@@ -274,7 +274,8 @@ static void do_config(const struct lg_frame *f, int fd)
 	(void)fd;
 	store_limits(&g.store, f->file_max, f->total_max, f->file_keep);
 	g.all_to_console = f->to_console;
-	int r = store_open(&g.store, f->name);
+	/* A path may be longer than a unit's name: text has room for it. */
+	int r = store_open(&g.store, f->text[0] ? f->text : f->name);
 	if (r < 0) {
 		char text[160];
 		snprintf(
@@ -309,6 +310,19 @@ static void do_close(const struct lg_frame *f, int fd)
 	}
 }
 
+/* What the service wrote before the daemon's word about it comes before it in the log, also a last
+ * line without an end: a dead process will not finish it, and its pipe may outlive it. */
+static void put_before_note(struct unit_log *log)
+{
+	for (struct stream *s = log->streams, *next; s; s = next) {
+		next = s->next;
+		if (stream_drain(s))
+			continue;
+		lines_flush(&s->lines, &g.stamper, s->letter, now_wall_us(), &g.batch, on_batch, s);
+		on_batch(s, &g.batch);
+	}
+}
+
 static void do_note(const struct lg_frame *f, int fd)
 {
 	struct line_state lines = {0};
@@ -317,6 +331,7 @@ static void do_note(const struct lg_frame *f, int fd)
 	(void)fd;
 	if (!s.log)
 		return;
+	put_before_note(s.log);
 	str_copy(text, f->text, sizeof(text) - 1);
 	str_make_printable(text); /* one line, whatever it quotes */
 	size_t size = strlen(text);

@@ -141,6 +141,10 @@ class Demo:
         lib.wait_for(lambda: self.releases() == [name] * REPLICAS, deadline,
                      lambda: "all replicas to be %s; they are %s" % (name, self.releases()))
 
+    def rollout_state(self):
+        s = next((s for s in self.d.status()["sets"] if s["name"] == "web"), {})
+        return (s.get("rollout") or {}).get("state")
+
     # -- load
 
     def begin(self, phase):
@@ -236,7 +240,8 @@ class Demo:
         say("core %d killed with %d of 4 replaced; core %d answers %.0f ms later and goes on"
             % (before["core_pid"], len(pids), after["core_pid"], (time.monotonic() - killed) * 1000))
         promise(after["core_pid"] != before["core_pid"] and after["keeper_pid"] == before["keeper_pid"], "a new core under the same keeper")
-        self.wait_releases("v3")
+        lib.wait_for(lambda: self.rollout_state() == "done", 30, lambda: "the rollout to be done; it is %s" % self.rollout_state())
+        promise(self.releases() == ["v3"] * REPLICAS, "all four are v3", str(self.releases()))
         out = ctl.communicate(timeout=30)[0]
         show(out)
         say("the client's exit code was %d (154: it lost its daemon; the rollout did not)" % ctl.returncode)

@@ -201,6 +201,34 @@ START_TEST(a_note_is_one_line_and_harmless)
 }
 END_TEST
 
+START_TEST(a_note_comes_after_what_was_written_before_it)
+{
+	struct lg_frame f = {.text = "exited, status=1"};
+	start();
+	config(dir, 0, 0, 0, false);
+	int o = open_stream("a.service", 'o');
+	put(o, "one\nlast words");
+	send_frame(LG_NOTE, "a.service", 0, -1, f);
+	sync_logger();
+	check_stored("a.service", "o one\no last words\nd exited, status=1\n");
+	put(o, " go on\nnext\n");
+	sync_logger();
+	check_stored("a.service", "o one\no last words\nd exited, status=1\no+ go on\no next\n");
+	put(o, "x");
+	send_frame(LG_NOTE, "b.service", 0, -1, f); /* another unit's note changes nothing */
+	put(o, "y\nz");
+	send_frame(LG_NOTE, "a.service", 0, -1, f);
+	sync_logger();
+	put(o, "\n\n");
+	sync_logger();
+	char *text = stored("a.service");
+	ck_assert_ptr_nonnull(strstr(text, "next\no xy\no z\nd exited, status=1\no \n"));
+	free(text);
+	close(o);
+	stop();
+}
+END_TEST
+
 START_TEST(rotation_never_splits_a_line_and_the_cap_holds)
 {
 	start();
@@ -571,6 +599,7 @@ Suite *suite(void)
 	tcase_add_test(t, lines_are_stamped_and_whole);
 	tcase_add_test(t, a_long_line_is_stored_in_marked_pieces);
 	tcase_add_test(t, a_note_is_one_line_and_harmless);
+	tcase_add_test(t, a_note_comes_after_what_was_written_before_it);
 	tcase_add_test(t, rotation_never_splits_a_line_and_the_cap_holds);
 	tcase_add_test(t, one_cap_over_all_units_takes_the_oldest_files_first);
 	tcase_add_test(t, the_cap_holds_when_nothing_is_rotated_yet);
