@@ -244,8 +244,8 @@ static int small_number(const char *s, int max)
 int parse_signal(const char *s)
 {
 	int n = small_number(s, RT_LAST);
-	if (n >= 0)
-		return n > 0 ? n : -EINVAL;
+	if (n >= 0) /* 32 and 33 are glibc's own: nobody can handle or send them by name */
+		return n > 0 && (n < 32 || n >= RT_FIRST) ? n : -EINVAL;
 	if (startswith(s, "SIG"))
 		s += 3;
 	if (startswith(s, "RTMIN")) {
