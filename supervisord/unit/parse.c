@@ -140,7 +140,6 @@ const char *nearest_section(const char *name)
 	return best;
 }
 
-/* The nearest key of the section, else the same key in another section (written to hint). */
 const char *nearest_key(const char *section, const char *key)
 {
 	const char *best = NULL;
@@ -192,11 +191,12 @@ static void on_section(void *ctx, const char *name, const struct text_pos *at)
 static void on_unknown_key(struct parser *p, const struct assignment *a)
 {
 	char hint[160] = "";
-	const char *near = nearest_key(p->section, a->key);
+	bool is_full = p->conf->n_diagnostics >= DIAGNOSTICS_MAX;
+	const char *near = is_full ? NULL : nearest_key(p->section, a->key);
 	if (near)
 		snprintf(hint, sizeof(hint), "did you mean '%s'?", near);
 	else
-		for (size_t i = 0; i < ARRAY_SIZE(rows) && !hint[0]; i++)
+		for (size_t i = 0; i < ARRAY_SIZE(rows) && !hint[0] && !is_full; i++)
 			if (streq(rows[i].info.key, a->key))
 				snprintf(hint, sizeof(hint), "it belongs in [%s]",
 					rows[i].info.section);

@@ -84,15 +84,16 @@ static const char *time_unit(const char *s, uint64_t *us)
 /* "12" or "12.5" times unit_us, added to *sum. */
 static int add_product(uint64_t *sum, const char *whole, const char *fraction, uint64_t unit_us)
 {
-	uint64_t n = 0, part = 0, scale = unit_us;
+	uint64_t n = 0, part = 0, tenths = 1;
 	for (; isdigit((unsigned char)*whole); whole++)
 		if (__builtin_mul_overflow(n, 10ULL, &n) ||
 			__builtin_add_overflow(n, (uint64_t)(*whole - '0'), &n))
 			return -ERANGE;
-	for (; fraction && isdigit((unsigned char)*fraction); fraction++) {
-		scale /= 10;
-		part += (uint64_t)(*fraction - '0') * scale;
+	for (; fraction && isdigit((unsigned char)*fraction) && tenths < 1000000000; fraction++) {
+		part = part * 10 + (uint64_t)(*fraction - '0');
+		tenths *= 10;
 	}
+	part = (uint64_t)((unsigned __int128)part * unit_us / tenths);
 	if (__builtin_mul_overflow(n, unit_us, &n) || __builtin_add_overflow(n, part, &n) ||
 		__builtin_add_overflow(*sum, n, sum) || *sum == USEC_INFINITY)
 		return -ERANGE;
@@ -123,7 +124,7 @@ int parse_timespan(const char *s, uint64_t default_unit_us, uint64_t *ret_us, st
 				"not a time span; write for example 90, 1min 30s, 500ms or infinity");
 		uint64_t unit = default_unit_us;
 		end = time_unit(skip_blanks(end), &unit);
-		if (*end && !strchr(" \t\n\r0123456789.", *end))
+		if (*end && !strchr(" \t\n\r0123456789", *end))
 			return err_set(e, -EINVAL, "unknown unit of time at '%.20s'; known are "
 				"us ms s min h d w month y", end);
 		if (add_product(&sum, whole, fraction, unit) < 0)
@@ -244,8 +245,8 @@ static int small_number(const char *s, int max)
 int parse_signal(const char *s)
 {
 	int n = small_number(s, RT_LAST);
-	if (n >= 0)
-		return n > 0 ? n : -EINVAL;
+	if (n >= 0) /* 32 and 33 are glibc's own: nobody can handle or send them by name */
+		return n > 0 && (n < 32 || n >= RT_FIRST) ? n : -EINVAL;
 	if (startswith(s, "SIG"))
 		s += 3;
 	if (startswith(s, "RTMIN")) {

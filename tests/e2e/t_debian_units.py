@@ -4,7 +4,7 @@
 Downloads well-known daemon packages (apt-get download, kept in build/debian-units), unpacks them and
 runs `stayctl check --json` over every unit file: each must load, with no directive unknown and no
 crash, and the classes check reports must be those of include/stayd/directives.def."""
-import concurrent.futures, json, os, re, signal, subprocess, sys
+import concurrent.futures, glob, json, os, re, shutil, signal, subprocess, sys, tempfile
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BUILD = os.environ.get("STAYD_BUILD", os.path.join(TOP, "build"))
@@ -34,30 +34,6 @@ def skip(name, why):
     sys.exit(0)
 
 
-def fetch(package):
-    """The unpacked directory of a package, or None when apt has none of that name."""
-    out = os.path.join(CACHE, package)
-    if os.path.isdir(out):
-        return out
-    deb_dir = os.path.join(CACHE, ".deb-" + package)
-    os.makedirs(deb_dir, exist_ok=True)
-    try:
-        if subprocess.run(["apt-get", "download", "-q", package], cwd=deb_dir, stdout=subprocess.DEVNULL,
-                          stderr=subprocess.DEVNULL, timeout=240).returncode != 0:
-            return None
-        debs = [f for f in os.listdir(deb_dir) if f.endswith(".deb")]
-        tmp = out + ".tmp%d" % os.getpid()
-        subprocess.run(["dpkg-deb", "-x", os.path.join(deb_dir, debs[0]), tmp], check=True, timeout=120)
-        os.rename(tmp, out)
-        return out
-    except (subprocess.SubprocessError, OSError):
-        return None
-    finally:
-        for f in os.listdir(deb_dir):
-            os.unlink(os.path.join(deb_dir, f))
-        os.rmdir(deb_dir)
-
-
 UNIT = re.compile(r".*\.(service|socket|target|timer|path|mount|automount|slice|swap)$")
 
 
@@ -68,6 +44,28 @@ def unit_files(tree):
                 path = os.path.join(d, f)
                 if UNIT.match(f) and os.path.isfile(path) and not os.path.islink(path) and os.path.getsize(path):
                     yield path
+
+
+def fetch(package):
+    """The directory with the package's unit files alone, or None when apt has no such package."""
+    out = os.path.join(CACHE, package)
+    if os.path.isdir(out):
+        return out
+    with tempfile.TemporaryDirectory(prefix="stayd-debian-") as tmp:
+        os.chmod(tmp, 0o755)
+        try:
+            subprocess.run(["apt-get", "download", "-q", package], cwd=tmp, stdout=subprocess.DEVNULL,
+                           stderr=subprocess.DEVNULL, timeout=240, check=True)
+            deb = [f for f in os.listdir(tmp) if f.endswith(".deb")][0]
+            subprocess.run(["dpkg-deb", "-x", deb, "tree"], cwd=tmp, check=True, timeout=120)
+        except (subprocess.SubprocessError, OSError, IndexError):
+            return None
+        part = out + ".part%d" % os.getpid()
+        os.makedirs(part, exist_ok=True)
+        for f in unit_files(os.path.join(tmp, "tree")):
+            shutil.copy(f, part)
+    os.rename(part, out)
+    return out
 
 
 def table():
@@ -96,7 +94,7 @@ def main():
         trees = {p: t for p, t in zip(PACKAGES, pool.map(fetch, PACKAGES)) if t}
     if not trees:
         skip("debian units", "no package can be downloaded (apt-get download)")
-    files = [(p, f) for p, t in sorted(trees.items()) for f in unit_files(t)]
+    files = [(p, f) for p, t in sorted(trees.items()) for f in sorted(glob.glob(t + "/*"))]
     with_units = {p for p, _ in files}
     if len(trees) < 60:
         skip("debian units", "only %d packages can be downloaded" % len(trees))
