@@ -24,9 +24,9 @@
 #include "core/verbs_call.h"
 #include "stayd/stayd.h"
 
-#define ACCEPT_TURN_MAX 16	       /* connections taken in one turn of the loop */
+#define ACCEPT_TURN_MAX 16             /* connections taken in one turn of the loop */
 #define ACCEPT_PAUSE_US (USEC_PER_SEC) /* after EMFILE and the like */
-#define GROUPS_MAX	128	       /* supplementary groups looked at */
+#define GROUPS_MAX      128            /* supplementary groups looked at */
 #define OPERATORS_GROUP "stayd"
 
 struct client {
@@ -37,7 +37,7 @@ struct client {
 	struct buf in, out;
 	size_t out_sent;
 	uint64_t deadline_us; /* of a started message, or of a drop; 0 = none */
-	bool is_busy;	      /* a call is under way */
+	bool is_busy;         /* a call is under way */
 	bool is_oneway, is_eof;
 	bool is_ending; /* close as soon as the queue is sent */
 	struct waiting waiting;
@@ -310,8 +310,7 @@ static void send_error(
 	buf_done(&m);
 }
 
-void client_send_error(
-	struct client *cl, const char *error, const char *message, const char *hint)
+void client_send_error(struct client *cl, const char *error, const char *message, const char *hint)
 {
 	char name[96];
 	snprintf(name, sizeof(name), "org.stayd.%s", error);
@@ -372,7 +371,8 @@ static void service_description(struct client *cl, const json_t *params)
 	const char *interface = json_string_value(json_object_get(params, "interface"));
 	struct buf text = {0}, b = {0};
 	if (!interface) {
-		send_error(cl, "org.varlink.service.InvalidParameter", "parameter", "interface", NULL);
+		send_error(
+			cl, "org.varlink.service.InvalidParameter", "parameter", "interface", NULL);
 		return;
 	}
 	if (streq(interface, "org.stayd.Control")) {
@@ -380,7 +380,8 @@ static void service_description(struct client *cl, const json_t *params)
 	} else if (streq(interface, "org.varlink.service")) {
 		buf_add_str(&text, varlink_service);
 	} else {
-		send_error(cl, "org.varlink.service.InterfaceNotFound", "interface", interface, NULL);
+		send_error(
+			cl, "org.varlink.service.InterfaceNotFound", "interface", interface, NULL);
 		return;
 	}
 	j_open(&b, NULL, '{');
@@ -419,7 +420,8 @@ static void call_verb(struct client *cl, enum method_id id, const json_t *params
 	if (r < 0)
 		client_send_error(cl, verbs_error_name(&c), c.e.text, c.hint);
 	else if (r == VERB_REPLIED && c.out.size > CONTROL_REPLY_MAX)
-		client_send_error(cl, "TooLarge", "the answer is too large: ask for fewer units", NULL);
+		client_send_error(
+			cl, "TooLarge", "the answer is too large: ask for fewer units", NULL);
 	else if (r == VERB_REPLIED)
 		client_send(cl, &c.out, false);
 	buf_done(&c.out);
@@ -435,14 +437,16 @@ static void call_method(struct client *cl, const char *method, const json_t *par
 		service_description(cl, params);
 	} else if (!startswith(method, prefix) && !startswith(method, "org.varlink.service.")) {
 		char *interface = dot ? xstrndup(method, (size_t)(dot - method)) : xstrdup(method);
-		send_error(cl, "org.varlink.service.InterfaceNotFound", "interface", interface, NULL);
+		send_error(
+			cl, "org.varlink.service.InterfaceNotFound", "interface", interface, NULL);
 		free(interface);
 	} else {
 		int id = startswith(method, prefix) ? method_find(method + strlen(prefix)) : -1;
 		if (id >= 0)
 			call_verb(cl, (enum method_id)id, params, more);
 		else
-			send_error(cl, "org.varlink.service.MethodNotFound", "method", method, NULL);
+			send_error(
+				cl, "org.varlink.service.MethodNotFound", "method", method, NULL);
 	}
 }
 
@@ -466,7 +470,8 @@ static void client_message(struct client *cl, const char *text, size_t size)
 	if (json_is_null(params))
 		params = NULL;
 	if (!method || (params && !json_is_object(params)) || !is_flag(more) || !is_flag(oneway)) {
-		client_refuse(cl, "not a varlink call: {\"method\": string, \"parameters\": object}");
+		client_refuse(
+			cl, "not a varlink call: {\"method\": string, \"parameters\": object}");
 	} else {
 		cl->is_busy = true;
 		cl->is_oneway = json_is_true(oneway);

@@ -16,9 +16,9 @@
 
 #define HINT_DISTANCE 2
 
-#define VIEWER	 CONTROL_VIEWER
+#define VIEWER   CONTROL_VIEWER
 #define OPERATOR CONTROL_OPERATOR
-#define ADMIN	 CONTROL_ADMIN
+#define ADMIN    CONTROL_ADMIN
 const struct method methods[METHOD_MAX] = {
 #define METHOD(id, name_, role_, is_change_, in_, out_, doc_)                                      \
 	[METHOD_##id] = {name_, role_, is_change_, in_, out_, doc_},
@@ -116,8 +116,10 @@ static bool field_next(const char **pos, struct field *f)
 
 static bool value_fits(const char *type, const json_t *v)
 {
-	return (streq(type, "string") && json_is_string(v)) || (streq(type, "int") && json_is_integer(v)) ||
-	       (streq(type, "bool") && json_is_boolean(v)) || (streq(type, "object") && json_is_object(v));
+	return (streq(type, "string") && json_is_string(v)) ||
+	       (streq(type, "int") && json_is_integer(v)) ||
+	       (streq(type, "bool") && json_is_boolean(v)) ||
+	       (streq(type, "object") && json_is_object(v));
 }
 
 static bool field_fits(const struct field *f, const json_t *v)

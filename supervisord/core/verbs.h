@@ -57,11 +57,10 @@ int core_history(struct core *core, struct set *s,
 	void (*each)(void *arg, const struct rollout_rec *rec), void *arg);
 
 /* -ESRCH: nothing to signal. */
-int core_kill(
-	struct core *core, struct unit *u, int signal, enum kill_who who, struct err *e);
+int core_kill(struct core *core, struct unit *u, int signal, enum kill_who who, struct err *e);
 /* changes gets lines for people. */
-int core_enable(struct core *core, const char *name, bool is_runtime, struct strv *changes,
-	struct err *e);
+int core_enable(
+	struct core *core, const char *name, bool is_runtime, struct strv *changes, struct err *e);
 int core_disable(struct core *core, const char *name, struct strv *changes, struct err *e);
 /* notes gets diagnostics of the units that changed, one a line. */
 int core_daemon_reload(struct core *core, const char *actor, struct buf *notes, struct err *e);

@@ -97,7 +97,7 @@ struct waiting {
 	struct set *watch; /* WAIT_OUTCOMES of a deploy, WAIT_ROLLOUT */
 	uint64_t request;
 	struct strv names; /* filter of events */
-	int state_for;	   /* enum wait_for */
+	int state_for;     /* enum wait_for */
 	struct log_follow *logs;
 };
 
@@ -105,8 +105,7 @@ struct waiting *client_waiting(struct client *cl);
 const struct peer *client_peer(const struct client *cl);
 /* Queues one message. params is a JSON object's text. A final one ends the call. */
 void client_send(struct client *cl, const struct buf *params, bool continues);
-void client_send_error(
-	struct client *cl, const char *error, const char *message, const char *hint);
+void client_send_error(struct client *cl, const char *error, const char *message, const char *hint);
 size_t client_behind(const struct client *cl);
 /* Too slow a follower: a last error, then the connection ends. */
 void client_drop(struct client *cl, const char *why);
@@ -116,8 +115,8 @@ struct loop *control_loop(struct control *c);
 struct core *control_core(struct control *c);
 
 /* Role of a user, from the table in control.c. groups: n supplementary gids. */
-enum control_role control_role_of(uid_t uid, gid_t gid, const gid_t *groups, size_t n,
-	uid_t own_uid, gid_t operators);
+enum control_role control_role_of(
+	uid_t uid, gid_t gid, const gid_t *groups, size_t n, uid_t own_uid, gid_t operators);
 
 /* ---- verbs.c ---- */
 
@@ -141,7 +140,8 @@ struct targets {
 	struct set **sets; /* only with TARGETS_SETS */
 	size_t n_sets, cap_sets;
 };
-enum { TARGETS_LOAD = 1, /* load what is not in the world */
+enum {
+	TARGETS_LOAD = 1, /* load what is not in the world */
 	TARGETS_SETS = 2, /* keep a set as a set instead of its members */
 	TARGETS_ALL = 4,  /* no names: everything */
 };
@@ -171,15 +171,15 @@ void j_time(struct buf *b, const char *key, uint64_t wall_us); /* RFC 3339, null
 
 /* ---- verbs_status.c, verbs_rollout.c: objects others show too ---- */
 
-void unit_json(struct buf *b, struct core *core, const struct unit *u, bool is_brief);
+void unit_json(struct buf *b, struct core *core, const struct unit *u);
 void rollout_json(struct buf *b, const char *key, const struct set *s);
 const char *unit_health(const struct unit *u);
 bool rollout_is_over(const struct set *s);
 
 /* ---- verbs_logs.c ---- */
 
-int logs_tail_json(struct buf *b, const char *key, struct core *core, const char *unit,
-	unsigned n_lines);
+int logs_tail_json(
+	struct buf *b, const char *key, struct core *core, const char *unit, unsigned n_lines);
 void logs_follow_free(struct log_follow *f);
 void logs_follow_poke(struct client *cl); /* it has read all that was sent */
 void event_json(struct buf *b, const struct event_entry *e);

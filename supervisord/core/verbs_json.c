@@ -21,7 +21,12 @@ static void comma(struct buf *b)
 /* Length of the valid UTF-8 sequence at p, 0 when there is none. */
 static size_t sequence(const unsigned char *p, size_t size)
 {
-	size_t n = p[0] < 0x80 ? 1 : p[0] < 0xc2 ? 0 : p[0] < 0xe0 ? 2 : p[0] < 0xf0 ? 3 : p[0] < 0xf5 ? 4 : 0;
+	size_t n = p[0] < 0x80   ? 1
+		   : p[0] < 0xc2 ? 0
+		   : p[0] < 0xe0 ? 2
+		   : p[0] < 0xf0 ? 3
+		   : p[0] < 0xf5 ? 4
+				 : 0;
 	return n && n <= size && utf8_is_valid((const char *)p, n) ? n : 0;
 }
 
@@ -52,7 +57,8 @@ static void quoted(struct buf *b, const char *s, size_t size)
 	buf_add_byte(b, '"');
 	for (size_t i = 0; i < size;) {
 		size_t n = p[i] < 0x80 ? 1 : sequence(p + i, size - i);
-		if (n > 1 || (n == 1 && p[i] >= 0x20 && p[i] != '"' && p[i] != '\\' && p[i] != 0x7f)) {
+		if (n > 1 ||
+			(n == 1 && p[i] >= 0x20 && p[i] != '"' && p[i] != '\\' && p[i] != 0x7f)) {
 			plain += n;
 			i += n;
 			continue;

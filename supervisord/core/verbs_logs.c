@@ -16,13 +16,13 @@
 #include "core/verbs_call.h"
 #include "logd/logd.h"
 
-#define FOLLOWERS_MAX	32
-#define FOLLOW_UNITS_MAX 256
+#define FOLLOWERS_MAX     32
+#define FOLLOW_UNITS_MAX  256
 #define LOG_LINES_DEFAULT 10
-#define LOG_LINES_MAX	100000
-#define LOG_CHUNK_MAX	(256 * 1024)
-#define LOG_TOTAL_MAX	(6 * 1024 * 1024) /* escaped it must fit into CONTROL_REPLY_MAX */
-#define TAIL_MAX	(8 * 1024)
+#define LOG_LINES_MAX     100000
+#define LOG_CHUNK_MAX     (256 * 1024)
+#define LOG_TOTAL_MAX     (6 * 1024 * 1024) /* escaped it must fit into CONTROL_REPLY_MAX */
+#define TAIL_MAX          (8 * 1024)
 
 struct log_follow {
 	struct source source;
@@ -32,7 +32,7 @@ struct log_follow {
 	struct log_member {
 		char *unit;
 		struct log_cursor cursor;
-	} *v;
+	} * v;
 	size_t n;
 };
 
@@ -94,7 +94,8 @@ static void follow_read(struct log_follow *f)
 	size_t empty = b.size;
 	for (size_t i = 0; i < f->n; i++) {
 		buf_reset(&text);
-		int r = log_read_more(f->log_dir, f->v[i].unit, LOG_CHUNK_MAX, &text, &f->v[i].cursor);
+		int r = log_read_more(
+			f->log_dir, f->v[i].unit, LOG_CHUNK_MAX, &text, &f->v[i].cursor);
 		if (r >= 0 && text.size)
 			log_json(&b, f->v[i].unit, &text);
 	}
@@ -131,8 +132,8 @@ static int follow_watch(struct log_follow *f)
 		char *slash = path ? strrchr(path, '/') : NULL;
 		if (slash)
 			*slash = '\0';
-		int r = slash ? inotify_add_watch(f->source.fd, path,
-					IN_MODIFY | IN_CREATE | IN_MOVED_TO)
+		int r = slash ? inotify_add_watch(
+					f->source.fd, path, IN_MODIFY | IN_CREATE | IN_MOVED_TO)
 			      : -1;
 		int error = errno;
 		free(path);
@@ -142,8 +143,8 @@ static int follow_watch(struct log_follow *f)
 	return 0;
 }
 
-static int follow_begin(struct call *c, const struct targets *t, const char *dir,
-	const struct log_cursor *cursors)
+static int follow_begin(
+	struct call *c, const struct targets *t, const char *dir, const struct log_cursor *cursors)
 {
 	struct waiting *wt = client_waiting(c->client);
 	if (n_followers >= FOLLOWERS_MAX || t->n > FOLLOW_UNITS_MAX)
@@ -192,8 +193,8 @@ static int logs_of(struct call *c, const struct targets *t, const char *dir)
 	j_open(&c->out, "logs", '[');
 	for (size_t i = 0; i < t->n; i++) {
 		buf_reset(&text);
-		int r = log_read_last(
-			dir, t->units[i]->name, (unsigned)lines, (uint64_t)since, max, &text, &cursors[i]);
+		int r = log_read_last(dir, t->units[i]->name, (unsigned)lines, (uint64_t)since, max,
+			&text, &cursors[i]);
 		if (r >= 0)
 			log_json(&c->out, t->units[i]->name, &text);
 	}
@@ -224,7 +225,8 @@ int verb_LOGS(struct call *c)
 
 static const char *level_name(int level)
 {
-	static const char *const names[] = {"emerg", "alert", "crit", "error", "warning", "notice", "info"};
+	static const char *const names[] = {
+		"emerg", "alert", "crit", "error", "warning", "notice", "info"};
 	return level >= 0 && (size_t)level < ARRAY_SIZE(names) ? names[level] : "info";
 }
 
@@ -246,7 +248,8 @@ static void filter_names(struct call *c, struct strv *out)
 	const json_t *names = json_object_get(c->params, "names");
 	for (size_t i = 0; i < json_array_size(names); i++) {
 		const char *name = json_string_value(json_array_get(names, i));
-		struct set *s = strlen(name) <= UNIT_NAME_MAX ? find_set(core_world(c->core), name) : NULL;
+		struct set *s =
+			strlen(name) <= UNIT_NAME_MAX ? find_set(core_world(c->core), name) : NULL;
 		if (s) {
 			strv_add(out, s->name);
 			continue;

@@ -47,7 +47,8 @@ static void member_json(struct buf *b, const struct set *s, unsigned i)
 }
 
 /* The record and what belongs to it; also of an earlier rollout, then without members. */
-static void rec_json(struct buf *b, const char *key, const struct rollout_rec *r, const struct set *s)
+static void rec_json(
+	struct buf *b, const char *key, const struct rollout_rec *r, const struct set *s)
 {
 	char id[32];
 	snprintf(id, sizeof(id), "d-%llu", (unsigned long long)r->id);
@@ -166,7 +167,8 @@ static bool release_is_valid(const char *release)
 	if (strlen(release) > RELEASE_NAME_MAX || release[0] == '.')
 		return false;
 	for (const char *p = release; *p; p++)
-		if (!strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-+:@~", *p))
+		if (!strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-+:@~",
+			    *p))
 			return false;
 	return true;
 }
@@ -293,8 +295,8 @@ int verb_PLAN(struct call *c)
 		return c->e.code;
 	unsigned changes = plan_text(c, s, &lines);
 	if (release && !streq(release, s->release)) {
-		buf_printf(&lines, "  ~ release %s -> %.*s\n", s->release[0] ? s->release : "(none)",
-			RELEASE_NAME_MAX, release);
+		buf_printf(&lines, "  ~ release %s -> %.*s\n",
+			s->release[0] ? s->release : "(none)", RELEASE_NAME_MAX, release);
 		changes++;
 	}
 	buf_printf(&text, "%c %s (%u change%s)\n", changes ? '~' : '=', s->name, changes,

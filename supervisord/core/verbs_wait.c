@@ -16,7 +16,7 @@
 struct pending {
 	uint64_t request;
 	struct client *client; /* NULL: nobody waits any more */
-	size_t slot;	       /* of its outcomes */
+	size_t slot;           /* of its outcomes */
 	enum method_id method;
 	uint64_t began_us;
 	char name[UNIT_NAME_MAX + 1];
@@ -246,8 +246,8 @@ uint64_t outcomes_add(struct call *c, const char *name, struct unit *u, struct s
 		.began_us = now_boot_us()};
 	str_copy(p->name, name, sizeof(p->name));
 	GROW(wt->v, wt->n, wt->cap);
-	wt->v[wt->n++] = (struct outcome){
-		.request = request, .name = xstrdup(name), .unit = u, .set = s};
+	wt->v[wt->n++] =
+		(struct outcome){.request = request, .name = xstrdup(name), .unit = u, .set = s};
 	if (!wt->request)
 		wt->request = request;
 	waits_audit(c, request, name);
@@ -264,8 +264,7 @@ void waits_audit(struct call *c, uint64_t request, const char *what)
 	event_add(control_waits(c->control), now_wall_us(), EVENT_REQUEST, NULL, NULL, text);
 }
 
-static void outcome_settle(
-	struct waits *w, size_t at, enum reply_result result, const char *text)
+static void outcome_settle(struct waits *w, size_t at, enum reply_result result, const char *text)
 {
 	struct pending p = w->pending[at];
 	w->pending[at] = w->pending[--w->n_pending];
@@ -455,7 +454,7 @@ void control_event(struct control *c, const struct effect *fx)
 {
 	struct waits *w = control_waits(c);
 	struct set *s = fx->set ? fx->set : fx->unit ? fx->unit->set : NULL;
-	event_add(w, now_wall_us(), fx->event, fx->unit ? fx->unit->name : NULL,
-		s ? s->name : NULL, fx->text);
+	event_add(w, now_wall_us(), fx->event, fx->unit ? fx->unit->name : NULL, s ? s->name : NULL,
+		fx->text);
 	watchers_look(w, s);
 }
