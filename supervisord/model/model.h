@@ -162,7 +162,7 @@ int event_level(enum event_id id);
 
 enum timer_kind {
 	TIMER_STATE,   /* start, stop, reload timeout of the current state */
-	TIMER_RESTART, /* back-off */
+	TIMER_RESTART, /* back-off; while starting: look for PIDFile= again */
 	TIMER_WATCHDOG,
 	TIMER_RUNTIME_MAX,
 	TIMER_STABLE,  /* running long enough: clear the back-off */
@@ -205,7 +205,9 @@ struct unit_rec {
 	uint8_t check_ok[CHECK_KIND_MAX];     /* 0 unknown, 1 passing, 2 failing */
 	uint8_t check_streak[CHECK_KIND_MAX]; /* equal results in a row, saturating */
 	uint8_t stop_wanted;                  /* a stop waits for the drain, or is under way */
-	uint8_t restart_wanted;               /* start again when it is down */
+	uint8_t restart_wanted; /* start again when it is down: 1 as it is, 2 on next_conf */
+	uint8_t left_over;      /* it went down without being seen empty; cleared by EV_EMPTY */
+	uint8_t is_unhealthy;   /* a live check failed: to be replaced once it is drained */
 	struct spawn_id main, control;        /* seq 0 = none */
 	int32_t main_pid, control_pid;
 	uint32_t control_index; /* of the Exec*= list */
@@ -230,7 +232,9 @@ struct rollout_rec {
 	uint32_t version;
 	uint8_t state, resume_state; /* enum rollout_state */
 	uint8_t is_undo, is_rollback_wanted;
-	uint64_t id; /* d-118 */
+	uint8_t is_canary_passed,
+		is_restart; /* restart: same revision, members are replaced once */
+	uint64_t id;        /* d-118 */
 	char set[UNIT_NAME_MAX + 1];
 	uint32_t from_revision, to_revision;
 	char from_release[RELEASE_NAME_MAX + 1], to_release[RELEASE_NAME_MAX + 1];
@@ -247,13 +251,15 @@ struct rollout_rec {
 
 enum event_kind {
 	EV_TIME,         /* look at the timers */
-	EV_CONDITIONS,   /* unit; ok, text: answer to FX_CONDITIONS */
+	EV_CONDITIONS,   /* unit; ok, text: answer to FX_CONDITIONS; number 1: an Assert*= failed */
 	EV_SPAWNED,      /* unit; id, pid: the program runs (exec done) */
 	EV_SPAWN_FAILED, /* unit; id, stage, error, text */
-	EV_EXITED,       /* unit; id, pid, code, status */
-	EV_EMPTY,        /* unit: no process of it is left (answer to FX_CHECK_EMPTY) */
+	EV_EXITED, /* unit; id, pid, code, status. After a restart of core, for a recorded id that
+		    * keeper does not know: code 0. It never ran, or its status is lost */
+	EV_EMPTY, /* unit: no process of it is left, now (answer to FX_CHECK_EMPTY) */
 	EV_NOTIFY,       /* unit; notify */
-	EV_MAIN_PID,     /* unit; pid (0: none found): answer to FX_FIND_MAIN_PID, or MAINPID= */
+	EV_MAIN_PID,     /* unit; pid (0: none found): answer to FX_FIND_MAIN_PID, or MAINPID=;
+		    * after the step rec.main is the id to have keeper track pid under */
 	EV_PROBED,       /* unit; check, number, ok, latency_us, text */
 	EV_LB_SAMPLE,    /* unit; lb, sample */
 	EV_LB_STATUS,    /* set; lb, ok = reachable, number = generation, text */
@@ -328,7 +334,8 @@ struct event {
 enum effect_kind {
 	FX_CONDITIONS,  /* unit: evaluate Condition*= and Assert*=; answer EV_CONDITIONS */
 	FX_SPAWN,       /* unit; exec, index, id: answer EV_SPAWNED or EV_SPAWN_FAILED */
-	FX_KILL,        /* unit; who, signal */
+	FX_KILL, /* unit; who, signal, id (MAIN, CONTROL). A SIGCONT follows any signal but KILL and
+		  * CONT, so that a stopped process can obey. Nothing there to kill is fine */
 	FX_CHECK_EMPTY, /* unit: say EV_EMPTY as soon as no process of it is left (maybe at once) */
 	FX_FIND_MAIN_PID, /* unit: PIDFile= or guess; answer EV_MAIN_PID */
 	FX_CLEANUP,       /* unit: it is down: runtime directories, fd store */
@@ -340,7 +347,7 @@ enum effect_kind {
 	FX_RELEASE_LINK, /* set: rollout complete: switch ReleaseLink= to release; record revision */
 	FX_REPLY,        /* request, result, text */
 	FX_EVENT,        /* event, unit or set, text: tell people */
-	FX_EXIT,         /* everything is stopped; number = exit code */
+	FX_EXIT, /* everything is stopped; number = exit code, text = exit, reboot or poweroff */
 	FX_KIND_MAX,
 };
 
@@ -388,6 +395,7 @@ void effects_done(struct effects *fx);
 struct health {
 	bool is_running; /* probes are being made */
 	bool is_waiting; /* for the answer to probe `number` */
+	bool last_ok;    /* what check_streak counts */
 	uint64_t number;
 	uint64_t last_us, latency_us;
 	char text[128]; /* the probe's last answer */
@@ -402,7 +410,8 @@ struct lb_member {
 	uint64_t zero_total[SET_LBS_MAX];     /* stot when sessions were first zero */
 	uint8_t zero_seen[SET_LBS_MAX];     /* samples in a row with zero sessions and stot still */
 	uint64_t since_us;                  /* this phase */
-	uint64_t first_serial[SET_LBS_MAX]; /* samples before the change do not count */
+	uint64_t first_serial[SET_LBS_MAX]; /* the sample that read the change back; 0 = not yet */
+	uint64_t request;                   /* DRAIN or UNDRAIN that waits for its outcome */
 };
 
 /* A resolved dependency. */
@@ -431,7 +440,11 @@ struct unit {
 	uint64_t requests[4]; /* ids waiting for an outcome; further ones get REFUSED */
 	uint8_t n_requests, request_verb;
 	uint64_t probe_number;
-	struct unit *waits_for; /* why a wanted start does not happen yet */
+	struct unit *waits_for; /* why a wanted start or stop does not happen yet */
+	bool is_stuck;          /* wanted, but waits_for is down and not coming: see job.c */
+	bool is_empty;          /* EV_EMPTY came since the last spawn */
+	uint32_t mark;          /* of the last graph walk that came by */
+	uint64_t started_us;    /* when this activation began; not kept across a restart of core */
 	char *status_text;      /* STATUS=, core's */
 	char fail_text[192];    /* what went wrong last, for people */
 	void *core;             /* core's own companion */
@@ -457,6 +470,13 @@ struct set {
 	struct timer timers[TIMER_SET_MAX - TIMER_UNIT_MAX];
 	char wait_text[192]; /* what the rollout waits for */
 	uint64_t wait_since_us;
+	uint32_t wait_key;   /* of what it is, so that a changed number is no new wait */
+	uint64_t op_request; /* START, STOP, SCALE or ABORT of the set that waits for its end */
+	uint8_t op_verb;
+	/* Of the rollout under way, by index - 1; a restarted core starts them anew. */
+	uint64_t soak_since_us[SET_MEMBERS_MAX];
+	uint8_t best_step[SET_MEMBERS_MAX];   /* only what goes beyond it is progress */
+	uint8_t has_started[SET_MEMBERS_MAX]; /* the instance's start was seen */
 	void *core;
 };
 
@@ -480,7 +500,12 @@ struct world {
 	struct effects *fx; /* of the step under way */
 	bool is_shutting_down, is_restoring, has_exited;
 	int exit_code;
+	const char *exit_text;
 	uint64_t next_rollout_id;
+	uint32_t mark;        /* of the graph walk under way */
+	size_t missing_from;  /* units before this one miss nothing */
+	int step_error;       /* of the step under way */
+	uint64_t *coverage;   /* NULL, or counts of state x event rows: for tests */
 };
 
 /* ---- the functions --------------------------------------------------------------------------- */

@@ -6,6 +6,18 @@
 #pragma once
 
 #include "model/model.h"
+#include "unit/units.h"
+
+/* <signal.h> is not for pure code; these are the same on every Linux stayd runs on. */
+enum {
+	SIGNAL_HUP = 1,
+	SIGNAL_INT = 2,
+	SIGNAL_KILL = 9,
+	SIGNAL_PIPE = 13,
+	SIGNAL_TERM = 15,
+};
+/* si_code of SIGCHLD; 0: the status was lost. */
+enum { CHILD_LOST = 0, CHILD_EXITED = 1, CHILD_KILLED = 2, CHILD_DUMPED = 3 };
 
 /* ---- world.c ---- */
 struct effect *fx_add(struct world *w, enum effect_kind kind);
@@ -25,6 +37,9 @@ void unit_want(struct world *w, struct unit *u, enum want want, bool is_manual, 
 void unit_restart(struct world *w, struct unit *u, uint64_t request);
 void unit_poke(struct world *w, struct unit *u); /* look at it again in this step */
 void jobs_run(struct world *w);                  /* until the queue is empty; bounded */
+void job_request(struct world *w, const struct request *r);
+void job_shutdown(struct world *w, int exit_code, const char *text);
+void job_restored(struct world *w, struct unit *u);
 /* The unit's state changed: propagate to those that depend on it. */
 void job_unit_changed(struct world *w, struct unit *u, enum inst_state from);
 
@@ -37,6 +52,55 @@ void inst_timer(struct world *w, struct unit *u, enum timer_kind kind);
 void inst_unhealthy(
 	struct world *w, struct unit *u, const char *why); /* liveness: drain, kill, replace */
 void inst_restored(struct world *w, struct unit *u);
+/* How many events and rows the table has; the name of an event, for tests. */
+#define INST_EVENTS(EVENT)                                                                         \
+	EVENT(START) /* job.c: begin an activation */                                              \
+	EVENT(STOP)                                                                                \
+	EVENT(RELOAD)                                                                              \
+	EVENT(COND_OK)                                                                             \
+	EVENT(COND_FAIL)                                                                           \
+	EVENT(DONE)       /* this state has nothing to do */                                       \
+	EVENT(CONTROL_OK) /* the last command of the state's list ended well */                    \
+	EVENT(CONTROL_FAIL)                                                                        \
+	EVENT(SPAWNED)                                                                             \
+	EVENT(MAIN_EXIT)                                                                           \
+	EVENT(READY)                                                                               \
+	EVENT(RELOADING)                                                                           \
+	EVENT(STOPPING)                                                                            \
+	EVENT(MAIN_PID)                                                                            \
+	EVENT(EMPTY)                                                                               \
+	EVENT(TIMEOUT)                                                                             \
+	EVENT(RETRY) /* TIMER_RESTART */                                                           \
+	EVENT(WATCHDOG)                                                                            \
+	EVENT(RUNTIME_MAX)                                                                         \
+	EVENT(UNHEALTHY)
+
+enum inst_event_id {
+#define EVENT(id) FSM_##id,
+	INST_EVENTS(EVENT)
+#undef EVENT
+		FSM_MAX,
+	FSM_NONE = FSM_MAX,
+};
+const char *inst_event_name(enum inst_event_id e);
+/* What the table says: 'G' go, 'S' stay, 'P' pick, 'N' never. */
+char inst_row_kind(enum inst_state s, enum inst_event_id e);
+/* Runs one event through the table; for tests, and for instance.c itself. */
+void inst_fire(struct world *w, struct unit *u, enum inst_event_id e);
+bool inst_can_reload(const struct unit *u);
+bool inst_is_clean_exit(const struct unit *u, int code, int status);
+
+/* ---- backoff.c ---- */
+/* The delay before the automatic restart that is due now, jitter included, counting it against
+ * the limit; USEC_INFINITY: the limit is reached and the unit gives up. */
+uint64_t backoff_next(struct world *w, struct unit *u);
+void backoff_clear(struct world *w, struct unit *u); /* a manual start, reset-failed */
+void backoff_running(struct world *w, struct unit *u);
+void backoff_stable(struct world *w, struct unit *u); /* TIMER_STABLE */
+
+/* ---- graph.c ---- */
+/* The next edge of u of that kind and direction, after *pos; NULL at the end. */
+struct unit *edge_next(const struct unit *u, uint32_t *pos, enum dep_kind kind, bool is_inverse);
 
 /* ---- health.c ---- */
 void health_start(struct world *w, struct unit *u); /* the process runs: probes begin */
@@ -60,15 +124,32 @@ void lb_timer(struct world *w, struct unit *u, enum timer_kind kind);
 bool lb_is_in(const struct unit *u); /* traffic flows, or no LB */
 void lb_request(struct world *w, struct unit *u, const struct request *r); /* DRAIN, UNDRAIN */
 void lb_restored(struct world *w, struct unit *u);
+/* "draining, 14 sessions left on 1 of 2 load balancers"; adds nothing when it waits for nothing. */
+void lb_waiting_text(const struct world *w, const struct unit *u, struct buf *out);
+/* A load balancer of the set that forbids a change now (unreachable, not yet heard of): false and
+ * text. Unreachable=skip ones do not count. */
+bool lb_set_is_usable(const struct set *s, const struct lb_conf *c, struct buf *ret_why);
+/* Every reachable load balancer has a row for u, or u has none to have; else false and text. */
+bool lb_unit_is_known(const struct unit *u, struct buf *ret_why);
 
 /* ---- set.c, rollout.c ---- */
 void set_unit_changed(struct world *w, struct unit *u); /* anything a set may care about */
 void set_run(struct world *w);                          /* reconcile the dirty sets */
 void set_request(struct world *w, const struct request *r);
 void set_timer(struct world *w, struct set *s, enum timer_kind kind);
+void set_queue(struct world *w, struct set *s); /* look at it again in this step */
+void set_op_cancel(struct world *w, struct set *s, const char *why);
+bool rollout_is_active(const struct set *s); /* also while paused */
+void rollout_request(struct world *w, const struct request *r);
+void rollout_set_stopped(struct world *w, struct set *s); /* the whole set is told to stop */
+void rollout_deadline(struct world *w, struct set *s);
+void rollout_plan(const struct world *w, const struct set *s, struct buf *out);
 void rollout_step_set(struct world *w, struct set *s);
 void rollout_unit_failed(struct world *w, struct unit *u,
 	const char *why); /* a new instance crashed, timed out, is unhealthy */
 void rollout_restored(struct world *w, struct set *s);
+/* inst_start() calls it first: swaps conf and next_conf when a rollout wants u on the other
+ * revision, and journals the step. The old conf stays in next_conf: rolling back swaps again. */
+void rollout_unit_starting(struct world *w, struct unit *u);
 /* True while u is being replaced by a rollout: a crash then fails the rollout instead of backing off. */
 bool rollout_owns(const struct unit *u);

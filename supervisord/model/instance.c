@@ -1,0 +1,1221 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One unit: from the decision to start it to the certainty that nothing of it is left.
+ *
+ *  1. Only instance.def changes a state. Entering a state does its work and arms its timers;
+ *     leaving it drops them (kept_timers()).
+ *  2. Each activation has a new invocation id, each process of it a new seq. What is heard of
+ *     another id is of the past and is ignored.
+ *  3. DEAD, FAILED and AUTO_RESTART are entered when the main and the control process have exited
+ *     and EV_EMPTY said that no other is left; KillMode=process and none, and what even SIGKILL
+ *     does not end, are the exceptions, marked by rec.left_over.
+ *  4. The first thing that goes wrong in an activation gives its result.
+ *  5. A stop always runs ExecStop= when the start had succeeded, even if the main process is gone
+ *     (systemd.service(5)); ExecStopPost= runs always.
+ *
+ * The states are those of systemd's service.c. Called by world.c, job.c and health.c.
+ */
+#include "parts.h"
+
+/* Internal events that follow one from outside; the longest path is a start without commands that
+ * stops again, some 15. */
+#define FOLLOW_MAX 64
+#define PID_FILE_RETRY_US (50 * USEC_PER_MSEC)
+
+typedef enum inst_event_id action_fn(struct world *w, struct unit *u);
+typedef enum inst_state pick_fn(const struct world *w, const struct unit *u, enum inst_event_id e);
+
+/* ---- small questions ---- */
+
+static const struct service_conf *service(const struct unit *u)
+{
+	return &u->conf->service;
+}
+
+static bool has_process(const struct unit *u)
+{
+	return u->rec.main.seq || u->rec.control.seq;
+}
+
+static bool is_service(const struct unit *u)
+{
+	return u->conf->type == UNIT_SERVICE;
+}
+
+/* Whether processes beyond main and control are ours to end. */
+static bool owns_group(const struct unit *u)
+{
+	enum kill_mode m = service(u)->kill_mode;
+	return m == KILL_CONTROL_GROUP || m == KILL_MIXED;
+}
+
+static bool is_gone(const struct unit *u)
+{
+	return !has_process(u) && (u->is_empty || !owns_group(u));
+}
+
+/* A forking service whose main process nobody could name: alive as long as anything is. */
+static bool main_is_unknown(const struct unit *u)
+{
+	return service(u)->type == SERVICE_FORKING && !u->rec.main.seq && !u->rec.main_code;
+}
+
+static bool waits_for_ready(const struct unit *u)
+{
+	return service(u)->type == SERVICE_NOTIFY || service(u)->type == SERVICE_NOTIFY_RELOAD;
+}
+
+static bool in_set(const struct exit_set *s, int code, int status)
+{
+	if (code == CHILD_EXITED)
+		return status >= 0 && status < 256 && (s->codes[status / 8] >> (status % 8) & 1);
+	return code != CHILD_LOST && status > 0 && status < 64 && (s->signals >> status & 1);
+}
+
+bool inst_is_clean_exit(const struct unit *u, int code, int status)
+{
+	if (code == CHILD_EXITED && status == 0)
+		return true;
+	if (code == CHILD_KILLED && service(u)->type != SERVICE_ONESHOT &&
+		(status == SIGNAL_HUP || status == SIGNAL_INT || status == SIGNAL_TERM ||
+			status == SIGNAL_PIPE))
+		return true;
+	return in_set(&service(u)->restart.success, code, status);
+}
+
+static enum inst_result exit_result(const struct unit *u, int code, int status)
+{
+	if (inst_is_clean_exit(u, code, status))
+		return RES_SUCCESS;
+	if (code == CHILD_EXITED)
+		return RES_EXIT_CODE;
+	if (code == CHILD_KILLED)
+		return RES_SIGNAL;
+	return code == CHILD_DUMPED ? RES_CORE_DUMP : RES_LOST;
+}
+
+static void exit_text(char out[96], int code, int status)
+{
+	if (code == CHILD_EXITED)
+		snprintf(out, 96, "code=exited, status=%d", status);
+	else if (code == CHILD_LOST)
+		snprintf(out, 96, "its status is not known");
+	else
+		snprintf(out, 96, "code=%s, signal=%s", code == CHILD_DUMPED ? "dumped" : "killed",
+			strna(signal_name(status)));
+}
+
+static void PRINTF_LIKE(3, 4)
+	set_result(struct unit *u, enum inst_result r, const char *format, ...)
+{
+	if (r == RES_SUCCESS || u->rec.result != RES_SUCCESS)
+		return;
+	u->rec.result = (uint8_t)r;
+	va_list args;
+	va_start(args, format);
+	vsnprintf(u->fail_text, sizeof(u->fail_text), format, args);
+	va_end(args);
+}
+
+bool inst_can_reload(const struct unit *u)
+{
+	return is_service(u) && (service(u)->exec[EXEC_RELOAD].n ||
+					service(u)->type == SERVICE_NOTIFY_RELOAD);
+}
+
+/* ---- effects ---- */
+
+static void arm_state(struct world *w, struct unit *u, uint64_t in_us)
+{
+	bool is_bounded = in_us && in_us != USEC_INFINITY;
+	timer_arm(w, &u->timers[TIMER_STATE], is_bounded ? w->now_us + in_us : USEC_INFINITY);
+}
+
+static uint64_t state_timeout(const struct unit *u)
+{
+	switch (inst_active_state((enum inst_state)u->rec.state)) {
+	case ACTIVE_ACTIVATING:
+	case ACTIVE_RELOADING:
+		return service(u)->timeout_start_us;
+	case ACTIVE_DEACTIVATING:
+		return u->rec.state == INST_STOP_WATCHDOG ? service(u)->timeout_abort_us
+							  : service(u)->timeout_stop_us;
+	case ACTIVE_INACTIVE:
+	case ACTIVE_ACTIVE:
+	case ACTIVE_FAILED:
+	case ACTIVE_STATE_MAX:
+		break;
+	}
+	return USEC_INFINITY;
+}
+
+static void spawn(struct world *w, struct unit *u, enum exec_kind kind, uint32_t index, bool is_main)
+{
+	struct spawn_id *id = is_main ? &u->rec.main : &u->rec.control;
+	id->seq = ++u->rec.next_seq;
+	if (is_main) {
+		u->rec.main_pid = 0;
+	} else {
+		u->rec.control_pid = 0;
+		u->rec.control_kind = (uint8_t)kind;
+	}
+	if (!is_main || service(u)->type == SERVICE_ONESHOT)
+		u->rec.control_index = index;
+	u->is_empty = false;
+	struct effect *e = fx_add(w, FX_SPAWN);
+	e->unit = u;
+	e->exec = kind;
+	e->index = index;
+	e->id = *id;
+	unit_touch(w, u);
+}
+
+static enum inst_event_id run_list(struct world *w, struct unit *u, enum exec_kind kind)
+{
+	if (!service(u)->exec[kind].n)
+		return FSM_DONE;
+	spawn(w, u, kind, 0, false);
+	arm_state(w, u, state_timeout(u));
+	return FSM_NONE;
+}
+
+static void kill_one(struct world *w, struct unit *u, enum kill_who who, int signal)
+{
+	struct effect *e = fx_add(w, FX_KILL);
+	e->unit = u;
+	e->who = who;
+	e->signal = signal;
+	if (who != KILL_WHO_ALL)
+		e->id = who == KILL_WHO_MAIN ? u->rec.main : u->rec.control;
+}
+
+static void check_empty(struct world *w, struct unit *u)
+{
+	fx_add(w, FX_CHECK_EMPTY)->unit = u;
+}
+
+static void kill_at(struct world *w, struct unit *u, bool is_all, int signal)
+{
+	if (is_all) {
+		kill_one(w, u, KILL_WHO_ALL, signal);
+		return;
+	}
+	if (u->rec.main.seq)
+		kill_one(w, u, KILL_WHO_MAIN, signal);
+	if (u->rec.control.seq)
+		kill_one(w, u, KILL_WHO_CONTROL, signal);
+}
+
+/* What the state we are in sends to whom (systemd.kill(5)). */
+static void kill_processes(struct world *w, struct unit *u)
+{
+	const struct service_conf *s = service(u);
+	bool is_final = u->rec.state == INST_STOP_SIGKILL || u->rec.state == INST_FINAL_SIGKILL;
+	/* Under mixed the rest is not asked first. */
+	bool is_rest = s->kill_mode == KILL_MIXED && !has_process(u);
+	bool is_all = s->kill_mode == KILL_CONTROL_GROUP || (s->kill_mode == KILL_MIXED && is_final) ||
+		      is_rest;
+	if (s->kill_mode == KILL_NONE)
+		return;
+	if (is_final || is_rest) {
+		kill_at(w, u, is_all, s->final_kill_signal);
+	} else if (u->rec.state == INST_STOP_WATCHDOG) {
+		kill_at(w, u, is_all, s->watchdog_signal);
+	} else {
+		kill_at(w, u, is_all,
+			u->rec.restart_wanted && s->restart_kill_signal ? s->restart_kill_signal
+									: s->kill_signal);
+		if (s->send_sighup)
+			kill_at(w, u, is_all, SIGNAL_HUP);
+	}
+}
+
+/* A command that the state being entered has no room for: its exit will be of the past. */
+static void drop_control(struct world *w, struct unit *u)
+{
+	if (!u->rec.control.seq)
+		return;
+	kill_one(w, u, KILL_WHO_CONTROL, SIGNAL_KILL);
+	u->rec.control.seq = 0;
+	u->rec.control_pid = 0;
+}
+
+/* ---- actions of STAY rows ---- */
+
+static enum inst_event_id nothing(struct world *w, struct unit *u)
+{
+	(void)w;
+	(void)u;
+	return FSM_NONE;
+}
+
+static enum inst_event_id now_empty(struct world *w, struct unit *u)
+{
+	if (u->rec.left_over) {
+		u->rec.left_over = 0;
+		unit_touch(w, u);
+	}
+	unit_poke(w, u);
+	return FSM_NONE;
+}
+
+static enum inst_event_id survivor_gone(struct world *w, struct unit *u)
+{
+	unit_poke(w, u);
+	return FSM_NONE;
+}
+
+static enum inst_event_id restart_due(struct world *w, struct unit *u)
+{
+	unit_poke(w, u);
+	return FSM_NONE;
+}
+
+static enum inst_event_id run_exec_condition(struct world *w, struct unit *u)
+{
+	if (u->rec.control.seq)
+		return FSM_NONE;
+	return is_service(u) ? run_list(w, u, EXEC_CONDITION) : FSM_DONE;
+}
+
+static enum inst_event_id find_main_pid(struct world *w, struct unit *u)
+{
+	if (!service(u)->pid_file && !service(u)->guess_main_pid)
+		return FSM_DONE;
+	fx_add(w, FX_FIND_MAIN_PID)->unit = u;
+	return FSM_NONE;
+}
+
+static enum inst_event_id kill_again(struct world *w, struct unit *u)
+{
+	kill_processes(w, u);
+	return FSM_NONE;
+}
+
+/* ---- choices of PICK rows: pure ---- */
+
+static enum inst_state stay(const struct unit *u)
+{
+	return (enum inst_state)u->rec.state;
+}
+
+static enum inst_state stop_or_down(
+	const struct world *w, const struct unit *u, enum inst_event_id e)
+{
+	(void)w;
+	(void)e;
+	if (!is_service(u) || (u->rec.state == INST_CONDITION && !u->rec.control.seq))
+		return INST_DEAD;
+	return u->rec.state == INST_CONDITION ? INST_STOP_SIGTERM : INST_STOP;
+}
+
+static enum inst_state after_condition(
+	const struct world *w, const struct unit *u, enum inst_event_id e)
+{
+	(void)w;
+	(void)e;
+	return is_service(u) ? INST_START_PRE : INST_EXITED;
+}
+
+static enum inst_state start_spawned(
+	const struct world *w, const struct unit *u, enum inst_event_id e)
+{
+	(void)w;
+	(void)e;
+	return service(u)->type == SERVICE_EXEC ? INST_START_POST : stay(u);
+}
+
+static enum inst_state start_exited(
+	const struct world *w, const struct unit *u, enum inst_event_id e)
+{
+	(void)w;
+	(void)e;
+	return u->rec.result == RES_SUCCESS ? INST_START_POST : INST_STOP_SIGTERM;
+}
+
+static enum inst_state start_ready(
+	const struct world *w, const struct unit *u, enum inst_event_id e)
+{
+	(void)w;
+	(void)e;
+	return waits_for_ready(u) ? INST_START_POST : stay(u);
+}
+
+static enum inst_state start_main_pid(
+	const struct world *w, const struct unit *u, enum inst_event_id e)
+{
+	(void)w;
+	(void)e;
+	if (service(u)->type != SERVICE_FORKING || u->rec.control.seq)
+		return stay(u);
+	return u->rec.main.seq || !service(u)->pid_file ? INST_START_POST : stay(u);
+}
+
+static enum inst_state started(const struct world *w, const struct unit *u, enum inst_event_id e)
+{
+	(void)w;
+	(void)e;
+	if (u->rec.result != RES_SUCCESS)
+		return INST_STOP_SIGTERM;
+	if (u->rec.main.seq || main_is_unknown(u))
+		return INST_RUNNING;
+	return service(u)->remain_after_exit ? INST_EXITED : INST_STOP;
+}
+
+static enum inst_state running_exited(
+	const struct world *w, const struct unit *u, enum inst_event_id e)
+{
+	(void)w;
+	(void)e;
+	return u->rec.result == RES_SUCCESS && service(u)->remain_after_exit ? INST_EXITED
+									     : INST_STOP;
+}
+
+static enum inst_state running_empty(
+	const struct world *w, const struct unit *u, enum inst_event_id e)
+{
+	return main_is_unknown(u) && !u->rec.control.seq ? running_exited(w, u, e) : stay(u);
+}
+
+static enum inst_state reloaded(const struct world *w, const struct unit *u, enum inst_event_id e)
+{
+	return u->rec.main.seq || main_is_unknown(u) ? INST_RUNNING : running_exited(w, u, e);
+}
+
+static enum inst_state reload_ready(
+	const struct world *w, const struct unit *u, enum inst_event_id e)
+{
+	return u->rec.control.seq ? stay(u) : reloaded(w, u, e);
+}
+
+static enum inst_state when_gone(const struct world *w, const struct unit *u, enum inst_event_id e)
+{
+	(void)w;
+	(void)e;
+	return has_process(u) ? stay(u) : INST_STOP_POST;
+}
+
+static enum inst_state kill_or_post(
+	const struct world *w, const struct unit *u, enum inst_event_id e)
+{
+	(void)w;
+	(void)e;
+	return service(u)->send_sigkill ? INST_STOP_SIGKILL : INST_STOP_POST;
+}
+
+static enum inst_state dead_state(const struct unit *u)
+{
+	switch ((enum inst_result)u->rec.result) {
+	case RES_SUCCESS:
+	case RES_CONDITION:
+	case RES_EXEC_CONDITION:
+	case RES_ASSERT:
+		return INST_DEAD;
+	case RES_RESOURCES:
+	case RES_PROTOCOL:
+	case RES_TIMEOUT:
+	case RES_EXIT_CODE:
+	case RES_SIGNAL:
+	case RES_CORE_DUMP:
+	case RES_WATCHDOG:
+	case RES_START_LIMIT:
+	case RES_OOM_KILL:
+	case RES_DEPENDENCY:
+	case RES_UNHEALTHY:
+	case RES_LOST:
+	case RES_MAX:
+		break;
+	}
+	return INST_FAILED;
+}
+
+/* Restart=, table 2 of systemd.service(5); a failed live check and a lost status count as what
+ * on-failure and on-abnormal are for. */
+static bool mode_restarts(enum restart_mode mode, enum inst_result r)
+{
+	switch (mode) {
+	case RESTART_ALWAYS:
+		return true;
+	case RESTART_ON_SUCCESS:
+		return r == RES_SUCCESS;
+	case RESTART_ON_FAILURE:
+		return r != RES_SUCCESS;
+	case RESTART_ON_ABNORMAL:
+		return r != RES_SUCCESS && r != RES_EXIT_CODE;
+	case RESTART_ON_WATCHDOG:
+		return r == RES_WATCHDOG;
+	case RESTART_ON_ABORT:
+		return r == RES_SIGNAL || r == RES_CORE_DUMP;
+	case RESTART_NO:
+	case RESTART_MODE_MAX:
+		break;
+	}
+	return false;
+}
+
+static bool shall_restart(const struct unit *u)
+{
+	const struct restart_conf *c = &service(u)->restart;
+	enum inst_result r = (enum inst_result)u->rec.result;
+	if (r == RES_EXEC_CONDITION)
+		return false;
+	if (u->rec.main_code && in_set(&c->prevent, u->rec.main_code, u->rec.main_status))
+		return false;
+	if (u->rec.main_code && in_set(&c->force, u->rec.main_code, u->rec.main_status))
+		return true;
+	return mode_restarts(c->mode, r);
+}
+
+static enum inst_state ended(const struct world *w, const struct unit *u, enum inst_event_id e)
+{
+	(void)e;
+	if (u->rec.stop_wanted || w->is_shutting_down || rollout_owns(u))
+		return dead_state(u);
+	return shall_restart(u) ? INST_AUTO_RESTART : dead_state(u);
+}
+
+static enum inst_state ended_when_empty(
+	const struct world *w, const struct unit *u, enum inst_event_id e)
+{
+	return is_gone(u) ? ended(w, u, e) : stay(u);
+}
+
+static enum inst_state kill_or_end(
+	const struct world *w, const struct unit *u, enum inst_event_id e)
+{
+	return service(u)->send_sigkill ? INST_FINAL_SIGKILL : ended(w, u, e);
+}
+
+/* ---- the table ---- */
+
+enum row_kind { ROW_GO, ROW_PICK, ROW_STAY, ROW_NEVER };
+struct row {
+	enum row_kind kind;
+	enum inst_state next;
+	pick_fn *pick;
+	action_fn *act;
+};
+
+/* One enumerator per row: a doubled row is a redeclaration, and a missing one is undeclared below. */
+enum {
+#define GO(state, event, next)     ROW_##state##_##event,
+#define PICK(state, event, choose) ROW_##state##_##event,
+#define STAY(state, event, act)    ROW_##state##_##event,
+#define NEVER(state, event)        ROW_##state##_##event,
+#include "instance.def"
+#undef GO
+#undef PICK
+#undef STAY
+#undef NEVER
+};
+
+static const struct row rows[] = {
+#define GO(state, event, to)       [ROW_##state##_##event] = {ROW_GO, INST_##to, NULL, NULL},
+#define PICK(state, event, choose) [ROW_##state##_##event] = {ROW_PICK, INST_STATE_MAX, choose, NULL},
+#define STAY(state, event, act)    [ROW_##state##_##event] = {ROW_STAY, INST_##state, NULL, act},
+#define NEVER(state, event)        [ROW_##state##_##event] = {ROW_NEVER, INST_##state, NULL, NULL},
+#include "instance.def"
+#undef GO
+#undef PICK
+#undef STAY
+#undef NEVER
+};
+
+/* The whole product of states and events, each named once. */
+static const uint16_t table[INST_STATE_MAX][FSM_MAX] = {
+#define EVENTS_OF(S)                                                                               \
+	[FSM_START] = ROW_##S##_START, [FSM_STOP] = ROW_##S##_STOP,                                \
+	[FSM_RELOAD] = ROW_##S##_RELOAD, [FSM_COND_OK] = ROW_##S##_COND_OK,                        \
+	[FSM_COND_FAIL] = ROW_##S##_COND_FAIL, [FSM_DONE] = ROW_##S##_DONE,                        \
+	[FSM_CONTROL_OK] = ROW_##S##_CONTROL_OK, [FSM_CONTROL_FAIL] = ROW_##S##_CONTROL_FAIL,      \
+	[FSM_SPAWNED] = ROW_##S##_SPAWNED, [FSM_MAIN_EXIT] = ROW_##S##_MAIN_EXIT,                  \
+	[FSM_READY] = ROW_##S##_READY, [FSM_RELOADING] = ROW_##S##_RELOADING,                      \
+	[FSM_STOPPING] = ROW_##S##_STOPPING, [FSM_MAIN_PID] = ROW_##S##_MAIN_PID,                  \
+	[FSM_EMPTY] = ROW_##S##_EMPTY, [FSM_TIMEOUT] = ROW_##S##_TIMEOUT,                          \
+	[FSM_RETRY] = ROW_##S##_RETRY, [FSM_WATCHDOG] = ROW_##S##_WATCHDOG,                        \
+	[FSM_RUNTIME_MAX] = ROW_##S##_RUNTIME_MAX, [FSM_UNHEALTHY] = ROW_##S##_UNHEALTHY
+#define STATE(id, text, active) [INST_##id] = {EVENTS_OF(id)},
+	INST_STATES(STATE)
+#undef STATE
+};
+/* A new event must be added to EVENTS_OF, too. */
+_Static_assert(FSM_MAX == 20, "EVENTS_OF lists every event");
+_Static_assert(ARRAY_SIZE(rows) == INST_STATE_MAX * FSM_MAX, "instance.def is the whole product");
+
+char inst_row_kind(enum inst_state s, enum inst_event_id e)
+{
+	return "GPSN"[rows[table[s][e]].kind];
+}
+
+/* ---- entering states ---- */
+
+static void new_invocation(struct world *w, struct unit *u)
+{
+	for (int i = 0; i < 2; i++) {
+		uint64_t r = rng_next(&w->rng);
+		memcpy(u->rec.main.invocation + 8 * i, &r, 8);
+	}
+	memcpy(u->rec.control.invocation, u->rec.main.invocation, 16);
+	u->rec.main.seq = u->rec.control.seq = 0;
+	u->rec.main_pid = u->rec.control_pid = 0;
+}
+
+static enum inst_event_id enter_condition(struct world *w, struct unit *u)
+{
+	struct unit_rec *r = &u->rec;
+	if (r->left_over && r->inactive_since_us != w->now_us)
+		fx_event(w, EVENT_LEFT_OVER, u, NULL,
+			"processes of the last run are still there (KillMode=%s)",
+			service(u)->kill_mode == KILL_NONE ? "none" : "process");
+	r->left_over = 0;
+	u->is_empty = true;
+	new_invocation(w, u);
+	r->result = RES_SUCCESS;
+	r->main_code = r->main_status = 0;
+	r->is_ready = r->is_unhealthy = r->reload_result = 0;
+	r->watchdog_us = is_service(u) ? service(u)->watchdog_us : 0;
+	memset(r->check_ok, 0, sizeof(r->check_ok));
+	memset(r->check_streak, 0, sizeof(r->check_streak));
+	u->fail_text[0] = '\0';
+	u->started_us = w->now_us;
+	fx_event(w, EVENT_STARTING, u, NULL, "starting");
+	if (!u->conf->n_conditions)
+		return run_exec_condition(w, u);
+	fx_add(w, FX_CONDITIONS)->unit = u;
+	return FSM_NONE;
+}
+
+static enum inst_event_id enter_start(struct world *w, struct unit *u)
+{
+	const struct service_conf *s = service(u);
+	if (!s->exec[EXEC_START].n)
+		return FSM_DONE;
+	if (s->type == SERVICE_FORKING)
+		return run_list(w, u, EXEC_START);
+	spawn(w, u, EXEC_START, 0, true);
+	if (s->type == SERVICE_SIMPLE || s->type == SERVICE_IDLE || s->type == SERVICE_DBUS)
+		return FSM_DONE;
+	arm_state(w, u, s->timeout_start_us);
+	return FSM_NONE;
+}
+
+static void arm_watchdog(struct world *w, struct unit *u)
+{
+	uint64_t us = u->rec.watchdog_us;
+	timer_arm(w, &u->timers[TIMER_WATCHDOG],
+		us && us != USEC_INFINITY ? w->now_us + us : USEC_INFINITY);
+}
+
+static void become_up(struct world *w, struct unit *u)
+{
+	if (u->rec.is_ready)
+		return;
+	u->rec.is_ready = 1;
+	u->rec.active_since_us = w->now_us;
+	fx_event(w, EVENT_READY, u, NULL, "up");
+}
+
+static enum inst_event_id enter_running(struct world *w, struct unit *u, enum inst_state from)
+{
+	const struct service_conf *s = service(u);
+	become_up(w, u);
+	if (main_is_unknown(u))
+		check_empty(w, u);
+	if (from != INST_RELOAD) {
+		if (s->runtime_max_us && s->runtime_max_us != USEC_INFINITY)
+			timer_arm(w, &u->timers[TIMER_RUNTIME_MAX], w->now_us + s->runtime_max_us);
+		arm_watchdog(w, u);
+		backoff_running(w, u);
+		health_start(w, u);
+	}
+	/* A startup check has what is left of the start's time; health.c drops this when it passes. */
+	if (u->conf->health[CHECK_STARTUP].target && u->rec.check_ok[CHECK_STARTUP] != 1)
+		arm_state(w, u, s->timeout_start_us);
+	return FSM_NONE;
+}
+
+static enum inst_event_id enter_reload(struct world *w, struct unit *u, enum inst_event_id e)
+{
+	const struct service_conf *s = service(u);
+	fx_event(w, EVENT_RELOADING, u, NULL, "reloading");
+	u->rec.reload_result = RES_SUCCESS;
+	if (e == FSM_RELOADING) { /* by its own decision: READY=1 follows */
+		arm_state(w, u, s->timeout_start_us);
+		return FSM_NONE;
+	}
+	if (s->type == SERVICE_NOTIFY_RELOAD && !s->exec[EXEC_RELOAD].n && u->rec.main.seq) {
+		kill_one(w, u, KILL_WHO_MAIN, s->reload_signal);
+		arm_state(w, u, s->timeout_start_us);
+		return FSM_NONE;
+	}
+	return run_list(w, u, EXEC_RELOAD);
+}
+
+static enum inst_event_id enter_stop(struct world *w, struct unit *u)
+{
+	drop_control(w, u);
+	fx_event(w, EVENT_STOPPING, u, NULL, "stopping");
+	return run_list(w, u, EXEC_STOP);
+}
+
+/* STOP_SIGTERM, STOP_SIGKILL, STOP_WATCHDOG: to the end of main and control process. */
+static enum inst_event_id enter_kill(struct world *w, struct unit *u, enum inst_event_id e)
+{
+	bool has_post = service(u)->exec[EXEC_STOP_POST].n > 0;
+	if (service(u)->kill_mode == KILL_NONE || is_gone(u))
+		return FSM_DONE;
+	/* Nobody to wait for but stragglers: the final states see to them, unless ExecStopPost=
+	 * must find them gone. */
+	if (!has_process(u) && !has_post)
+		return FSM_DONE;
+	if (!has_process(u))
+		check_empty(w, u);
+	if (e != FSM_STOPPING) /* it stops by itself */
+		kill_processes(w, u);
+	arm_state(w, u, state_timeout(u));
+	return FSM_NONE;
+}
+
+static enum inst_event_id enter_final(struct world *w, struct unit *u)
+{
+	if (service(u)->kill_mode == KILL_NONE) {
+		u->rec.main.seq = u->rec.control.seq = 0;
+		return FSM_DONE;
+	}
+	if (is_gone(u))
+		return FSM_DONE;
+	check_empty(w, u); /* first: a performer that finds nothing may skip the kill */
+	kill_processes(w, u);
+	arm_state(w, u, service(u)->timeout_stop_us);
+	return FSM_NONE;
+}
+
+static void enter_down(struct world *w, struct unit *u)
+{
+	struct unit_rec *r = &u->rec;
+	if (!u->is_empty && !r->left_over) {
+		r->left_over = 1;
+		check_empty(w, u);
+		if (owns_group(u))
+			fx_event(w, EVENT_LEFT_OVER, u, NULL, "processes are left that would not end");
+	}
+	r->is_ready = r->is_unhealthy = 0;
+	r->inactive_since_us = w->now_us;
+	if (is_service(u))
+		fx_add(w, FX_CLEANUP)->unit = u;
+}
+
+static enum inst_event_id enter_dead(struct world *w, struct unit *u)
+{
+	enter_down(w, u);
+	enum inst_result res = (enum inst_result)u->rec.result;
+	if (res == RES_CONDITION || res == RES_EXEC_CONDITION)
+		fx_event(w, EVENT_CONDITION, u, NULL, "skipped: %s", u->fail_text);
+	else if (res == RES_ASSERT)
+		fx_event(w, EVENT_ASSERT, u, NULL, "%s", u->fail_text);
+	else
+		fx_event(w, EVENT_STOPPED, u, NULL, "stopped");
+	return FSM_NONE;
+}
+
+static enum inst_event_id enter_failed(struct world *w, struct unit *u, enum inst_state from)
+{
+	if (from != INST_AUTO_RESTART)
+		enter_down(w, u);
+	fx_event(w, EVENT_FAILED, u, NULL, "failed (%s): %s",
+		inst_result_name((enum inst_result)u->rec.result), u->fail_text);
+	return FSM_NONE;
+}
+
+static enum inst_event_id enter_auto_restart(struct world *w, struct unit *u)
+{
+	char text[TIMESPAN_MAX];
+	enter_down(w, u);
+	uint64_t delay = backoff_next(w, u);
+	if (delay == USEC_INFINITY) {
+		u->rec.result = RES_START_LIMIT;
+		return FSM_DONE;
+	}
+	fx_event(w, EVENT_RESTART, u, NULL, "restart %u in %s after %s", u->rec.n_restarts,
+		format_timespan(text, delay),
+		u->fail_text[0] ? u->fail_text : "a clean exit");
+	if (delay)
+		timer_arm(w, &u->timers[TIMER_RESTART], w->now_us + delay);
+	else
+		unit_poke(w, u); /* at once: job.c starts it in this step */
+	return FSM_NONE;
+}
+
+static enum inst_event_id enter(
+	struct world *w, struct unit *u, enum inst_state from, enum inst_event_id e)
+{
+	switch ((enum inst_state)u->rec.state) {
+	case INST_DEAD:
+		return enter_dead(w, u);
+	case INST_CONDITION:
+		return enter_condition(w, u);
+	case INST_START_PRE:
+		return run_list(w, u, EXEC_START_PRE);
+	case INST_START:
+		return enter_start(w, u);
+	case INST_START_POST:
+		return run_list(w, u, EXEC_START_POST);
+	case INST_RUNNING:
+		return enter_running(w, u, from);
+	case INST_EXITED:
+		drop_control(w, u);
+		become_up(w, u);
+		return FSM_NONE;
+	case INST_RELOAD:
+		return enter_reload(w, u, e);
+	case INST_STOP:
+		return enter_stop(w, u);
+	case INST_STOP_WATCHDOG:
+	case INST_STOP_SIGTERM:
+	case INST_STOP_SIGKILL:
+		return enter_kill(w, u, e);
+	case INST_STOP_POST:
+		drop_control(w, u);
+		return run_list(w, u, EXEC_STOP_POST);
+	case INST_FINAL_SIGTERM:
+	case INST_FINAL_SIGKILL:
+		return enter_final(w, u);
+	case INST_FAILED:
+		return enter_failed(w, u, from);
+	case INST_AUTO_RESTART:
+		return enter_auto_restart(w, u);
+	case INST_STATE_MAX:
+		break;
+	}
+	return FSM_NONE;
+}
+
+/* ---- the machine ---- */
+
+static bool is_live_state(enum inst_state s)
+{
+	return s == INST_RUNNING || s == INST_RELOAD;
+}
+
+/* Timers that go on in the next state; every other one is the old state's and goes with it. */
+static uint32_t kept_timers(enum inst_state next)
+{
+	return is_live_state(next) ? 1u << TIMER_WATCHDOG | 1u << TIMER_RUNTIME_MAX | 1u << TIMER_STABLE
+				   : 0;
+}
+
+static void leave(struct world *w, struct unit *u, enum inst_state next)
+{
+	enum inst_state from = (enum inst_state)u->rec.state;
+	for (int k = 0; k <= TIMER_STABLE; k++)
+		if (!(kept_timers(next) >> k & 1))
+			timer_drop(w, &u->timers[k]);
+	if (from == INST_RELOAD) {
+		drop_control(w, u);
+		fx_event(w, EVENT_RELOADED, u, NULL, "%s",
+			u->rec.reload_result == RES_SUCCESS ? "reloaded" : "the reload failed");
+	}
+	if (is_live_state(from) && !is_live_state(next)) {
+		health_stop(w, u);
+		lb_unit_gone(w, u);
+	}
+}
+
+static void change(struct world *w, struct unit *u, enum inst_state next)
+{
+	leave(w, u, next);
+	u->rec.state = (uint8_t)next;
+	u->rec.state_since_us = w->now_us;
+	u->rec.state_since_wall_us = w->wall_us;
+	unit_touch(w, u);
+}
+
+/* What an event by itself says about how the activation went. */
+static void note(struct world *w, struct unit *u, enum inst_event_id e)
+{
+	const char *state = inst_state_name((enum inst_state)u->rec.state);
+	if (e == FSM_TIMEOUT && u->rec.state == INST_RELOAD) {
+		u->rec.reload_result = RES_TIMEOUT;
+		fx_event(w, EVENT_TIMEOUT, u, NULL, "the reload takes too long");
+	} else if (e == FSM_TIMEOUT) {
+		fx_event(w, EVENT_TIMEOUT, u, NULL, "%s takes too long", state);
+		set_result(u, RES_TIMEOUT, "timeout in state %s", state);
+	} else if (e == FSM_WATCHDOG) {
+		fx_event(w, EVENT_WATCHDOG, u, NULL, "no keep-alive in time");
+		set_result(u, RES_WATCHDOG, "watchdog timeout");
+	} else if (e == FSM_RUNTIME_MAX) {
+		set_result(u, RES_TIMEOUT, "RuntimeMaxSec= is over");
+	}
+}
+
+void inst_fire(struct world *w, struct unit *u, enum inst_event_id e)
+{
+	for (int i = 0; e != FSM_NONE; i++) {
+		assert(i < FOLLOW_MAX);
+		enum inst_state from = (enum inst_state)u->rec.state, next = from;
+		const struct row *row = &rows[table[from][e]];
+		if (w->coverage)
+			w->coverage[from * FSM_MAX + e]++;
+		if (row->kind == ROW_NEVER) {
+			w->step_error = -EINVAL;
+			return;
+		}
+		if (row->kind == ROW_STAY) {
+			e = row->act(w, u);
+			continue;
+		}
+		note(w, u, e);
+		next = row->kind == ROW_GO ? row->next : row->pick(w, u, e);
+		if (next == from)
+			return;
+		change(w, u, next);
+		e = enter(w, u, from, e);
+		job_unit_changed(w, u, from);
+	}
+}
+
+void inst_start(struct world *w, struct unit *u)
+{
+	rollout_unit_starting(w, u);
+	inst_fire(w, u, FSM_START);
+}
+
+void inst_stop(struct world *w, struct unit *u)
+{
+	inst_fire(w, u, FSM_STOP);
+}
+
+void inst_reload(struct world *w, struct unit *u)
+{
+	inst_fire(w, u, FSM_RELOAD);
+}
+
+void inst_unhealthy(struct world *w, struct unit *u, const char *why)
+{
+	if (!is_live_state((enum inst_state)u->rec.state))
+		return;
+	set_result(u, RES_UNHEALTHY, "%s", why);
+	inst_fire(w, u, FSM_UNHEALTHY);
+}
+
+void inst_timer(struct world *w, struct unit *u, enum timer_kind kind)
+{
+	if (kind == TIMER_STATE)
+		inst_fire(w, u, FSM_TIMEOUT);
+	else if (kind == TIMER_RESTART)
+		inst_fire(w, u, FSM_RETRY);
+	else if (kind == TIMER_WATCHDOG)
+		inst_fire(w, u, FSM_WATCHDOG);
+	else if (kind == TIMER_RUNTIME_MAX)
+		inst_fire(w, u, FSM_RUNTIME_MAX);
+	else if (kind == TIMER_STABLE)
+		backoff_stable(w, u);
+}
+
+/* ---- events from outside ---- */
+
+static bool id_eq(const struct spawn_id *a, const struct spawn_id *b)
+{
+	return a->seq && a->seq == b->seq && memcmp(a->invocation, b->invocation, 16) == 0;
+}
+
+/* Which state waits for commands of a kind; elsewhere one is only a process to be gone. */
+static bool is_current(const struct unit *u, enum exec_kind kind)
+{
+	static const uint8_t runs_in[EXEC_KIND_MAX] = {
+		[EXEC_CONDITION] = INST_CONDITION,
+		[EXEC_START_PRE] = INST_START_PRE,
+		[EXEC_START] = INST_START,
+		[EXEC_START_POST] = INST_START_POST,
+		[EXEC_RELOAD] = INST_RELOAD,
+		[EXEC_STOP] = INST_STOP,
+		[EXEC_STOP_POST] = INST_STOP_POST,
+	};
+	return u->rec.state == runs_in[kind];
+}
+
+/* The exit of a process may be what the final states wait for; its children may outlive it. */
+static void exit_noted(struct world *w, struct unit *u)
+{
+	unit_touch(w, u);
+	u->is_empty = false;
+	if (u->rec.state == INST_FINAL_SIGTERM || u->rec.state == INST_FINAL_SIGKILL)
+		check_empty(w, u);
+}
+
+static void main_exited(struct world *w, struct unit *u, int code, int status, const char *why)
+{
+	const struct exec_list *l = &service(u)->exec[EXEC_START];
+	bool is_oneshot = service(u)->type == SERVICE_ONESHOT;
+	uint32_t index = is_oneshot ? u->rec.control_index : 0;
+	char text[96];
+	exit_text(text, code, status);
+	u->rec.main.seq = 0;
+	u->rec.main_pid = 0;
+	u->rec.main_code = code;
+	u->rec.main_status = status;
+	exit_noted(w, u);
+	enum inst_result r = exit_result(u, code, status);
+	if (index < l->n && l->v[index].ignore_failure)
+		r = RES_SUCCESS;
+	fx_event(w, EVENT_EXITED, u, NULL, "main process: %s", text);
+	if (u->rec.state == INST_START && is_oneshot && r == RES_SUCCESS && index + 1 < l->n) {
+		spawn(w, u, EXEC_START, index + 1, true);
+		arm_state(w, u, service(u)->timeout_start_us);
+		return;
+	}
+	if (u->rec.state == INST_START && waits_for_ready(u) && r == RES_SUCCESS)
+		set_result(u, RES_PROTOCOL, "it ended before it said READY=1");
+	if (!unit_is_down(u))
+		set_result(u, r, "main process: %s", why ? why : text);
+	inst_fire(w, u, FSM_MAIN_EXIT);
+}
+
+/* ExecCondition=: 1 to 254 mean "not now", which is no failure. */
+static enum inst_result control_result(const struct unit *u, enum exec_kind kind, int code, int status)
+{
+	if (kind == EXEC_CONDITION && code == CHILD_EXITED && status > 0 && status < 255)
+		return RES_EXEC_CONDITION;
+	return exit_result(u, code, status);
+}
+
+static void control_exited(struct world *w, struct unit *u, int code, int status, const char *why)
+{
+	enum exec_kind kind = (enum exec_kind)u->rec.control_kind;
+	const struct exec_list *l = &service(u)->exec[kind];
+	uint32_t index = u->rec.control_index;
+	char text[96];
+	exit_text(text, code, status);
+	u->rec.control.seq = 0;
+	u->rec.control_pid = 0;
+	exit_noted(w, u);
+	enum inst_result r = control_result(u, kind, code, status);
+	if (index < l->n && l->v[index].ignore_failure)
+		r = RES_SUCCESS;
+	if (is_current(u, kind) && r == RES_SUCCESS && index + 1 < l->n) {
+		spawn(w, u, kind, index + 1, false);
+		arm_state(w, u, state_timeout(u));
+		return;
+	}
+	if (is_current(u, kind) && r != RES_SUCCESS) {
+		if (r != RES_EXEC_CONDITION)
+			fx_event(w, EVENT_COMMAND_FAILED, u, NULL, "%s: %s", exec_kind_name(kind),
+				why ? why : text);
+		if (kind == EXEC_RELOAD)
+			u->rec.reload_result = (uint8_t)r;
+		else
+			set_result(u, r, "%s: %s", exec_kind_name(kind), why ? why : text);
+	}
+	inst_fire(w, u, r == RES_SUCCESS ? FSM_CONTROL_OK : FSM_CONTROL_FAIL);
+}
+
+/* Recorded, but keeper never saw it: core died between the record and the deed. Do it now. */
+static bool spawn_again(struct world *w, struct unit *u, bool is_main)
+{
+	enum active_state a = inst_active_state((enum inst_state)u->rec.state);
+	if (is_main ? u->rec.main_pid : u->rec.control_pid)
+		return false;
+	if (is_main && a != ACTIVE_ACTIVATING && a != ACTIVE_ACTIVE && a != ACTIVE_RELOADING)
+		return false;
+	if (!is_main && !is_current(u, (enum exec_kind)u->rec.control_kind))
+		return false;
+	if (is_main && u->rec.state == INST_AUTO_RESTART)
+		return false;
+	if (is_main)
+		spawn(w, u, EXEC_START,
+			service(u)->type == SERVICE_ONESHOT ? u->rec.control_index : 0, true);
+	else
+		spawn(w, u, (enum exec_kind)u->rec.control_kind, u->rec.control_index, false);
+	return true;
+}
+
+static void exited(struct world *w, struct unit *u, const struct event *ev)
+{
+	bool is_main = id_eq(&u->rec.main, &ev->id);
+	if (!is_main && !id_eq(&u->rec.control, &ev->id))
+		return;
+	if (ev->code == CHILD_LOST && spawn_again(w, u, is_main))
+		return;
+	if (is_main && ev->code == CHILD_LOST)
+		fx_event(w, EVENT_LOST, u, NULL, "the main process is gone, its status is not known");
+	if (is_main)
+		main_exited(w, u, ev->code, ev->status, NULL);
+	else
+		control_exited(w, u, ev->code, ev->status, NULL);
+}
+
+static void spawned(struct world *w, struct unit *u, const struct event *ev)
+{
+	if (id_eq(&u->rec.main, &ev->id)) {
+		u->rec.main_pid = ev->pid;
+		unit_touch(w, u);
+		inst_fire(w, u, FSM_SPAWNED);
+	} else if (id_eq(&u->rec.control, &ev->id)) {
+		u->rec.control_pid = ev->pid;
+		unit_touch(w, u);
+		enum inst_state s = (enum inst_state)u->rec.state;
+		if (inst_active_state(s) == ACTIVE_DEACTIVATING && s != INST_STOP &&
+			s != INST_STOP_POST)
+			kill_processes(w, u);
+	} else {
+		/* Given up before it was born, so that the signal found nobody. */
+		struct effect *e = fx_add(w, FX_KILL);
+		e->unit = u;
+		e->who = KILL_WHO_CONTROL;
+		e->signal = SIGNAL_KILL;
+		e->id = ev->id;
+	}
+}
+
+/* As systemd has it: a failed exec is an exit with the status of the stage that failed, so that
+ * "-" and SuccessExitStatus= apply. Without a stage there was not even a process. */
+static void spawn_failed(struct world *w, struct unit *u, const struct event *ev)
+{
+	bool is_main = id_eq(&u->rec.main, &ev->id);
+	if (!is_main && !id_eq(&u->rec.control, &ev->id))
+		return;
+	char text[160];
+	snprintf(text, sizeof(text), "%s (%s)", ev->text ? ev->text : "cannot be started",
+		errno_name(ev->error));
+	fx_event(w, EVENT_SPAWN_FAILED, u, NULL, "%s", text);
+	if (!ev->stage && !unit_is_down(u))
+		set_result(u, RES_RESOURCES, "%s", text);
+	int status = ev->stage ? ev->stage : 255;
+	if (is_main)
+		main_exited(w, u, CHILD_EXITED, status, text);
+	else
+		control_exited(w, u, CHILD_EXITED, status, text);
+}
+
+static void conditions(struct world *w, struct unit *u, const struct event *ev)
+{
+	if (u->rec.state != INST_CONDITION || u->rec.control.seq)
+		return;
+	if (ev->ok) {
+		inst_fire(w, u, FSM_COND_OK);
+		return;
+	}
+	set_result(u, ev->number ? RES_ASSERT : RES_CONDITION, "%s",
+		ev->text ? ev->text : "a condition was not met");
+	inst_fire(w, u, FSM_COND_FAIL);
+}
+
+/* A process that core found, or that the service named, is the main one from now on. */
+static void main_pid(struct world *w, struct unit *u, const struct event *ev)
+{
+	enum active_state a = inst_active_state((enum inst_state)u->rec.state);
+	bool is_alive = a == ACTIVE_ACTIVATING || a == ACTIVE_ACTIVE || a == ACTIVE_RELOADING;
+	bool is_searching = u->rec.state == INST_START && service(u)->type == SERVICE_FORKING &&
+			    !u->rec.control.seq;
+	if (ev->pid > 0 && is_alive && u->rec.state != INST_AUTO_RESTART &&
+		u->rec.state != INST_EXITED && ev->pid != u->rec.main_pid) {
+		u->rec.main.seq = ++u->rec.next_seq;
+		u->rec.main_pid = ev->pid;
+		u->rec.main_code = 0;
+		u->is_empty = false;
+		unit_touch(w, u);
+	} else if (!ev->pid && is_searching && service(u)->pid_file) {
+		timer_arm(w, &u->timers[TIMER_RESTART], w->now_us + PID_FILE_RETRY_US);
+	}
+	inst_fire(w, u, FSM_MAIN_PID);
+}
+
+static void extend(struct world *w, struct unit *u, uint64_t us)
+{
+	struct timer *t = &u->timers[TIMER_STATE];
+	if (!t->at_us && is_live_state((enum inst_state)u->rec.state))
+		t = &u->timers[TIMER_RUNTIME_MAX];
+	if (t->at_us && us != USEC_INFINITY)
+		timer_arm(w, t, MAX(t->at_us, w->now_us + us));
+}
+
+static void notified(struct world *w, struct unit *u, const struct event *ev)
+{
+	if (ev->bits & NOTIFY_EXTEND)
+		extend(w, u, ev->value_us);
+	if (ev->bits & NOTIFY_WATCHDOG_USEC) {
+		u->rec.watchdog_us = ev->value_us;
+		unit_touch(w, u);
+	}
+	if (ev->bits & (NOTIFY_WATCHDOG | NOTIFY_WATCHDOG_USEC) &&
+		is_live_state((enum inst_state)u->rec.state))
+		arm_watchdog(w, u);
+	if (ev->bits & NOTIFY_RELOADING)
+		inst_fire(w, u, FSM_RELOADING);
+	if (ev->bits & NOTIFY_READY)
+		inst_fire(w, u, FSM_READY);
+	if (ev->bits & NOTIFY_STOPPING)
+		inst_fire(w, u, FSM_STOPPING);
+	if (ev->bits & NOTIFY_WATCHDOG_TRIGGER && is_live_state((enum inst_state)u->rec.state))
+		inst_fire(w, u, FSM_WATCHDOG);
+}
+
+int inst_event(struct world *w, struct unit *u, const struct event *ev)
+{
+	if (ev->kind == EV_EXITED)
+		exited(w, u, ev);
+	else if (ev->kind == EV_SPAWNED)
+		spawned(w, u, ev);
+	else if (ev->kind == EV_SPAWN_FAILED)
+		spawn_failed(w, u, ev);
+	else if (ev->kind == EV_CONDITIONS)
+		conditions(w, u, ev);
+	else if (ev->kind == EV_NOTIFY)
+		notified(w, u, ev);
+	else if (ev->kind == EV_MAIN_PID)
+		main_pid(w, u, ev);
+	else if (ev->kind == EV_EMPTY) {
+		/* With an exit still to come, ask again then: the answer may be older than a child. */
+		u->is_empty = !has_process(u);
+		inst_fire(w, u, FSM_EMPTY);
+	} else
+		return -EINVAL;
+	return 0;
+}
+
+/* ---- after a restart of core ---- */
+
+/* Effects of the last step may not have been performed: those of the state we are in are given
+ * again; each is harmless to repeat. Lost spawns come back as exits with code 0. */
+void inst_restored(struct world *w, struct unit *u)
+{
+	u->is_empty = unit_is_down(u) && !u->rec.left_over;
+	switch ((enum inst_state)u->rec.state) {
+	case INST_CONDITION:
+		if (!u->rec.control.seq)
+			fx_add(w, FX_CONDITIONS)->unit = u;
+		break;
+	case INST_START:
+		if (service(u)->type == SERVICE_FORKING && !u->rec.control.seq)
+			find_main_pid(w, u);
+		break;
+	case INST_RUNNING:
+	case INST_RELOAD:
+		if (main_is_unknown(u))
+			check_empty(w, u);
+		arm_watchdog(w, u); /* keep-alives went unheard */
+		fx_event(w, EVENT_ADOPTED, u, NULL, "found running");
+		break;
+	case INST_STOP_WATCHDOG:
+	case INST_STOP_SIGTERM:
+	case INST_STOP_SIGKILL:
+	case INST_FINAL_SIGTERM:
+	case INST_FINAL_SIGKILL:
+		check_empty(w, u);
+		kill_processes(w, u);
+		break;
+	case INST_DEAD:
+	case INST_FAILED:
+	case INST_AUTO_RESTART:
+		if (u->rec.left_over)
+			check_empty(w, u);
+		break;
+	case INST_START_PRE:
+	case INST_START_POST:
+	case INST_EXITED:
+	case INST_STOP:
+	case INST_STOP_POST:
+	case INST_STATE_MAX:
+		break;
+	}
+}
