@@ -18,8 +18,13 @@ enum { IS_CHANGE_NONE = false };
 const struct verb verbs[] = {
 #define VERB(id, name_, group_, method_, grammar_, doc_, examples_)                                \
 	{                                                                                          \
-		.name = name_, .group = GROUP_##group_, .is_change = IS_CHANGE_##method_,          \
-		.grammar = grammar_, .doc = doc_, .examples = examples_, .run = do_##id,           \
+		.name = name_,                                                                     \
+		.group = GROUP_##group_,                                                           \
+		.is_change = IS_CHANGE_##method_,                                                  \
+		.grammar = grammar_,                                                               \
+		.doc = doc_,                                                                       \
+		.examples = examples_,                                                             \
+		.run = do_##id,                                                                    \
 	},
 #include "stayd/verbs.def"
 };
@@ -75,7 +80,8 @@ void print_help(const struct verb *v, FILE *out)
 			if ((int)verbs[i].group == g)
 				fprintf(out, "  %-14s %s\n", verbs[i].name, verbs[i].doc);
 	}
-	fprintf(out, "\nOptions of all verbs: --json, -q, --socket PATH, --help (stayctl VERB --help).\n");
+	fprintf(out,
+		"\nOptions of all verbs: --json, -q, --socket PATH, --help (stayctl VERB --help).\n");
 }
 
 int usage(const struct ctl *c, const char *format, ...)
@@ -131,12 +137,12 @@ static const struct option long_options[] = {
 	{"try",               no_argument,       NULL, OPT_TRY        },
 	{"or-restart",        no_argument,       NULL, OPT_OR_RESTART },
 	{"pause-after",       required_argument, NULL, OPT_PAUSE_AFTER},
-	{"to",                required_argument, NULL, OPT_TO         },
+	{"to",		required_argument, NULL, OPT_TO         },
 	{"stay",              no_argument,       NULL, OPT_STAY       },
 	{"detailed-exitcode", no_argument,       NULL, OPT_DETAILED   },
 	{"code",              required_argument, NULL, OPT_CODE       },
 	{"state",             required_argument, NULL, OPT_STATE      },
-	{NULL,                0,                 NULL, 0              },
+	{NULL,		0,                 NULL, 0              },
 };
 static const char short_options[] = "hqfn:p:s:";
 
@@ -336,7 +342,8 @@ static int options_read(struct ctl *c, int argc, char **argv, const char *shorts
 			return usage(c, "%s takes no %s%s", c->verb->name, opt < 256 ? "-" : "--",
 				opt < 256 ? (char[]){(char)opt, '\0'} : option_of(opt)->name);
 		if (option_set(c, opt, optarg) < 0)
-			return usage(c, "bad argument '%s' of --%s", strna(optarg), option_of(opt)->name);
+			return usage(c, "bad argument '%s' of --%s", strna(optarg),
+				option_of(opt)->name);
 	}
 	*ret_rest = optind;
 	return -1;

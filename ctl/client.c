@@ -69,7 +69,7 @@ int client_call(struct client *cl, const char *method, json_t *params, bool more
 	char *text = json_dumps(m, JSON_COMPACT);
 	json_decref(m);
 	if (!text)
-		return -EINVAL; /* an argument is not UTF-8 */
+		return -EINVAL;         /* an argument is not UTF-8 */
 	size_t size = strlen(text) + 1; /* with the NUL that ends a message */
 	int r = size > CONTROL_MESSAGE_MAX ? -E2BIG : 0;
 	for (size_t at = 0; r == 0 && at < size;) {
@@ -190,15 +190,17 @@ int exit_of_error(const char *error, bool is_status)
 		const char *error;
 		int code, status_code;
 	} rows[] = {
-		{"org.stayd.NoSuchUnit",                   STAY_EXIT_NOT_FOUND,        STAY_EXIT_NOT_PERMITTED}, /* LSB: 4 = unknown */
-		{"org.stayd.NotConfigured",                STAY_EXIT_NOT_CONFIGURED,   STAY_EXIT_NOT_PERMITTED},
-		{"org.stayd.NotRunning",                   STAY_EXIT_UNIT_NOT_RUNNING, STAY_EXIT_NOT_RUNNING  },
-		{"org.stayd.Refused",                      STAY_EXIT_REFUSED,          STAY_EXIT_FAILED       },
-		{"org.stayd.BadArgument",                  STAY_EXIT_USAGE,            STAY_EXIT_USAGE        },
-		{"org.stayd.Unsupported",                  STAY_EXIT_NOT_RUNNING,      STAY_EXIT_FAILED       },
-		{"org.varlink.service.InvalidParameter",   STAY_EXIT_USAGE,            STAY_EXIT_USAGE        },
-		{"org.varlink.service.MethodNotFound",     STAY_EXIT_NOT_RUNNING,      STAY_EXIT_FAILED       },
-		{"org.varlink.service.PermissionDenied",   STAY_EXIT_NOT_PERMITTED,    STAY_EXIT_NOT_PERMITTED},
+		{"org.stayd.NoSuchUnit",                 STAY_EXIT_NOT_FOUND,
+                 STAY_EXIT_NOT_PERMITTED								    }, /* LSB: 4 = unknown */
+		{"org.stayd.NotConfigured",              STAY_EXIT_NOT_CONFIGURED,   STAY_EXIT_NOT_PERMITTED},
+		{"org.stayd.NotRunning",                 STAY_EXIT_UNIT_NOT_RUNNING, STAY_EXIT_NOT_RUNNING  },
+		{"org.stayd.Refused",                    STAY_EXIT_REFUSED,          STAY_EXIT_FAILED       },
+		{"org.stayd.BadArgument",                STAY_EXIT_USAGE,            STAY_EXIT_USAGE        },
+		{"org.stayd.Unsupported",                STAY_EXIT_NOT_RUNNING,      STAY_EXIT_FAILED       },
+		{"org.varlink.service.InvalidParameter", STAY_EXIT_USAGE,            STAY_EXIT_USAGE        },
+		{"org.varlink.service.MethodNotFound",   STAY_EXIT_NOT_RUNNING,      STAY_EXIT_FAILED       },
+		{"org.varlink.service.PermissionDenied", STAY_EXIT_NOT_PERMITTED,
+                 STAY_EXIT_NOT_PERMITTED								    },
 	};
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
 		if (streq(rows[i].error, error))
@@ -240,7 +242,8 @@ int say_error(struct ctl *c, const struct reply *r)
 	const char *text = js(r->params, "message");
 	const char *dot = strrchr(r->error, '.');
 	if (streq(r->error, "org.varlink.service.InvalidParameter"))
-		fprintf(stderr, "error: the daemon does not take '%s' so\n", js(r->params, "parameter"));
+		fprintf(stderr, "error: the daemon does not take '%s' so\n",
+			js(r->params, "parameter"));
 	else
 		fprintf(stderr, "error: %s\n", text[0] ? text : dot ? dot + 1 : r->error);
 	if (js(r->params, "hint")[0])
@@ -273,8 +276,9 @@ int connect_or_say(struct ctl *c, struct client *cl)
 	if (r < 0 && !c->quiet) {
 		fprintf(stderr, "error: cannot reach stayd at %s: %s\n", path, errno_name(r));
 		fprintf(stderr, "  hint: %s\n",
-			r == -EACCES ? "you may not use this socket"
-				     : "is stayd running? --socket PATH or $STAYD_SOCKET names another");
+			r == -EACCES
+				? "you may not use this socket"
+				: "is stayd running? --socket PATH or $STAYD_SOCKET names another");
 	}
 	free(path);
 	if (r == 0 && c->timeout_us != USEC_INFINITY)

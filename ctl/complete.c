@@ -15,13 +15,14 @@ static const char bash[] =
 	"}\n"
 	"complete -o default -F _stayctl stayctl\n";
 
-static const char zsh[] = "#compdef stayctl\n"
-			  "_stayctl() {\n"
-			  "\tlocal -a found\n"
-			  "\tfound=(${(f)\"$(stayctl __complete \"${words[@]:1:$((CURRENT-1))}\" 2>/dev/null)\"})\n"
-			  "\t(( $#found )) && compadd -- $found || _files\n"
-			  "}\n"
-			  "if [ \"$funcstack[1]\" = _stayctl ]; then _stayctl \"$@\"; else compdef _stayctl stayctl; fi\n";
+static const char zsh[] =
+	"#compdef stayctl\n"
+	"_stayctl() {\n"
+	"\tlocal -a found\n"
+	"\tfound=(${(f)\"$(stayctl __complete \"${words[@]:1:$((CURRENT-1))}\" 2>/dev/null)\"})\n"
+	"\t(( $#found )) && compadd -- $found || _files\n"
+	"}\n"
+	"if [ \"$funcstack[1]\" = _stayctl ]; then _stayctl \"$@\"; else compdef _stayctl stayctl; fi\n";
 
 static const char fish[] =
 	"# fish completion for stayctl\n"
@@ -60,7 +61,8 @@ static bool offer_grammar(const struct verb *v, const char *typed, bool is_first
 		size_t n = strspn(p, "abcdefghijklmnopqrstuvwxyz-");
 		if (n > 1 && p[0] == '-' && p[1] == '-' && typed[0] == '-')
 			offer(p, n, typed);
-		else if (n && p[0] != '-' && is_first && (p[n] == '|' || (p > v->grammar && p[-1] == '|')) &&
+		else if (n && p[0] != '-' && is_first &&
+			 (p[n] == '|' || (p > v->grammar && p[-1] == '|')) &&
 			 !strchr("[", v->grammar[0]))
 			offer(p, n, typed);
 		p += n ? n : 1;
@@ -80,7 +82,8 @@ static void offer_units(struct ctl *c, const char *typed)
 		if (client_call(&cl, "Names", json_pack("{s:s}", "prefix", typed), false) == 0 &&
 			client_reply(&cl, &rep) == 0)
 			json_array_foreach(json_object_get(rep.params, "names"), i, name)
-				print_line(stdout, "", json_string_value(name), json_string_length(name));
+				print_line(stdout, "", json_string_value(name),
+					json_string_length(name));
 		reply_done(&rep);
 	}
 	client_close(&cl);
@@ -101,7 +104,8 @@ int do_complete_words(struct ctl *c)
 		return 0;
 	}
 	bool is_first = at == c->argc - 1;
-	if (offer_grammar(v, typed, is_first) && typed[0] != '-' && !(is_first && streq(v->name, "rollout")))
+	if (offer_grammar(v, typed, is_first) && typed[0] != '-' &&
+		!(is_first && streq(v->name, "rollout")))
 		offer_units(c, typed);
 	return 0;
 }

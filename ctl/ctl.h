@@ -58,7 +58,7 @@ int ctl_main(int argc, char **argv);
 struct client {
 	int fd;
 	struct buf in;
-	size_t scanned;     /* bytes of in known to hold no NUL */
+	size_t scanned;       /* bytes of in known to hold no NUL */
 	uint64_t deadline_us; /* boot clock; USEC_INFINITY */
 };
 enum { CLIENT_TIMED_OUT = 1, CLIENT_INTERRUPTED = 2 };
@@ -105,7 +105,7 @@ struct table {
 };
 void table_begin(struct table *t, size_t n_columns, const char *const *heads);
 void table_add(struct table *t, const char *text); /* next cell; made printable */
-void table_print(struct table *t, FILE *out);	   /* and frees */
+void table_print(struct table *t, FILE *out);      /* and frees */
 
 enum colour { COLOUR_NONE, COLOUR_GREEN, COLOUR_YELLOW, COLOUR_RED, COLOUR_DIM };
 bool out_is_utf8(void);
@@ -120,7 +120,7 @@ void print_line(FILE *out, const char *prefix, const char *text, size_t size);
 /* "2min" since an RFC 3339 time; "-" for null. */
 #define AGE_MAX 32
 char *age_of(char out[AGE_MAX], const char *rfc3339, uint64_t now_wall_us);
-int64_t parse_rfc3339(const char *s); /* wall us; -1 */
+int64_t parse_rfc3339(const char *s);             /* wall us; -1 */
 const char *js(const json_t *o, const char *key); /* "" when absent */
 int64_t ji(const json_t *o, const char *key);
 /* {"schema":"stay.VERB/1", ...the members of params} to stdout. */
@@ -131,8 +131,8 @@ int print_outcomes(struct ctl *c, const json_t *params);
 /* ---- live.c ---- */
 struct live {
 	bool is_terminal;
-	unsigned n_drawn;	   /* lines to go back */
-	char last[256][64];	   /* what was said of each member, by index - 1 */
+	unsigned n_drawn;   /* lines to go back */
+	char last[256][64]; /* what was said of each member, by index - 1 */
 	char last_state[64];
 	uint64_t began_us;
 };

@@ -112,7 +112,8 @@ int do_SCALE(struct ctl *c)
 	char *eq = strrchr(c->argv[0], '='), *end;
 	long n = eq ? strtol(eq + 1, &end, 10) : -1;
 	if (!eq || eq == c->argv[0] || end == eq + 1 || *end || n < 0 || n > SET_MEMBERS_MAX)
-		return usage(c, "'%s' is not UNIT=N with N from 0 to %d", c->argv[0], SET_MEMBERS_MAX);
+		return usage(
+			c, "'%s' is not UNIT=N with N from 0 to %d", c->argv[0], SET_MEMBERS_MAX);
 	char *name = xstrndup(c->argv[0], (size_t)(eq - c->argv[0]));
 	json_t *params = json_pack("{s:s,s:I}", "name", name, "count", (json_int_t)n);
 	free(name);
@@ -188,8 +189,7 @@ int do_REEXEC(struct ctl *c)
 {
 	if (c->argc > 1)
 		return usage(c, "reexec takes one PATH");
-	return daemon_does(
-		c, "Reexec", c->argc ? json_pack("{s:s}", "path", c->argv[0]) : NULL);
+	return daemon_does(c, "Reexec", c->argc ? json_pack("{s:s}", "path", c->argv[0]) : NULL);
 }
 
 int do_SHUTDOWN(struct ctl *c)
@@ -229,10 +229,12 @@ int do_VERSION(struct ctl *c)
 	client_close(&cl);
 	free(path);
 	if (c->json)
-		printf("{\"schema\":\"stay.version/1\",\"stayctl\":\"%s\",\"stayd\":%s%s%s}\n", STAYD_VERSION,
-			daemon[0] ? "\"" : "", daemon[0] ? daemon : "null", daemon[0] ? "\"" : "");
+		printf("{\"schema\":\"stay.version/1\",\"stayctl\":\"%s\",\"stayd\":%s%s%s}\n",
+			STAYD_VERSION, daemon[0] ? "\"" : "", daemon[0] ? daemon : "null",
+			daemon[0] ? "\"" : "");
 	else
-		printf("stayctl %s\nstayd %s\n", STAYD_VERSION, daemon[0] ? daemon : "(not reachable)");
+		printf("stayctl %s\nstayd %s\n", STAYD_VERSION,
+			daemon[0] ? daemon : "(not reachable)");
 	reply_done(&rep);
 	return 0;
 }

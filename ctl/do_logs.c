@@ -48,7 +48,8 @@ static void show_logs(struct ctl *c, const json_t *params)
 	}
 	/* The unit stands before each line when there may be several. */
 	bool is_one = c->argc == 1 && strchr(c->argv[0], '@') && !strpbrk(c->argv[0], "*?[");
-	json_array_foreach(logs, i, log) {
+	json_array_foreach(logs, i, log)
+	{
 		char *prefix = is_one ? xstrdup("") : xasprintf("%s | ", js(log, "unit"));
 		for (const char *p = js(log, "text"); *p;) {
 			size_t n = strcspn(p, "\n");
@@ -81,9 +82,13 @@ static void show_events(struct ctl *c, const json_t *params)
 		print_json("events", params);
 		return;
 	}
-	json_array_foreach(json_object_get(params, "events"), i, e) {
-		const char *who = js(e, "unit")[0] ? js(e, "unit") : js(e, "set")[0] ? js(e, "set") : "stayd";
-		char *s = xasprintf("%s %-20s %-14s %s", js(e, "time"), who, js(e, "event"), js(e, "text"));
+	json_array_foreach(json_object_get(params, "events"), i, e)
+	{
+		const char *who = js(e, "unit")[0]  ? js(e, "unit")
+				  : js(e, "set")[0] ? js(e, "set")
+						    : "stayd";
+		char *s = xasprintf(
+			"%s %-20s %-14s %s", js(e, "time"), who, js(e, "event"), js(e, "text"));
 		print_line(stdout, "", s, strlen(s));
 		free(s);
 	}
@@ -91,5 +96,6 @@ static void show_events(struct ctl *c, const json_t *params)
 
 int do_EVENTS(struct ctl *c)
 {
-	return stream(c, "Events", c->argc ? json_pack("{s:o}", "names", names_json(c)) : NULL, show_events);
+	return stream(c, "Events", c->argc ? json_pack("{s:o}", "names", names_json(c)) : NULL,
+		show_events);
 }

@@ -5,25 +5,69 @@
  */
 #include "ctl.h"
 
+#define RECONNECT_US   (30 * USEC_PER_SEC) /* a core that died is back in less */
+#define RECONNECTS_MAX 20
+
+/* The core died, or was replaced, in the middle: the rollout goes on, and so do we. The listening
+ * socket outlives the core, so that connect(2) succeeds and the call waits for the next one. */
+static int follow_again(struct ctl *c, struct client *cl, const char *set)
+{
+	char *path = socket_path(c->socket);
+	uint64_t deadline = cl->deadline_us, end = now_boot_us() + RECONNECT_US;
+	int r;
+	client_close(cl);
+	do {
+		r = client_open(cl, path);
+		if (r == 0)
+			r = client_call(cl, "Rollout", json_pack("{s:s}", "name", set), true);
+		if (r < 0) {
+			client_close(cl);
+			usleep(50 * 1000);
+		}
+	} while (r < 0 && now_boot_us() < MIN(end, deadline));
+	free(path);
+	cl->deadline_us = deadline;
+	return r;
+}
+
+static bool is_broken(int r)
+{
+	return r == -ECONNRESET || r == -EPIPE;
+}
+
 /* Follows a stream of rollout states to its end. Ctrl-C detaches; the rollout goes on. */
-static int follow(struct ctl *c, struct client *cl, struct reply *last)
+static int follow(struct ctl *c, struct client *cl, const char *set, struct reply *last)
 {
 	struct live live;
 	char id[64] = "";
+	bool is_known = false; /* id is a rollout's: it can be found again */
+	unsigned n_again = 0;
 	int r;
 	FILE *out = c->json ? stderr : stdout;
 	live_begin(&live, out);
-	while ((r = client_reply(cl, last)) == 0 && !last->error) {
+	for (;;) {
+		r = client_reply(cl, last);
+		if (is_broken(r) && is_known && n_again++ < RECONNECTS_MAX &&
+			follow_again(c, cl, set) == 0) {
+			fprintf(stderr, "note: the daemon was restarted; %s goes on\n", id);
+			continue;
+		}
+		if (r || last->error)
+			return r ? say_broken(r, id[0] ? id : NULL) : 0;
 		const json_t *ro = json_object_get(last->params, "rollout");
-		if (!id[0])
-			str_copy(id, js(ro, "id")[0] ? js(ro, "id") : js(last->params, "request"), sizeof(id));
+		bool has_id = js(ro, "id")[0];
+		if (is_known && has_id && !streq(id, js(ro, "id"))) {
+			reply_done(last); /* another one: ours ended while nobody looked */
+			return say_broken(-ECONNRESET, id);
+		}
+		str_copy(id, has_id ? js(ro, "id") : js(last->params, "request"), sizeof(id));
+		is_known = has_id;
 		if (!c->quiet && ro)
 			live_show(&live, out, ro);
 		if (!last->continues)
 			return 0;
 		reply_done(last);
 	}
-	return r ? say_broken(r, id[0] ? id : NULL) : 0;
 }
 
 /* The failed outcome of a rollout is said with its cause and log lines; a good one in one line. */
@@ -31,15 +75,15 @@ static int finish(struct ctl *c, const struct reply *rep)
 {
 	const json_t *ro = json_object_get(rep->params, "rollout");
 	const json_t *o = json_array_get(json_object_get(rep->params, "outcomes"), 0);
-	int code = exit_of_result(js(o, "result"));
-	if (c->json || code || c->no_wait)
+	if (o && (c->json || c->no_wait || !streq(js(o, "result"), "done")))
 		return print_outcomes(c, rep->params);
-	if (streq(js(o, "result"), "skipped"))
-		return print_outcomes(c, rep->params);
-	return rollout_end(stdout, ro);
+	if (!c->json)
+		return rollout_end(stdout, ro);
+	print_json(c->verb->name, rep->params);
+	return exit_of_rollout(js(ro, "state"));
 }
 
-static int deploy_like(struct ctl *c, const char *method, json_t *params)
+static int deploy_like(struct ctl *c, const char *method, const char *set, json_t *params)
 {
 	struct client cl;
 	struct reply rep = {0};
@@ -51,7 +95,7 @@ static int deploy_like(struct ctl *c, const char *method, json_t *params)
 		return r;
 	}
 	r = client_call(&cl, method, params, true);
-	r = r ? say_broken(r, NULL) : follow(c, &cl, &rep);
+	r = r ? say_broken(r, NULL) : follow(c, &cl, set, &rep);
 	client_close(&cl);
 	if (r)
 		return r;
@@ -69,7 +113,7 @@ int do_DEPLOY(struct ctl *c)
 		json_object_set_new(params, "release", json_string(c->argv[1]));
 	if (c->pause_after >= 0)
 		json_object_set_new(params, "pause_after", json_integer(c->pause_after));
-	return deploy_like(c, "Deploy", params);
+	return deploy_like(c, "Deploy", c->argv[0], params);
 }
 
 int do_PLAN(struct ctl *c)
@@ -113,7 +157,7 @@ static int rollout_status(struct ctl *c)
 		return r;
 	r = client_call(&cl, "Rollout", set_params(c), c->follow);
 	if (r == 0 && c->follow) {
-		r = follow(c, &cl, &rep);
+		r = follow(c, &cl, c->argv[1], &rep);
 	} else {
 		r = r ? r : client_reply(&cl, &rep);
 		r = r ? say_broken(r, NULL) : 0;
@@ -162,7 +206,8 @@ static void add_rollout(struct table *t, const json_t *ro)
 
 static int rollout_history(struct ctl *c)
 {
-	static const char *const heads[] = {"DEPLOY", "RELEASE", "REVISION", "BY", "AGO", "TOOK", "RESULT", "NOTE"};
+	static const char *const heads[] = {
+		"DEPLOY", "RELEASE", "REVISION", "BY", "AGO", "TOOK", "RESULT", "NOTE"};
 	struct reply rep;
 	struct table t;
 	size_t i;
@@ -221,7 +266,7 @@ static int rollout_undo(struct ctl *c)
 	json_t *params = set_params(c);
 	if (c->to_revision >= 0)
 		json_object_set_new(params, "revision", json_integer(c->to_revision));
-	return deploy_like(c, "Undo", params);
+	return deploy_like(c, "Undo", c->argv[1], params);
 }
 
 int do_ROLLOUT(struct ctl *c)

@@ -28,7 +28,8 @@ static int status_exit(const json_t *params)
 	size_t i;
 	json_t *u;
 	int code = 0;
-	json_array_foreach(json_object_get(params, "units"), i, u) {
+	json_array_foreach(json_object_get(params, "units"), i, u)
+	{
 		if (streq(js(u, "load_state"), "not-found"))
 			return STAY_EXIT_NOT_PERMITTED; /* LSB's "unknown" */
 		if (!is_up_word(js(u, "active_state")))
@@ -62,7 +63,8 @@ static struct sum set_sum(const json_t *units, const char *set)
 	struct sum s = {.since = ""};
 	size_t i;
 	json_t *u;
-	json_array_foreach(units, i, u) {
+	json_array_foreach(units, i, u)
+	{
 		if (!streq(js(u, "set"), set))
 			continue;
 		s.n++;
@@ -103,17 +105,21 @@ static void add_set(struct table *t, const json_t *set, const json_t *units)
 	const json_t *ro = json_object_get(set, "rollout");
 	struct sum s = set_sum(units, js(set, "name"));
 	bool is_rolling = !is_over(js(ro, "state"));
-	const char *active = s.failed ? "failed" : is_rolling ? "activating" : s.active ? "active" : "inactive";
+	const char *active = s.failed     ? "failed"
+			     : is_rolling ? "activating"
+			     : s.active   ? "active"
+					  : "inactive";
 	char release[2 * RELEASE_NAME_MAX + 8], detail[512] = "";
 	str_copy(release, js(set, "release"), sizeof(release));
 	if (is_rolling) {
-		snprintf(release, sizeof(release), "%s>%s", js(ro, "from_release"), js(ro, "to_release"));
+		snprintf(release, sizeof(release), "%s>%s", js(ro, "from_release"),
+			js(ro, "to_release"));
 		snprintf(detail, sizeof(detail), "%s: %s", js(ro, "id"), js(ro, "waits_for"));
 	} else if (streq(js(ro, "state"), "halted")) {
 		snprintf(detail, sizeof(detail), "halted: %s", js(ro, "reason"));
 	}
-	add_row(t, active, js(set, "name"), is_rolling ? js(ro, "state") : active, ji(set, "available"),
-		ji(set, "count"), release, s.restarts, s.since, detail);
+	add_row(t, active, js(set, "name"), is_rolling ? js(ro, "state") : active,
+		ji(set, "available"), ji(set, "count"), release, s.restarts, s.since, detail);
 }
 
 /* Members stand in their set's row; targets and the like only when something is wrong with them. */
@@ -121,9 +127,7 @@ static bool is_listed(const json_t *u, const json_t *sets)
 {
 	size_t i;
 	json_t *s;
-	json_array_foreach(sets, i, s)
-		if (streq(js(s, "name"), js(u, "set")))
-			return false;
+	json_array_foreach(sets, i, s) if (streq(js(s, "name"), js(u, "set"))) return false;
 	return endswith(js(u, "name"), ".service") || streq(js(u, "active_state"), "failed") ||
 	       streq(js(u, "load_state"), "bad-setting");
 }
@@ -141,17 +145,19 @@ static void print_head(const json_t *daemon)
 
 static void print_list(const json_t *params)
 {
-	static const char *const heads[] = {"  UNIT", "STATE", "READY", "RELEASE", "RST", "SINCE", "DETAIL"};
-	const json_t *units = json_object_get(params, "units"), *sets = json_object_get(params, "sets");
+	static const char *const heads[] = {
+		"  UNIT", "STATE", "READY", "RELEASE", "RST", "SINCE", "DETAIL"};
+	const json_t *units = json_object_get(params, "units"),
+		     *sets = json_object_get(params, "sets");
 	struct table t;
 	size_t i;
 	json_t *o;
 	const char *failed = NULL;
 	print_head(json_object_get(params, "daemon"));
 	table_begin(&t, ARRAY_SIZE(heads), heads);
-	json_array_foreach(sets, i, o)
-		add_set(&t, o, units);
-	json_array_foreach(units, i, o) {
+	json_array_foreach(sets, i, o) add_set(&t, o, units);
+	json_array_foreach(units, i, o)
+	{
 		if (streq(js(o, "active_state"), "failed"))
 			failed = js(o, "name");
 		if (is_listed(o, sets))
@@ -176,9 +182,10 @@ static void print_checks(const json_t *u)
 {
 	size_t i;
 	json_t *k;
-	json_array_foreach(json_object_get(u, "checks"), i, k) {
-		char *s = xasprintf("%s %s (%s -> %s)", js(k, "check"), js(k, "state"), js(k, "target"),
-			js(k, "answer")[0] ? js(k, "answer") : "no answer yet");
+	json_array_foreach(json_object_get(u, "checks"), i, k)
+	{
+		char *s = xasprintf("%s %s (%s -> %s)", js(k, "check"), js(k, "state"),
+			js(k, "target"), js(k, "answer")[0] ? js(k, "answer") : "no answer yet");
 		print_text("   Check: ", s);
 		free(s);
 	}
@@ -188,7 +195,8 @@ static void print_degraded(const json_t *u)
 {
 	size_t i;
 	json_t *d;
-	json_array_foreach(json_object_get(u, "degraded"), i, d) {
+	json_array_foreach(json_object_get(u, "degraded"), i, d)
+	{
 		char *s = xasprintf("%s=: %s", js(d, "directive"), js(d, "reason"));
 		print_text("Degraded: ", s);
 		free(s);
@@ -199,11 +207,13 @@ static void print_unit(const json_t *u)
 {
 	const char *active = js(u, "active_state");
 	char age[AGE_MAX];
-	char *title = xasprintf("%s%s%s", js(u, "name"), js(u, "description")[0] ? " - " : "", js(u, "description"));
+	char *title = xasprintf("%s%s%s", js(u, "name"), js(u, "description")[0] ? " - " : "",
+		js(u, "description"));
 	printf("%s%s%s ", colour_on(state_colour(active)), state_symbol(active), colour_off());
 	print_line(stdout, "", title, strlen(title));
 	free(title);
-	print_text("  Loaded: ", js(u, "fragment_path")[0] ? js(u, "fragment_path") : js(u, "load_state"));
+	print_text("  Loaded: ",
+		js(u, "fragment_path")[0] ? js(u, "fragment_path") : js(u, "load_state"));
 	printf("   State: %s (%s) since %s ago, result %s\n", active, js(u, "sub_state"),
 		age_of(age, js(u, "since"), now_wall_us()), js(u, "result"));
 	print_text("  Detail: ", js(u, "detail"));
@@ -211,7 +221,8 @@ static void print_unit(const json_t *u)
 		printf("Main PID: %lld   restarts %lld\n", (long long)ji(u, "main_pid"),
 			(long long)ji(u, "n_restarts"));
 	if (js(u, "release")[0])
-		printf(" Release: %s (revision %lld)\n", js(u, "release"), (long long)ji(u, "revision"));
+		printf(" Release: %s (revision %lld)\n", js(u, "release"),
+			(long long)ji(u, "revision"));
 	if (!streq(js(u, "lb_state"), "none"))
 		printf("      LB: %s, %lld sessions, port %lld\n", js(u, "lb_state"),
 			(long long)ji(u, "sessions"), (long long)ji(u, "port"));
@@ -239,15 +250,13 @@ static void add_member(struct table *t, const json_t *u)
 
 static void print_members(const json_t *units, const char *set)
 {
-	static const char *const heads[] = {"  INSTANCE", "RELEASE", "STATE", "HEALTH", "LB", "PID", "PORT", "RST",
-		"SINCE", "DETAIL"};
+	static const char *const heads[] = {"  INSTANCE", "RELEASE", "STATE", "HEALTH", "LB", "PID",
+		"PORT", "RST", "SINCE", "DETAIL"};
 	struct table t;
 	size_t i;
 	json_t *u;
 	table_begin(&t, ARRAY_SIZE(heads), heads);
-	json_array_foreach(units, i, u)
-		if (!set || streq(js(u, "set"), set))
-			add_member(&t, u);
+	json_array_foreach(units, i, u) if (!set || streq(js(u, "set"), set)) add_member(&t, u);
 	table_print(&t, stdout);
 }
 
@@ -259,8 +268,8 @@ static void print_set(const json_t *s, const json_t *units)
 		(long long)ji(s, "count"), js(s, "release")[0] ? js(s, "release") : "-",
 		(long long)ji(s, "revision"));
 	if (!streq(js(ro, "state"), "none") && js(ro, "state")[0])
-		printf(" Rollout: %s %s %s -> %s\n", js(ro, "id"), js(ro, "state"), js(ro, "from_release"),
-			js(ro, "to_release"));
+		printf(" Rollout: %s %s %s -> %s\n", js(ro, "id"), js(ro, "state"),
+			js(ro, "from_release"), js(ro, "to_release"));
 	print_text(" Waiting: ", js(ro, "waits_for"));
 	print_text("  Reason: ", js(ro, "reason"));
 	print_members(units, js(s, "name"));
@@ -273,7 +282,8 @@ static void print_last_log(struct ctl *c, const char *unit)
 	struct client cl;
 	char *path = socket_path(c->socket);
 	if (client_open(&cl, path) == 0 &&
-		client_call(&cl, "Logs", json_pack("{s:[s],s:i}", "names", unit, "lines", STATUS_LOG_LINES),
+		client_call(&cl, "Logs",
+			json_pack("{s:[s],s:i}", "names", unit, "lines", STATUS_LOG_LINES),
 			false) == 0 &&
 		client_reply(&cl, &rep) == 0 && !rep.error) {
 		const char *p = js(json_array_get(json_object_get(rep.params, "logs"), 0), "text");
@@ -292,12 +302,13 @@ static void print_last_log(struct ctl *c, const char *unit)
 
 static void print_details(struct ctl *c, const json_t *params)
 {
-	const json_t *units = json_object_get(params, "units"), *sets = json_object_get(params, "sets");
+	const json_t *units = json_object_get(params, "units"),
+		     *sets = json_object_get(params, "sets");
 	size_t i;
 	json_t *o;
-	json_array_foreach(sets, i, o)
-		print_set(o, units);
-	json_array_foreach(units, i, o) {
+	json_array_foreach(sets, i, o) print_set(o, units);
+	json_array_foreach(units, i, o)
+	{
 		if (json_array_size(sets) && js(o, "set")[0])
 			continue; /* in its set's table */
 		if (streq(js(o, "load_state"), "not-found")) {
@@ -352,9 +363,7 @@ int do_LIST_UNITS(struct ctl *c)
 	struct table t;
 	size_t i;
 	json_t *u;
-	if (c->json && !c->state)
-		return ask_raw(c, "Status", status_params(c, true));
-	int r = ask(c, "Status", status_params(c, true), &rep);
+	int r = ask(c, "Status", status_params(c, !c->json), &rep);
 	if (r)
 		return r;
 	json_t *units = json_object_get(rep.params, "units");
@@ -367,7 +376,8 @@ int do_LIST_UNITS(struct ctl *c)
 		print_json("list-units", rep.params);
 	} else {
 		table_begin(&t, ARRAY_SIZE(heads), heads);
-		json_array_foreach(units, i, u) {
+		json_array_foreach(units, i, u)
+		{
 			static const char *const keys[] = {
 				"name", "load_state", "active_state", "sub_state", "detail"};
 			for (size_t k = 0; k < ARRAY_SIZE(keys); k++)
@@ -396,8 +406,7 @@ static int question(struct ctl *c, const char *method, const char *key, struct r
 	if (c->json)
 		print_json(c->verb->name, ret->params);
 	else if (!c->quiet)
-		json_array_foreach(json_object_get(ret->params, "units"), i, u)
-			puts(js(u, key));
+		json_array_foreach(json_object_get(ret->params, "units"), i, u) puts(js(u, key));
 	return -1;
 }
 
@@ -416,9 +425,8 @@ static bool any_is(const json_t *params, const char *key, const char *word)
 {
 	size_t i;
 	json_t *u;
-	json_array_foreach(json_object_get(params, "units"), i, u)
-		if (startswith(js(u, key), word))
-			return true;
+	json_array_foreach(json_object_get(params, "units"), i,
+		u) if (startswith(js(u, key), word)) return true;
 	return false;
 }
 
@@ -459,7 +467,9 @@ int do_WAIT(struct ctl *c)
 	if (r)
 		return r;
 	r = client_call(&cl, "Wait",
-		json_pack("{s:o,s:s}", "names", names_json(c), "for", c->wait_for ? c->wait_for : "ready"), false);
+		json_pack("{s:o,s:s}", "names", names_json(c), "for",
+			c->wait_for ? c->wait_for : "ready"),
+		false);
 	if (r == 0)
 		r = client_reply(&cl, &rep);
 	client_close(&cl);
@@ -488,7 +498,8 @@ static void show_object(const struct ctl *c, const json_t *o)
 {
 	const char *key;
 	json_t *v;
-	json_object_foreach((json_t *)o, key, v) {
+	json_object_foreach((json_t *)o, key, v)
+	{
 		if (streq(key, "settings")) {
 			show_object(c, v);
 			continue;
@@ -511,14 +522,12 @@ static void show_json(const struct ctl *c, const json_t *params)
 	json_t *out = json_object(), *list = json_array(), *u, *v;
 	const char *key;
 	size_t i;
-	json_array_foreach(json_object_get(params, "units"), i, u) {
+	json_array_foreach(json_object_get(params, "units"), i, u)
+	{
 		json_t *o = json_object();
-		json_object_foreach(json_object_get(u, "settings"), key, v)
-			if (is_wanted(c, key))
-				json_object_set(o, key, v);
-		json_object_foreach(u, key, v)
-			if (is_wanted(c, key))
-				json_object_set(o, key, v);
+		json_object_foreach(json_object_get(u, "settings"), key, v) if (is_wanted(c, key))
+			json_object_set(o, key, v);
+		json_object_foreach(u, key, v) if (is_wanted(c, key)) json_object_set(o, key, v);
 		json_array_append_new(list, o);
 	}
 	json_object_set_new(out, "units", list);
@@ -548,7 +557,8 @@ int do_SHOW(struct ctl *c)
 		return r;
 	if (c->json)
 		show_json(c, rep.params);
-	json_array_foreach(json_object_get(rep.params, "units"), i, u) {
+	json_array_foreach(json_object_get(rep.params, "units"), i, u)
+	{
 		if (c->json)
 			break;
 		if (i)

@@ -51,17 +51,20 @@ static void draw(struct live *l, FILE *out, const json_t *ro)
 	unsigned n = 0;
 	if (l->n_drawn)
 		fprintf(out, "\033[%uA\033[J", l->n_drawn);
-	json_array_foreach(members, i, m) {
+	json_array_foreach(members, i, m)
+	{
 		char *text = member_text(m);
-		line(out, "  ", xasprintf("%s %-12s %-10s %s", member_mark(m), js(m, "name"),
-					js(m, "release"), text));
+		line(out, "  ",
+			xasprintf("%s %-12s %-10s %s", member_mark(m), js(m, "name"),
+				js(m, "release"), text));
 		free(text);
 		n++;
 	}
-	line(out, "  ", xasprintf("%s  %lld/%lld available  elapsed %llus%s%s", js(ro, "state"),
-				(long long)ji(ro, "available"), (long long)ji(ro, "count"),
-				(unsigned long long)((now_boot_us() - l->began_us) / USEC_PER_SEC),
-				js(ro, "waits_for")[0] ? "  " : "", js(ro, "waits_for")));
+	line(out, "  ",
+		xasprintf("%s  %lld/%lld available  elapsed %llus%s%s", js(ro, "state"),
+			(long long)ji(ro, "available"), (long long)ji(ro, "count"),
+			(unsigned long long)((now_boot_us() - l->began_us) / USEC_PER_SEC),
+			js(ro, "waits_for")[0] ? "  " : "", js(ro, "waits_for")));
 	l->n_drawn = n + 1;
 }
 
@@ -80,17 +83,19 @@ static void tell_all(struct live *l, FILE *out, const json_t *ro)
 {
 	size_t i;
 	json_t *m;
-	json_array_foreach(json_object_get(ro, "members"), i, m) {
+	json_array_foreach(json_object_get(ro, "members"), i, m)
+	{
 		int64_t index = ji(m, "index");
 		if (index < 1 || index > (int64_t)ARRAY_SIZE(l->last))
 			continue;
 		/* The sessions of a drain change all the time: only that it drains is told. */
-		char *text = streq(js(m, "step"), "draining") ? xstrdup("draining") : member_text(m);
+		char *text =
+			streq(js(m, "step"), "draining") ? xstrdup("draining") : member_text(m);
 		tell(out, l->last[index - 1], sizeof(l->last[0]), js(m, "name"), text);
 		free(text);
 	}
-	char *state = xasprintf("%s, %lld/%lld available", js(ro, "state"), (long long)ji(ro, "available"),
-		(long long)ji(ro, "count"));
+	char *state = xasprintf("%s, %lld/%lld available", js(ro, "state"),
+		(long long)ji(ro, "available"), (long long)ji(ro, "count"));
 	tell(out, l->last_state, sizeof(l->last_state), js(ro, "id"), state);
 	free(state);
 }
@@ -125,10 +130,11 @@ int exit_of_rollout(const char *state)
 int rollout_end(FILE *out, const json_t *ro)
 {
 	int code = exit_of_rollout(js(ro, "state"));
-	char *text = xasprintf("%s of %s: %s, %lld/%lld available on %s%s%s", js(ro, "id"), js(ro, "set"),
-		js(ro, "state"), (long long)ji(ro, "available"), (long long)ji(ro, "count"),
-		code == 0 ? js(ro, "to_release") : js(ro, "from_release"), js(ro, "reason")[0] ? ": " : "",
-		js(ro, "reason"));
+	char *text = xasprintf("%s of %s: %s, %lld/%lld available on %s%s%s", js(ro, "id"),
+		js(ro, "set"), js(ro, "state"), (long long)ji(ro, "available"),
+		(long long)ji(ro, "count"),
+		code == 0 ? js(ro, "to_release") : js(ro, "from_release"),
+		js(ro, "reason")[0] ? ": " : "", js(ro, "reason"));
 	line(code ? stderr : out, code ? "error: " : "", text);
 	return code;
 }

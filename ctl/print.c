@@ -170,10 +170,10 @@ char *age_of(char out[AGE_MAX], const char *rfc3339, uint64_t now_wall_us)
 		uint64_t from, unit;
 		const char *name;
 	} rows[] = {
-		{2 * 86400, 86400, "d"},
-		{2 * 3600, 3600, "h"},
-		{2 * 60, 60, "min"},
-		{0, 1, "s"},
+		{2 * 86400, 86400, "d"  },
+		{2 * 3600,  3600,  "h"  },
+		{2 * 60,    60,    "min"},
+		{0,         1,     "s"  },
 	};
 	int64_t at = rfc3339[0] ? parse_rfc3339(rfc3339) : -1;
 	str_copy(out, "-", AGE_MAX);
@@ -196,9 +196,8 @@ void print_json(const char *verb, const json_t *params)
 	json_t *o = json_object(), *v;
 	const char *key;
 	json_object_set_new(o, "schema", json_sprintf("stay.%s/1", verb));
-	json_object_foreach((json_t *)params, key, v)
-		if (!streq(key, "schema"))
-			json_object_set(o, key, v);
+	json_object_foreach((json_t *)params, key, v) if (!streq(key, "schema"))
+		json_object_set(o, key, v);
 	json_dumpf(o, stdout, JSON_COMPACT); /* insertion order: schema is first */
 	fputc('\n', stdout);
 	json_decref(o);
@@ -227,29 +226,22 @@ static void print_failure(const json_t *o)
 		print_line(stderr, "  hint: ", text, strlen(text));
 }
 
+/* "web@1.service: done (running): the text", "start web@1.service: failed: the text" */
 static void print_outcome(struct ctl *c, const json_t *o)
 {
-	const char *result = js(o, "result"), *text = js(o, "text");
+	const char *result = js(o, "result"), *text = js(o, "text"), *state = js(o, "sub_state");
 	bool is_good = exit_of_result(result) == 0;
-	FILE *out = is_good ? stdout : stderr;
-	if (is_good && c->quiet)
-		return;
-	char *s;
+	struct buf b = {0};
 	if (!is_good)
-		s = xasprintf("%s %s: %s%s%s", c->verb->name, js(o, "name"), result, text[0] ? ": " : "", text);
-	else if (streq(result, "started"))
-		s = xasprintf("%s: under way", js(o, "name"));
-	else
-		s = xasprintf("%s: %s%s%s%s%s", js(o, "name"), result, js(o, "sub_state")[0] ? " (" : "",
-			js(o, "sub_state"), js(o, "sub_state")[0] ? ")" : "",
-			text[0] ? ": " : "");
-	if (is_good && text[0] && !streq(result, "started")) {
-		char *longer = xasprintf("%s%s", s, text);
-		free(s);
-		s = longer;
-	}
-	print_line(out, is_good ? "" : "error: ", s, strlen(s));
-	free(s);
+		buf_printf(&b, "%s ", c->verb->name);
+	buf_printf(&b, "%s: %s", js(o, "name"), streq(result, "started") ? "under way" : result);
+	if (is_good && state[0])
+		buf_printf(&b, " (%s)", state);
+	if (text[0])
+		buf_printf(&b, ": %s", text);
+	if (!is_good || !c->quiet)
+		print_line(is_good ? stdout : stderr, is_good ? "" : "error: ", b.data, b.size);
+	buf_done(&b);
 	if (!is_good)
 		print_failure(o);
 }
@@ -262,7 +254,8 @@ int print_outcomes(struct ctl *c, const json_t *params)
 	json_t *o;
 	if (c->json)
 		print_json(c->verb->name, params);
-	json_array_foreach(json_object_get(params, "outcomes"), i, o) {
+	json_array_foreach(json_object_get(params, "outcomes"), i, o)
+	{
 		int one = exit_of_result(js(o, "result"));
 		if (code == 0)
 			code = one;

@@ -45,8 +45,11 @@ static struct unit *fake_unit(struct core *core, const char *name, const char *i
 static struct core *fake_core(void)
 {
 	struct core *core = xcalloc(1, sizeof(*core));
-	core->status = (struct core_status){.version = "0", .state = "running", .core_pid = 42,
-		.log_dir = "/nonexistent", .unit_path = &core->path};
+	core->status = (struct core_status){.version = "0",
+		.state = "running",
+		.core_pid = 42,
+		.log_dir = "/nonexistent",
+		.unit_path = &core->path};
 	struct set *s = xcalloc(1, sizeof(*s));
 	s->name = xstrdup("web");
 	s->template = xstrdup("web@.service");
@@ -170,8 +173,8 @@ int WEAK core_disable(
 	strv_add(changes, name);
 	return 0;
 }
-int WEAK core_daemon_reload(struct core *core UNUSED, const char *actor UNUSED, struct buf *notes,
-	struct err *e UNUSED)
+int WEAK core_daemon_reload(
+	struct core *core UNUSED, const char *actor UNUSED, struct buf *notes, struct err *e UNUSED)
 {
 	buf_add_str(notes, "reloaded");
 	return 0;
@@ -196,7 +199,9 @@ const char *WEAK inst_state_name(enum inst_state s)
 }
 enum active_state WEAK inst_active_state(enum inst_state s)
 {
-	return s == INST_RUNNING ? ACTIVE_ACTIVE : s == INST_FAILED ? ACTIVE_FAILED : ACTIVE_INACTIVE;
+	return s == INST_RUNNING  ? ACTIVE_ACTIVE
+	       : s == INST_FAILED ? ACTIVE_FAILED
+				  : ACTIVE_INACTIVE;
 }
 const char *WEAK active_state_name(enum active_state s)
 {

@@ -171,7 +171,7 @@ void j_time(struct buf *b, const char *key, uint64_t wall_us); /* RFC 3339, null
 
 /* ---- verbs_status.c, verbs_rollout.c: objects others show too ---- */
 
-void unit_json(struct buf *b, struct core *core, const struct unit *u, bool is_brief);
+void unit_json(struct buf *b, struct core *core, const struct unit *u);
 void rollout_json(struct buf *b, const char *key, const struct set *s);
 const char *unit_health(const struct unit *u);
 bool rollout_is_over(const struct set *s);

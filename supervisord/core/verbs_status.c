@@ -89,18 +89,41 @@ static const char *release_of(const struct unit *u)
 	return u->rec.release[0] || !u->set ? u->rec.release : u->set->release;
 }
 
-static void detail_json(struct buf *b, struct core *core, const struct unit *u)
+static void detail_json(struct buf *b, struct core *core, const struct unit *u, bool is_brief)
 {
 	struct buf text = {0};
 	unit_waiting_text(core_world(core), u, &text);
 	if (!text.size && u->rec.state == INST_FAILED)
 		buf_add_str(&text, u->fail_text);
-	j_strn(b, "detail", strna(text.data), text.size);
+	if (text.size || !is_brief)
+		j_strn(b, "detail", strna(text.data), text.size);
 	buf_done(&text);
 }
 
-/* is_brief leaves out what a list does not show: half the bytes. */
-void unit_json(struct buf *b, struct core *core, const struct unit *u, bool is_brief)
+/* For lists: what is empty or zero is left out. A thousand units are then 100 KB instead of 500,
+ * and the parsing on the other side is most of what a list costs. */
+static void unit_brief_json(struct buf *b, struct core *core, const struct unit *u)
+{
+	j_open(b, NULL, '{');
+	j_str(b, "name", u->name);
+	j_str(b, "load_state", u->conf ? unit_load_name(u->conf->load) : "not-found");
+	j_str(b, "active_state", active_state_name(inst_active_state(u->rec.state)));
+	j_str(b, "sub_state", inst_state_name(u->rec.state));
+	if (u->rec.n_restarts)
+		j_int(b, "n_restarts", u->rec.n_restarts);
+	if (u->rec.state_since_wall_us)
+		j_time(b, "since", u->rec.state_since_wall_us);
+	if (u->set)
+		j_str(b, "set", u->set->name);
+	if (release_of(u)[0])
+		j_str(b, "release", release_of(u));
+	if (unit_is_available(u))
+		j_bool(b, "available", true);
+	detail_json(b, core, u, true);
+	j_close(b, '}');
+}
+
+void unit_json(struct buf *b, struct core *core, const struct unit *u)
 {
 	j_open(b, NULL, '{');
 	j_str(b, "name", u->name);
@@ -118,16 +141,14 @@ void unit_json(struct buf *b, struct core *core, const struct unit *u, bool is_b
 	j_str(b, "health", unit_health(u));
 	j_str(b, "lb_state", lb_phase_name(u->rec.lb_phase));
 	j_bool(b, "available", unit_is_available(u));
-	detail_json(b, core, u);
-	if (!is_brief) {
-		j_str(b, "description", strna(u->conf ? u->conf->description : NULL));
-		identity_json(b, core, u);
-		j_str(b, "status_text", strna(u->status_text));
-		j_int(b, "port", u->rec.port);
-		j_int(b, "sessions", sessions(u));
-		health_json(b, u);
-		files_json(b, u->conf);
-	}
+	detail_json(b, core, u, false);
+	j_str(b, "description", strna(u->conf ? u->conf->description : NULL));
+	identity_json(b, core, u);
+	j_str(b, "status_text", strna(u->status_text));
+	j_int(b, "port", u->rec.port);
+	j_int(b, "sessions", sessions(u));
+	health_json(b, u);
+	files_json(b, u->conf);
 	degraded_json(b, u->conf);
 	j_close(b, '}');
 }
@@ -274,13 +295,16 @@ static void status_json(struct call *c, const struct shown *s)
 {
 	struct buf *b = &c->out;
 	bool is_brief = call_bool(c, "brief");
-	buf_reserve(b, 512 + s->in_world.n * (is_brief ? 384 : 1024));
+	buf_reserve(b, 512 + s->in_world.n * (is_brief ? 160 : 768));
 	j_open(b, NULL, '{');
 	j_str(b, "schema", "stay.status/1");
 	daemon_json(b, c->core);
 	j_open(b, "units", '[');
 	for (size_t i = 0; i < s->in_world.n; i++)
-		unit_json(b, c->core, s->in_world.units[i], is_brief);
+		if (is_brief)
+			unit_brief_json(b, c->core, s->in_world.units[i]);
+		else
+			unit_json(b, c->core, s->in_world.units[i]);
 	for (size_t i = 0; i < s->n_confs; i++) {
 		c->hint[0] = '\0';
 		if (s->confs[i]->load == LOAD_NOT_FOUND)
@@ -369,7 +393,7 @@ static void show_one(struct call *c, const struct unit *u, const struct unit_con
 {
 	struct buf *b = &c->out;
 	if (u)
-		unit_json(b, c->core, u, false);
+		unit_json(b, c->core, u);
 	else
 		conf_json(b, conf, "");
 	if (!conf)

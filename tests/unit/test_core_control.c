@@ -148,8 +148,9 @@ START_TEST(status_has_schema_first_and_every_unit)
 	ck_assert_str_eq(at(j, "units", 0, "name"), "web@1.service");
 	ck_assert_str_eq(at(j, "units", 0, "active_state"), "active");
 	ck_assert_str_eq(at(j, "sets", 0, "name"), "web");
-	ck_assert_int_eq(json_integer_value(json_object_get(
-				 json_object_get(params(j), "daemon"), "core_pid")), 42);
+	ck_assert_int_eq(json_integer_value(
+				 json_object_get(json_object_get(params(j), "daemon"), "core_pid")),
+		42);
 	json_decref(j);
 	close(fd);
 }
@@ -238,22 +239,28 @@ START_TEST(wrong_methods_and_parameters_get_varlink_errors)
 	static const struct {
 		const char *call, *error;
 	} rows[] = {
-		{M("Nope\""), "org.varlink.service.MethodNotFound"},
-		{"{\"method\":\"org.varlink.service.X\"}", "org.varlink.service.MethodNotFound"},
-		{"{\"method\":\"com.example.Ping\"}", "org.varlink.service.InterfaceNotFound"},
-		{"{\"method\":\"nodots\"}", "org.varlink.service.InterfaceNotFound"},
-		{M("Start\""), "org.varlink.service.InvalidParameter"},
-		{M("Start\",\"parameters\":{\"names\":\"web\"}"), "org.varlink.service.InvalidParameter"},
-		{M("Start\",\"parameters\":{\"names\":[1]}"), "org.varlink.service.InvalidParameter"},
-		{M("Ping\",\"parameters\":{\"x\":1}"), "org.varlink.service.InvalidParameter"},
-		{M("Start\",\"parameters\":{\"names\":[\"nope\"]}"), "org.stayd.NoSuchUnit"},
-		{M("Start\",\"parameters\":{\"names\":[]}"), "org.stayd.BadArgument"},
-		{M("Scale\",\"parameters\":{\"name\":\"web\",\"count\":-1}"), "org.stayd.BadArgument"},
-		{M("Scale\",\"parameters\":{\"name\":\"db\",\"count\":1}"), "org.stayd.NoSuchUnit"},
-		{M("Kill\",\"parameters\":{\"names\":[\"db\"],\"signal\":\"NOPE\"}"), "org.stayd.BadArgument"},
-		{M("Deploy\",\"parameters\":{\"name\":\"web\",\"release\":\"../x\"}"), "org.stayd.BadArgument"},
-		{M("Deploy\",\"parameters\":{\"name\":\"web\",\"release\":\"locked\"}"), "org.stayd.Refused"},
-		{M("Reexec\""), "org.stayd.Unsupported"},
+		{M("Nope\""),							    "org.varlink.service.MethodNotFound"   },
+		{"{\"method\":\"org.varlink.service.X\"}",                               "org.varlink.service.MethodNotFound"   },
+		{"{\"method\":\"com.example.Ping\"}",                                    "org.varlink.service.InterfaceNotFound"},
+		{"{\"method\":\"nodots\"}",					      "org.varlink.service.InterfaceNotFound"},
+		{M("Start\""),							   "org.varlink.service.InvalidParameter" },
+		{M("Start\",\"parameters\":{\"names\":\"web\"}"),
+                 "org.varlink.service.InvalidParameter"									 },
+		{M("Start\",\"parameters\":{\"names\":[1]}"),
+                 "org.varlink.service.InvalidParameter"									 },
+		{M("Ping\",\"parameters\":{\"x\":1}"),                                   "org.varlink.service.InvalidParameter" },
+		{M("Start\",\"parameters\":{\"names\":[\"nope\"]}"),                     "org.stayd.NoSuchUnit"                 },
+		{M("Start\",\"parameters\":{\"names\":[]}"),                             "org.stayd.BadArgument"                },
+		{M("Scale\",\"parameters\":{\"name\":\"web\",\"count\":-1}"),
+                 "org.stayd.BadArgument"											},
+		{M("Scale\",\"parameters\":{\"name\":\"db\",\"count\":1}"),              "org.stayd.NoSuchUnit"                 },
+		{M("Kill\",\"parameters\":{\"names\":[\"db\"],\"signal\":\"NOPE\"}"),
+                 "org.stayd.BadArgument"											},
+		{M("Deploy\",\"parameters\":{\"name\":\"web\",\"release\":\"../x\"}"),
+                 "org.stayd.BadArgument"											},
+		{M("Deploy\",\"parameters\":{\"name\":\"web\",\"release\":\"locked\"}"),
+                 "org.stayd.Refused"											    },
+		{M("Reexec\""),							  "org.stayd.Unsupported"                },
 	};
 	int fd = dial();
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
@@ -275,8 +282,10 @@ START_TEST(a_start_is_submitted_with_its_actor_and_answered_with_its_outcome)
 	ck_assert_str_eq(at(j, "outcomes", 0, "text"), "exit-code 1");
 	ck_assert_ptr_nonnull(strstr(at(j, "outcomes", 0, "hint"), "stayctl logs web@2"));
 	/* Raw bytes of a log arrive as valid JSON. */
-	json_t *log = json_object_get(json_array_get(json_object_get(params(j), "outcomes"), 0), "log");
-	ck_assert_str_eq(json_string_value(json_array_get(log, 1)), "\x1b[31mline \xef\xbf\xbd two");
+	json_t *log =
+		json_object_get(json_array_get(json_object_get(params(j), "outcomes"), 0), "log");
+	ck_assert_str_eq(
+		json_string_value(json_array_get(log, 1)), "\x1b[31mline \xef\xbf\xbd two");
 	json_decref(j);
 	close(fd);
 }
@@ -302,7 +311,8 @@ START_TEST(an_answer_waits_for_every_outcome)
 {
 	int fd = dial();
 	core->is_deferred = true;
-	static const char call[] = M("Start\",\"parameters\":{\"names\":[\"web@1\",\"db\"]}") "\0" M("Ping\"");
+	static const char call[] =
+		M("Start\",\"parameters\":{\"names\":[\"web@1\",\"db\"]}") "\0" M("Ping\"");
 	say(fd, call, sizeof(call));
 	settle_loop();
 	ck_assert_uint_eq(core->n_submitted, 2);
@@ -417,7 +427,8 @@ START_TEST(wait_answers_when_the_state_is_reached)
 	int fd = dial();
 	struct unit *u = core->world.units[3];
 	u->rec.state = INST_DEAD;
-	static const char call[] = M("Wait\",\"parameters\":{\"names\":[\"db\"],\"for\":\"ready\"}");
+	static const char call[] =
+		M("Wait\",\"parameters\":{\"names\":[\"db\"],\"for\":\"ready\"}");
 	say(fd, call, sizeof(call));
 	settle_loop();
 	char c;
@@ -439,7 +450,8 @@ START_TEST(a_deploy_streams_its_rollout_and_ends_with_the_outcome)
 			    "\"parameters\":{\"name\":\"web\",\"release\":\"v2\"}}");
 	ck_assert(json_is_true(json_object_get(j, "continues")));
 	ck_assert_str_eq(
-		json_string_value(json_object_get(json_object_get(params(j), "rollout"), "id")), "d-118");
+		json_string_value(json_object_get(json_object_get(params(j), "rollout"), "id")),
+		"d-118");
 	json_decref(j);
 	event(NULL, core->world.sets[0], "step");
 	j = parse(next(fd));
@@ -462,7 +474,8 @@ START_TEST(roles_follow_uid_and_group)
 	ck_assert_int_eq(control_role_of(2000, 77, NULL, 0, 1000, 77), CONTROL_OPERATOR);
 	ck_assert_int_eq(control_role_of(2000, 2000, groups, 2, 1000, 77), CONTROL_OPERATOR);
 	ck_assert_int_eq(control_role_of(2000, 2000, groups, 1, 1000, 77), CONTROL_VIEWER);
-	ck_assert_int_eq(control_role_of(2000, (gid_t)-1, groups, 2, 1000, (gid_t)-1), CONTROL_VIEWER);
+	ck_assert_int_eq(
+		control_role_of(2000, (gid_t)-1, groups, 2, 1000, (gid_t)-1), CONTROL_VIEWER);
 }
 END_TEST
 

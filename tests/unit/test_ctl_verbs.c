@@ -32,22 +32,26 @@ static void teardown(void)
 	buf_done(&err);
 }
 
-/* Answers every connection with the same messages; each ends in '\n', sent as NUL. */
+/* Answers a connection with messages, each ending in '\n', sent as NUL. A '\f' begins those of the
+ * next connection; the last ones are for all that follow. */
 static void serve(int listener, const char *answers)
 {
 	for (;;) {
 		int fd = accept(listener, NULL, NULL);
 		char c = 1;
+		const char *p = answers, *end = strchrnul(answers, '\f');
 		if (fd < 0)
 			_exit(0);
 		while (c != '\0' && read(fd, &c, 1) == 1)
 			;
-		for (const char *p = answers; *p; p++) {
+		for (; p < end; p++) {
 			c = *p == '\n' ? '\0' : *p;
 			if (write(fd, &c, 1) != 1)
 				break;
 		}
-		if (!strstr(answers, "\"continues\":true") || strstr(answers, "\"last\""))
+		if (*end)
+			answers = end + 1;
+		if (*end || !strstr(answers, "\"continues\":true") || strstr(answers, "\"last\""))
 			close(fd); /* else it is kept open: the request goes on */
 	}
 }
@@ -111,19 +115,20 @@ static bool said(const struct buf *b, const char *text)
 }
 
 #define UNIT(name, load, active, sub)                                                              \
-	"{\"name\":\"" name "\",\"load_state\":\"" load "\",\"active_state\":\"" active                \
+	"{\"name\":\"" name "\",\"load_state\":\"" load "\",\"active_state\":\"" active            \
 	"\",\"sub_state\":\"" sub "\",\"set\":\"\",\"description\":\"d\",\"detail\":\"\"}"
-#define STATUS(units)                                                                              \
-	"{\"parameters\":{\"schema\":\"stay.status/1\",\"daemon\":{\"version\":\"1\"},\"units\":[" units  \
+#define STATUS(units)                                                                                    \
+	"{\"parameters\":{\"schema\":\"stay.status/1\",\"daemon\":{\"version\":\"1\"},\"units\":[" units \
 	"],\"sets\":[]}}\n"
-#define OUTCOME(result, more)                                                                      \
+#define OUTCOME(result, more)                                                                                 \
 	"{\"parameters\":{\"request\":\"r-1\",\"outcomes\":[{\"name\":\"web@1.service\",\"result\":\"" result \
 	"\",\"text\":\"t\"" more "}]}}\n"
 #define ERROR(name) "{\"error\":\"" name "\",\"parameters\":{\"message\":\"m\",\"hint\":\"h\"}}\n"
 
 START_TEST(a_bare_status_is_0_whatever_is_down)
 {
-	ck_assert_int_eq(run(STATUS(UNIT("a.service", "loaded", "failed", "failed")), "status", NULL), 0);
+	ck_assert_int_eq(
+		run(STATUS(UNIT("a.service", "loaded", "failed", "failed")), "status", NULL), 0);
 	ck_assert(said(&out, "x a.service"));
 	ck_assert_int_eq(run(STATUS(""), "status", NULL), 0);
 }
@@ -135,11 +140,11 @@ START_TEST(status_of_a_unit_is_0_3_or_4)
 		const char *answer;
 		int code;
 	} rows[] = {
-		{STATUS(UNIT("a.service", "loaded", "active", "running")), 0},
-		{STATUS(UNIT("a.service", "loaded", "inactive", "dead")), 3},
+		{STATUS(UNIT("a.service", "loaded",            "active", "running")), 0},
+		{STATUS(UNIT("a.service",            "loaded",                              "inactive", "dead")), 3},
 		{STATUS(UNIT("a.service", "loaded", "failed", "failed")), 3},
-		{STATUS(UNIT("a.service", "not-found", "inactive", "dead")), 4},
-		{ERROR("org.stayd.NoSuchUnit"), 4},
+		{STATUS(UNIT("a.service",               "not-found",                                 "inactive", "dead")), 4},
+		{ERROR("org.stayd.NoSuchUnit"), 4           },
 	};
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
 		ck_assert_int_eq(run(rows[i].answer, "status", "a", NULL), rows[i].code);
@@ -156,7 +161,8 @@ START_TEST(json_is_one_document_with_schema_first)
 {
 	static const char *const verbs_of[] = {"status", "ps", "list-units"};
 	for (size_t i = 0; i < ARRAY_SIZE(verbs_of); i++) {
-		run(STATUS(UNIT("a.service", "loaded", "active", "running")), verbs_of[i], "--json", NULL);
+		run(STATUS(UNIT("a.service", "loaded", "active", "running")), verbs_of[i], "--json",
+			NULL);
 		ck_assert_msg(startswith(out.data, "{\"schema\":\"stay."), "%s", out.data);
 		json_t *j = json_loadb(out.data, out.size, 0, NULL);
 		ck_assert_ptr_nonnull(j);
@@ -174,20 +180,20 @@ START_TEST(exit_codes_follow_the_outcome)
 		const char *answer;
 		int code;
 	} rows[] = {
-		{OUTCOME("done", ""), 0},
-		{OUTCOME("skipped", ""), 0},
-		{OUTCOME("failed", ""), 1},
-		{OUTCOME("refused", ""), 152},
-		{OUTCOME("rolled-back", ""), 150},
-		{OUTCOME("halted", ""), 151},
-		{OUTCOME("not-running", ""), 7},
-		{ERROR("org.stayd.NoSuchUnit"), 5},
-		{ERROR("org.stayd.NotConfigured"), 6},
-		{ERROR("org.stayd.Refused"), 152},
-		{ERROR("org.stayd.BadArgument"), 2},
-		{ERROR("org.varlink.service.PermissionDenied"), 4},
-		{ERROR("org.varlink.service.MethodNotFound"), 3},
-		{"", 154}, /* closed without an answer */
+		{OUTCOME("done",        ""),                      0},
+                {OUTCOME("skipped",                     ""),                             0},
+                {OUTCOME("failed",                    ""),                1},
+		{OUTCOME("refused",""),       152},
+                {OUTCOME("rolled-back",     ""),                            150},
+		{OUTCOME("halted",                     ""),                         151},
+                {OUTCOME("not-running",                  ""),               7},
+		{ERROR("org.stayd.NoSuchUnit"),5},
+                {ERROR("org.stayd.NotConfigured"), 6    },
+		{ERROR("org.stayd.Refused"),                     152                },
+                {ERROR("org.stayd.BadArgument"),                     2                   },
+		{ERROR("org.varlink.service.PermissionDenied"),                     4               },
+		{ERROR("org.varlink.service.MethodNotFound"),                     3},
+		{"",		     154}, /* closed without an answer */
 	};
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
 		ck_assert_int_eq(run(rows[i].answer, "restart", "a", NULL), rows[i].code);
@@ -199,7 +205,8 @@ END_TEST
 
 START_TEST(a_timeout_leaves_the_request_and_says_its_id)
 {
-	static const char going[] = "{\"continues\":true,\"parameters\":{\"request\":\"r-7\",\"outcomes\":[]}}\n";
+	static const char going[] =
+		"{\"continues\":true,\"parameters\":{\"request\":\"r-7\",\"outcomes\":[]}}\n";
 	ck_assert_int_eq(run(going, "start", "a", "--timeout", "50ms", NULL), 153);
 	ck_assert(said(&err, "r-7 goes on"));
 	ck_assert_int_eq(run(going, "deploy", "a", "v2", "--timeout", "50ms", NULL), 153);
@@ -226,19 +233,48 @@ END_TEST
 
 START_TEST(a_deploy_tells_each_change_once)
 {
-#define STEP(step, more)                                                                           \
-	"\"parameters\":{\"request\":\"r-1\",\"rollout\":{\"id\":\"d-1\",\"set\":\"web\",\"state\":\"rolling\","      \
-	"\"count\":1,\"available\":1,\"members\":[{\"name\":\"web@1\",\"index\":1,\"step\":\"" step "\"}]}," more
+#define STEP(step, more)                                                                                         \
+	"\"parameters\":{\"request\":\"r-1\",\"rollout\":{\"id\":\"d-1\",\"set\":\"web\",\"state\":\"rolling\"," \
+	"\"count\":1,\"available\":1,\"members\":[{\"name\":\"web@1\",\"index\":1,\"step\":\"" step              \
+	"\"}]}," more
 	ck_assert_int_eq(
-		run("{\"continues\":true," STEP("starting", "\"outcomes\":[]}}\n") //
+		run("{\"continues\":true," STEP("starting", "\"outcomes\":[]}}\n")     //
 			"{\"continues\":true," STEP("starting", "\"outcomes\":[]}}\n") //
-			"{" STEP("done", "\"last\":1,\"outcomes\":[{\"name\":\"web\",\"result\":\"done\"}]}}\n"),
+			"{" STEP("done",
+				"\"last\":1,\"outcomes\":[{\"name\":\"web\",\"result\":\"done\"}]}}\n"),
 			"deploy", "web", "v2", NULL),
 		0);
 	const char *first = strstr(out.data, "web@1 starting");
 	ck_assert_ptr_nonnull(first);
 	ck_assert_ptr_null(strstr(first + 1, "web@1 starting"));
 	ck_assert(said(&out, "web@1 done"));
+}
+END_TEST
+
+START_TEST(a_deploy_is_followed_across_a_restart_of_the_daemon)
+{
+	static const char watched[] =
+		"{\"parameters\":{\"schema\":\"stay.rollout/1\",\"rollout\":{\"id\":\"d-1\","
+		"\"set\":\"web\",\"state\":\"%s\",\"reason\":\"core gone\"}}}\n";
+	static const struct {
+		const char *state;
+		int code;
+	} rows[] = {
+		{"done",        0  },
+		{"rolled-back", 150},
+		{"halted",      151},
+	};
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		struct buf b = {0};
+		buf_add_str(&b, "{\"continues\":true," STEP("starting", "\"outcomes\":[]}}\n\f"));
+		const char *at = strstr(watched, "%s");
+		buf_add(&b, watched, (size_t)(at - watched));
+		buf_add_str(&b, rows[i].state);
+		buf_add_str(&b, at + 2);
+		ck_assert_int_eq(run(b.data, "deploy", "web", "v2", NULL), rows[i].code);
+		ck_assert(said(&err, "note: the daemon was restarted; d-1 goes on"));
+		buf_done(&b);
+	}
 }
 END_TEST
 
@@ -249,7 +285,8 @@ START_TEST(plan_exits_0_unless_asked_for_detail)
 	ck_assert_int_eq(run(answer, "plan", "web", NULL), 0);
 	ck_assert_str_eq(out.data, "~ web\n");
 	ck_assert_int_eq(run(answer, "plan", "web", "--detailed-exitcode", NULL), 2);
-	ck_assert_int_eq(run(ERROR("org.stayd.NoSuchUnit"), "plan", "web", "--detailed-exitcode", NULL), 1);
+	ck_assert_int_eq(
+		run(ERROR("org.stayd.NoSuchUnit"), "plan", "web", "--detailed-exitcode", NULL), 1);
 }
 END_TEST
 
@@ -298,7 +335,9 @@ START_TEST(completion_offers_verbs_options_words_and_units)
 	/* Before the socket can be named: the environment's. */
 	pid_t server = daemon_start("{\"parameters\":{\"names\":[\"web\",\"web@1.service\"]}}\n");
 	setenv("STAYD_SOCKET", socket_name, 1);
-	struct ctl c = {.argc = 2, .argv = (char *[]){(char *)"start", (char *)"we"}};
+	struct ctl c = {
+		.argc = 2, .argv = (char *[]){(char *)"start", (char *)"we"}
+        };
 	fflush(NULL);
 	int saved = dup(1), fd = open(out_name, O_WRONLY | O_CREAT | O_TRUNC, 0600);
 	dup2(fd, 1);
@@ -348,7 +387,8 @@ START_TEST(spans_and_instants_are_read)
 	ck_assert_int_eq(parse_span("", &us), -EINVAL);
 	ck_assert_int_eq(parse_span("3 parsecs", &us), -EINVAL);
 	char stamp[TIMESTAMP_MAX];
-	ck_assert_int_eq(parse_rfc3339(format_timestamp(stamp, 1700000000123000)), 1700000000123000);
+	ck_assert_int_eq(
+		parse_rfc3339(format_timestamp(stamp, 1700000000123000)), 1700000000123000);
 	ck_assert_int_eq(parse_rfc3339("yesterday"), -1);
 }
 END_TEST
@@ -366,6 +406,7 @@ Suite *suite(void)
 	tcase_add_test(t, a_timeout_leaves_the_request_and_says_its_id);
 	tcase_add_test(t, a_failure_says_cause_answer_log_and_hint_on_stderr);
 	tcase_add_test(t, a_deploy_tells_each_change_once);
+	tcase_add_test(t, a_deploy_is_followed_across_a_restart_of_the_daemon);
 	tcase_add_test(t, plan_exits_0_unless_asked_for_detail);
 	tcase_add_test(t, wrong_use_is_2_and_suggests);
 	tcase_add_test(t, help_of_every_verb_has_an_example_and_fits_a_screen);
