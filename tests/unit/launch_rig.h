@@ -85,10 +85,11 @@ UNUSED static struct conf_list list_of(char **v, size_t n)
 	memcpy(copy, v, n * sizeof(*v));
 	return (struct conf_list){copy, n};
 }
-const char *__asan_default_options(void);
-const char *__asan_default_options(void)
+/* The strings of a hand-made unit are nobody's to free. */
+int __lsan_is_turned_off(void);
+int __lsan_is_turned_off(void)
 {
-	return "detect_leaks=0";
+	return 1;
 }
 
 UNUSED static struct launch_image *image_of(const struct unit_conf *c)
