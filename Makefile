@@ -17,7 +17,7 @@ CFLAGS  += -std=gnu11 -D_GNU_SOURCE $(WARN) -Iinclude -Isupervisord -MMD -MP -ff
            -D_FORTIFY_SOURCE=2 -fstack-protector-strong -fcf-protection -ffunction-sections -fdata-sections)
 ,       := ,
 LDFLAGS += $(if $(SAN),-fsanitize=address$(,)undefined,-Wl$(,)-z$(,)relro$(,)-z$(,)now -Wl$(,)--gc-sections -Wl$(,)--build-id=sha1)
-STATIC  := $(if $(SAN),,-static)
+STATIC   = $(if $(SAN),,-static)
 LIBS    := -lcap -lseccomp -linih -ljansson
 DIRS    := core logd launch keeper model unit base
 ARCH    := $(foreach d,$(DIRS),$(if $(wildcard supervisord/$d/*.c),$B/$d.a))
@@ -58,6 +58,8 @@ $B/tests/replay_%: $B/tests/fuzz/fuzz_%.o $B/tests/fuzz/replay.o $(NETOB) $(ARCH
 	$(Q)$(CC) $(LDFLAGS) -o $@ $< $B/tests/fuzz/replay.o $(NETOB) -Wl,--start-group $(ARCH) -Wl,--end-group $(LIBS) -lcurl
 $B/tests/sim: $(call objs,tests/sim/*.c) $B/model.a $B/unit.a $B/base.a
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
+# Tools run inside sandboxes as the program under test: static and uninstrumented, also with SAN=1.
+$B/tests/tools/%: override SAN :=
 $B/tests/tools/%: $B/tests/tools/%.o
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(STATIC) $(LDFLAGS) -o $@ $< -lm

@@ -41,9 +41,11 @@ void child_report(struct child *c)
 {
 	if (c->report_fd < 0)
 		return;
+	const struct report copy =
+		c->report; /* gcc 12 under ASan takes &c->report for its first member */
 	ssize_t n;
 	do
-		n = write(c->report_fd, &c->report, sizeof(c->report));
+		n = write(c->report_fd, &copy, sizeof(copy));
 	while (n < 0 && errno == EINTR);
 }
 

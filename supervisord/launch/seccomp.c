@@ -8,7 +8,8 @@
  *  2. execve, exit_group and write always pass: with these the child starts the program or says
  *     why it cannot. A deny-list that forbids one of them is refused, never weakened.
  *  3. Equal inputs share one program (key: the inputs as text); an image holds a reference.
- *  4. Names libseccomp does not know are skipped inside groups, refused when written out.
+ *  4. Names libseccomp does not know: skipped in groups and in allow-lists (the call stays forbidden),
+ *     refused when a deny-list writes them out (the call would stay allowed).
  *
  * Semantics and groups are systemd 252's (seccomp-util.c). Called by launch_image_new().
  */
@@ -210,7 +211,7 @@ static void rules_list(struct filter *f, const struct exec_sandbox *s, struct ca
 		const struct call *c = &set->v[i];
 		int nr = seccomp_syscall_resolve_name(c->name);
 		if (nr == __NR_SCMP_ERROR) {
-			if (c->is_explicit && c->action >= 0)
+			if (c->is_explicit && s->syscall_filter_is_deny)
 				f->error = err_set(f->e, -EINVAL,
 					"SystemCallFilter=%s: no such system call", c->name);
 			continue;

@@ -67,7 +67,8 @@ static void expect(const struct result *r, const char *what, const char *path, c
 START_TEST(read_only_and_read_write_paths_nest_and_the_deeper_wins)
 {
 	start();
-	char *a = make_dir("a"), *b = make_dir("a/b"), *c = make_dir("a/b/c"), *f = make_file("a/f");
+	char *a = make_dir("a"), *b = make_dir("a/b"), *c = make_dir("a/b/c"),
+	     *f = make_file("a/f");
 	u.conf.exec.sandbox.read_only_paths = LIST(a, c, (char *)"-/nonexistent/x");
 	u.conf.exec.sandbox.read_write_paths = LIST(b);
 	ask("write", a);
@@ -214,7 +215,8 @@ START_TEST(private_tmp_is_empty_shared_within_an_activation_and_removed)
 					"0102030405060708090a0b0c0d0e0f10/tmp",
 					 F_OK),
 			0);
-		int fd = open("/tmp/stayd-private-test.service-0102030405060708090a0b0c0d0e0f10/tmp/x",
+		int fd = open(
+			"/tmp/stayd-private-test.service-0102030405060708090a0b0c0d0e0f10/tmp/x",
 			O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
 		close(fd);
 		r = rig_run(&rig, &u);
@@ -222,7 +224,8 @@ START_TEST(private_tmp_is_empty_shared_within_an_activation_and_removed)
 	}
 	launch_cleanup_dirs(&u.conf, "/run");
 	ck_assert_int_lt(
-		access("/tmp/stayd-private-test.service-0102030405060708090a0b0c0d0e0f10", F_OK), 0);
+		access("/tmp/stayd-private-test.service-0102030405060708090a0b0c0d0e0f10", F_OK),
+		0);
 	stop();
 }
 END_TEST
@@ -406,7 +409,8 @@ START_TEST(directories_are_made_owned_and_never_through_links)
 	unit_arg(&u, "show");
 	struct result r = rig_run(&rig, &u);
 	ck_assert_msg(r.reply.kind == LN_SPAWNED, "%s", r.reply.detail);
-	CLEANUP_FREE char *line = xasprintf("env STATE_DIRECTORY=%s/a/b:%s/old:%s/c", state, state, state);
+	CLEANUP_FREE char *line =
+		xasprintf("env STATE_DIRECTORY=%s/a/b:%s/old:%s/c", state, state, state);
 	ASSERT_LINE(r, line);
 	ck_assert_int_eq(stat(below("state/a/b"), &st), 0);
 	ck_assert_uint_eq(st.st_uid, 65534);
