@@ -8,6 +8,9 @@
  *     its word waiting in a launcher's link, or never was anybody's: an orphan.
  *  4. Every exit of a known child is told to every core until one says KP_FORGET.
  *
+ * The promise of 800 lines holds for the two halves, not for the sum: reaping, table and loop are one,
+ * roles, links and re-exec the other. tests/purity.py bounds them together, and what they may call.
+ *
  * Called by main(). Read in this order: turn(), child_ended(), then links.c, roles.c, reexec.c.
  */
 #include "private.h"
