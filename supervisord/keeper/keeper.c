@@ -301,14 +301,13 @@ static void on_sigchld(pid_t pid)
 static void read_signals(void)
 {
 	struct signalfd_siginfo info[16];
-	ssize_t n;
-	while ((n = read(K.signal_fd, info, sizeof(info))) > 0)
-		for (size_t i = 0; i < (size_t)n / sizeof(info[0]); i++) {
-			if (info[i].ssi_signo == SIGCHLD)
-				on_sigchld((pid_t)info[i].ssi_pid);
-			else
-				on_signal((int)info[i].ssi_signo);
-		}
+	ssize_t n = read(K.signal_fd, info, sizeof(info)); /* more of them: epoll says so again */
+	for (ssize_t i = 0; i < n / (ssize_t)sizeof(info[0]); i++) {
+		if (info[i].ssi_signo == SIGCHLD)
+			on_sigchld((pid_t)info[i].ssi_pid);
+		else
+			on_signal((int)info[i].ssi_signo);
+	}
 }
 
 static void reap(void)
