@@ -37,23 +37,27 @@ struct spawn_id {
 enum kp_kind {
 	/* core -> keeper */
 	KP_HELLO = 1, /* first frame of a core; keeper answers FD*, LINK*, CHILD*, then WELCOME */
-	KP_SIGNAL, /* id, status = signal: kill(2) the id's own pid (child or tracked main) if not reaped */
-	KP_FORGET, /* id: the exit was recorded; drop the entry */
+	KP_SIGNAL, /* id, status = signal: kill(2) the id's own pid (child, else tracked main) if not
+		    * reaped; with pid that one of them. -ESRCH also for a main that is not ours */
+	KP_FORGET, /* id: the exit was recorded; drop the entry; with pid only that one of the id */
 	KP_TRACK,  /* id, pid: also report this pid (MAINPID=, PIDFile=) as id's main */
 	KP_PUT,    /* name + 1 fd: hold it; replaces one of the same name */
 	KP_DROP,   /* name */
 	KP_ROLE,   /* role, status 1 run / 0 stop: keep that role running */
 	KP_ALIVE,  /* heartbeat: the core's loop turns */
 	KP_REEXEC, /* name = path of the new binary or "": keeper re-execs itself and the core */
-	KP_EXIT,   /* status: everything is stopped, leave with this code */
+	KP_EXIT,   /* status: everything is stopped, leave with this code; code 1: a host reboots,
+		    * else it powers off */
 	/* keeper -> core */
 	KP_FD = 32, /* name + fd */
 	KP_LINK, /* role, pid + fd: core's end of a link to a role (also sent when a role is replaced) */
 	KP_CHILD,   /* id, pid, code 0 = alive, else as in KP_EXITED: a child known from before */
 	KP_WELCOME, /* status = how many cores before this one; end of the list */
 	KP_EXITED, /* id, pid, code CLD_EXITED|CLD_KILLED|CLD_DUMPED, status, time_us; until KP_FORGET */
-	KP_GOT,     /* status = signal keeper received (TERM, INT, HUP, USR1, PWR, RTMIN+n) */
-	KP_REFUSED, /* kind of the refused frame in code, -errno in status */
+	KP_GOT,     /* status = signal keeper received (TERM, INT, HUP, USR1, PWR, RTMIN+n); those that
+		     * ask for an end are repeated to every later core */
+	KP_REFUSED, /* kind of the refused frame in code, -errno in status; the rest as it came.
+		     * KP_BORN -ENOSPC: the table is full; KP_REEXEC -ECANCELED: it came back */
 	/* launcher, shim, new child -> keeper (pid by SCM_CREDENTIALS, never from the frame) */
 	KP_BORN = 64, /* id: sent by the new process itself before its exec */
 	KP_SHIM_EXIT, /* id, pid, code, status: a process below the shim ended */

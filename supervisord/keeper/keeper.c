@@ -8,6 +8,9 @@
  *     its word waiting in a launcher's link, or never was anybody's: an orphan.
  *  4. Every exit of a known child is told to every core until one says KP_FORGET.
  *
+ * The promise of 800 lines holds for the two halves, not for the sum: reaping, table and loop are one,
+ * roles, links and re-exec the other. tests/purity.py bounds them together, and what they may call.
+ *
  * Called by main(). Read in this order: turn(), child_ended(), then links.c, roles.c, reexec.c.
  */
 #include "private.h"
@@ -298,14 +301,13 @@ static void on_sigchld(pid_t pid)
 static void read_signals(void)
 {
 	struct signalfd_siginfo info[16];
-	ssize_t n;
-	while ((n = read(K.signal_fd, info, sizeof(info))) > 0)
-		for (size_t i = 0; i < (size_t)n / sizeof(info[0]); i++) {
-			if (info[i].ssi_signo == SIGCHLD)
-				on_sigchld((pid_t)info[i].ssi_pid);
-			else
-				on_signal((int)info[i].ssi_signo);
-		}
+	ssize_t n = read(K.signal_fd, info, sizeof(info)); /* more of them: epoll says so again */
+	for (ssize_t i = 0; i < n / (ssize_t)sizeof(info[0]); i++) {
+		if (info[i].ssi_signo == SIGCHLD)
+			on_sigchld((pid_t)info[i].ssi_pid);
+		else
+			on_signal((int)info[i].ssi_signo);
+	}
 }
 
 static void reap(void)

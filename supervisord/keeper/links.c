@@ -158,36 +158,46 @@ static int read_one(int link, unsigned tag)
 	return r < 0 ? r : 1;
 }
 
-void link_ready(unsigned tag)
+static int *link_of(unsigned tag)
 {
-	int *link =
-		tag >= TAG_RETIRED ? &K.kept.retired[tag - TAG_RETIRED] : &K.kept.role[tag].link_fd;
-	int r = 1;
-	for (int i = 0; i < READ_BATCH && r > 0 && *link > 0; i++)
-		r = read_one(*link, tag);
-	if (r >= 0)
-		return;
-	if (r == -EBADMSG)
+	return tag >= TAG_RETIRED ? &K.kept.retired[tag - TAG_RETIRED] : &K.kept.role[tag].link_fd;
+}
+
+static void link_over(unsigned tag, int error)
+{
+	int *link = link_of(tag);
+	if (error == -EBADMSG)
 		say("a frame %s may not send: closing its link",
 			role_name(tag >= TAG_RETIRED ? ROLE_LAUNCHER : tag));
+	fd_close(*link);
 	if (tag >= TAG_RETIRED) {
-		fd_close(*link);
 		*link = 0;
-	} else {
-		*link = fd_close(*link);
-		role_close(tag); /* a live role ends by itself then; one that does not is killed */
-		role_ask_to_end(tag, 2 * USEC_PER_SEC);
+		return;
 	}
+	*link = -1;
+	role_close(tag); /* a live role ends by itself then; one that does not is killed */
+	role_ask_to_end(tag, 2 * USEC_PER_SEC);
+}
+
+void link_ready(unsigned tag)
+{
+	int r = 1;
+	for (int i = 0; i < READ_BATCH && r > 0 && *link_of(tag) > 0; i++)
+		r = read_one(*link_of(tag), tag);
+	if (r < 0)
+		link_over(tag, r);
 }
 
 bool born_read_one(void)
 {
-	int link = K.kept.role[ROLE_LAUNCHER].link_fd;
-	if (link > 0 && read_one(link, ROLE_LAUNCHER) > 0)
-		return true;
-	for (unsigned i = 0; i < RETIRED_MAX; i++)
-		if (K.kept.retired[i] > 0 && read_one(K.kept.retired[i], TAG_RETIRED + i) > 0)
+	for (unsigned i = 0; i <= RETIRED_MAX; i++) {
+		unsigned tag = i ? TAG_RETIRED + i - 1 : ROLE_LAUNCHER;
+		int r = *link_of(tag) > 0 ? read_one(*link_of(tag), tag) : 0;
+		if (r < 0)
+			link_over(tag, r);
+		else if (r > 0)
 			return true;
+	}
 	return false;
 }
 

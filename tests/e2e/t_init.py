@@ -126,6 +126,19 @@ EXPECT = {
 }
 
 
+def testbed():
+    """What a container may take away: capabilities, the uid, a writable cgroup tree."""
+    bed = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../testbed/unshare.sh")
+    for opts in (["-m", "ro", "-c", "docker"], ["-m", "none", "-c", "none"], ["-u", "1000", "-m", "ro"]):
+        name = "init mode works with unshare.sh %s" % " ".join(opts)
+        p = subprocess.run([bed] + opts + ["--"] + INITS["stayd"] + ["sh", "-c", "test $PPID = 1; exit $((3 + $?))"],
+                           stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=DEADLINE)
+        if p.returncode == 77 or (os.geteuid() != 0 and p.returncode != 3):
+            skip(name, "needs root and cgroup v2")
+        else:
+            report(p.returncode == 3, name, "%s %s" % (p.returncode, p.stderr))
+
+
 def main():
     if not os.access(STAYD, os.X_OK):
         report(False, "build/stayd exists", "run make first")
@@ -148,6 +161,7 @@ def main():
                         continue
                     theirs = case(peer, pid1)
                     report(mine == theirs, "%s: equal to %s, %s" % (name, peer, where), "%s, %s: %s" % (mine, peer, theirs))
+    testbed()
     for peer in ("tini", "catatonit"):
         if peer not in peers:
             skip("comparison with " + peer, "not installed")
