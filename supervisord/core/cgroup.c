@@ -252,7 +252,8 @@ int cgroup_fd_of(struct core *c, struct unit *u)
 {
 	struct unit_core *x = uc(u);
 	if (x->cgroup_fd < 0 && c->cgroup_base)
-		x->cgroup_fd = openat(c->cgroup_base_fd, u->name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		x->cgroup_fd =
+			openat(c->cgroup_base_fd, u->name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	return x->cgroup_fd;
 }
 

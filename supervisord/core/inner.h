@@ -29,19 +29,24 @@ struct proc {
 	struct spawn_id id;
 	enum proc_kind kind;
 	struct unit *unit;
-	int32_t pid;           /* of the program; 0 = not known yet */
-	int32_t shim_pid;      /* 0 = none */
-	int32_t tracked_pid;   /* named by MAINPID= or PIDFile=: it is the main process now */
-	bool is_shimmed;       /* keeper's child is a shim, the program is below it */
-	bool is_spawned;       /* LN_SPAWNED came */
-	bool has_exited;       /* EV_EXITED was said */
-	bool child_gone;       /* keeper's child is reaped; a tracked main may live on */
-	bool is_timed_out;     /* PROC_PROBE: killed by us */
+	int32_t pid;         /* of the program; 0 = not known yet */
+	int32_t shim_pid;    /* 0 = none */
+	int32_t tracked_pid; /* named by MAINPID= or PIDFile=: it is the main process now */
+	bool is_shimmed;     /* keeper's child is a shim, the program is below it */
+	bool is_spawned;     /* LN_SPAWNED came */
+	bool has_exited;     /* EV_EXITED was said */
+	bool child_gone;     /* keeper's child is reaped; a tracked main may live on */
+	bool is_timed_out;   /* PROC_PROBE: killed by us */
+	bool is_asked;       /* the launcher was: it owes a word */
+	enum exec_kind exec;
+	uint32_t index;
 	enum check_kind check; /* PROC_PROBE */
 	uint64_t number, began_us, deadline_us;
 	struct {
+		enum kp_row row;
 		int32_t pid, code, status;
-	} early[8]; /* exits below a shim that came before LN_SPAWNED told whose they are */
+	} early[8];
+		/* exits that came before the launcher's word about the start */ /* exits below a shim that came before LN_SPAWNED told whose they are */
 	unsigned n_early;
 };
 
@@ -128,7 +133,8 @@ struct core {
 	pid_t keeper_pid, role_pid[ROLE_MAX];
 	uint32_t restarts_of_core;
 	uint64_t started_us, started_wall_us;
-	bool is_adopting; /* keeper's list is being read */
+	uint64_t relist_at_us; /* when to ask keeper for its list: a launcher died; 0 = not */
+	bool is_relisting;
 	bool net_wanted, logger_wanted;
 	/* records */
 	int record_fd;
@@ -185,13 +191,17 @@ void keeper_exit(struct core *c, int code, const char *how); /* exit, reboot, po
 void keeper_reexec(struct core *c, const char *path);
 void keeper_adopt(struct core *c); /* children of before, after the records are restored */
 void keeper_alive(struct core *c);
+void keeper_relist(struct core *c);
 void proc_ended(struct core *c, struct proc *p, enum kp_row row, pid_t pid, int code, int status);
+void proc_early(struct core *c, const struct spawn_id *id); /* the launcher has spoken, or died */
 void main_pid_changed(
 	struct core *c, struct unit *u, pid_t pid); /* after EV_MAIN_PID was stepped */
 
 /* launcher.c */
 void launcher_connected(struct core *c, int fd);
-int launcher_sync(struct core *c);    /* blocks, bounded: see keeper_connect() */
+int launcher_sync(struct core *c); /* blocks, bounded: see keeper_connect() */
+void launcher_is_new(struct core *c);
+void launcher_listed(struct core *c); /* keeper has told again who lives: ask again for the rest */
 void launcher_replay(struct core *c); /* what it answered meanwhile */
 void launcher_spawn(struct core *c, struct unit *u, enum exec_kind exec, uint32_t index,
 	const struct spawn_id *id);

@@ -173,16 +173,41 @@ void proc_ended(struct core *c, struct proc *p, enum kp_row row, pid_t pid, int 
 		cgroup_check_empty(c, u);
 }
 
+/* Exits wait for the launcher's word: only it knows why a start failed, and whose a process below a
+ * shim was. It always comes, or a new launcher does. */
+static bool keep_early(struct proc *p, const struct kp_frame *f)
+{
+	if (p->is_spawned || p->n_early >= ARRAY_SIZE(p->early))
+		return false;
+	p->early[p->n_early].row = f->role;
+	p->early[p->n_early].pid = f->pid;
+	p->early[p->n_early].code = f->code;
+	p->early[p->n_early++].status = f->status;
+	return true;
+}
+
+void proc_early(struct core *c, const struct spawn_id *id)
+{
+	struct proc *p = proc_find(&c->procs, id);
+	struct proc copy;
+	if (!p || !p->n_early)
+		return;
+	copy = *p;
+	p->n_early = 0;
+	for (unsigned i = 0; i < copy.n_early; i++) {
+		p = proc_find(&c->procs, &copy.id);
+		if (p)
+			proc_ended(c, p, copy.early[i].row, copy.early[i].pid, copy.early[i].code,
+				copy.early[i].status);
+		keeper_forget(c, &copy.id, copy.early[i].pid);
+	}
+}
+
 static void child_exited(struct core *c, const struct kp_frame *f)
 {
 	struct proc *p = proc_find(&c->procs, &f->id);
-	if (p && f->role == KP_ROW_BELOW && !p->is_spawned && p->n_early < ARRAY_SIZE(p->early)) {
-		/* Whose it was is known when the launcher's word comes. */
-		p->early[p->n_early].pid = f->pid;
-		p->early[p->n_early].code = f->code;
-		p->early[p->n_early++].status = f->status;
+	if (p && keep_early(p, f))
 		return;
-	}
 	if (p)
 		proc_ended(c, p, f->role, f->pid, f->code, f->status);
 	/* Without p: a second delivery, or one nobody waits for. */
@@ -206,8 +231,21 @@ void main_pid_changed(struct core *c, struct unit *u, pid_t pid)
 
 /* ---- links to the other roles ---------------------------------------------------------------- */
 
+static bool link_is_known(const struct core *c, const struct kp_frame *f)
+{
+	int fd = f->role == ROLE_LAUNCHER ? c->launcher_fd
+		 : f->role == ROLE_LOGGER ? c->logger_fd
+		 : f->role == ROLE_NET    ? c->net_fd
+					  : -1;
+	return f->role < ROLE_MAX && c->role_pid[f->role] == f->pid && fd >= 0;
+}
+
 static void link_received(struct core *c, const struct kp_frame *f, int fd)
 {
+	if (c->is_relisting && link_is_known(c, f)) {
+		fd_close(fd);
+		return;
+	}
 	if (f->role < ROLE_MAX)
 		c->role_pid[f->role] = f->pid;
 	switch (f->role) {
@@ -241,6 +279,32 @@ static void on_signal(struct core *c, int signo)
 	}
 }
 
+/* A launcher died: keeper tells again whom it knows, and so who of those asked for was born. */
+void keeper_relist(struct core *c)
+{
+	struct kp_frame f = {.kind = KP_HELLO};
+	c->is_relisting = true;
+	send_frame(c, &f, -1);
+}
+
+static void child_listed(struct core *c, const struct kp_frame *f)
+{
+	struct proc *p = proc_find(&c->procs, &f->id);
+	if (f->code) {
+		child_exited(c, f);
+	} else if (!p) {
+		log_warn(NULL, "pid %d is nobody's: killing it", f->pid);
+		keeper_signal(c, &f->id, SIGKILL);
+	} else if (!p->is_spawned && f->role == KP_ROW_CHILD) {
+		p->is_spawned = true;
+		p->pid = p->is_shimmed ? 0 : f->pid;
+		p->shim_pid = p->is_shimmed ? f->pid : 0;
+		struct event ev = {.kind = EV_SPAWNED, .unit = p->unit, .id = p->id, .pid = p->pid};
+		if (p->kind == PROC_UNIT && p->pid)
+			core_step(c, &ev);
+	}
+}
+
 static void frame_received(struct core *c, const struct kp_frame *f, int fd)
 {
 	switch (f->kind) {
@@ -252,6 +316,13 @@ static void frame_received(struct core *c, const struct kp_frame *f, int fd)
 		break;
 	case KP_GOT:
 		on_signal(c, f->status);
+		break;
+	case KP_CHILD:
+		child_listed(c, f);
+		break;
+	case KP_WELCOME:
+		c->is_relisting = false;
+		launcher_listed(c);
 		break;
 	case KP_REFUSED:
 		log_warn(NULL, "keeper refused frame %d: %s", f->code, errno_name(f->status));
@@ -459,4 +530,5 @@ void keeper_adopt(struct core *c)
 	}
 	free(TAKE_PTR(known));
 	n_known = cap_known = 0;
+	launcher_is_new(c);
 }

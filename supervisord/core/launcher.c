@@ -19,6 +19,8 @@
 #include <sys/stat.h>
 
 #define PROBES_EXEC_MAX  256
+#define RESEND_BATCH     256
+#define RELIST_AFTER_US  (50 * USEC_PER_MSEC)
 #define LAUNCHER_SYNC_MS 5000
 #define LAUNCHER_BATCH   64
 #define LAUNCHER_FDS_MAX 12 /* to pass on, beside stdio and the cgroup; FDS_MAX in one frame */
@@ -63,14 +65,49 @@ static void spawned(struct core *c, const struct ln_reply *r)
 		struct event ev = {.kind = EV_SPAWNED, .unit = p->unit, .id = p->id, .pid = r->pid};
 		core_step(c, &ev);
 	}
-	for (unsigned i = 0; (p = proc_find(&c->procs, &r->id)) && i < p->n_early; i++) {
-		int32_t pid = p->early[i].pid;
-		proc_ended(c, p, KP_ROW_BELOW, pid, p->early[i].code, p->early[i].status);
-		keeper_forget(c, &r->id, pid);
+	proc_early(c, &r->id);
+}
+
+/* Who waited for the word of a launcher that is gone waits no more. */
+void launcher_is_new(struct core *c)
+{
+	for (size_t i = 0; i < c->procs.cap; i++) {
+		struct proc *p = c->procs.by_id[i];
+		if (!p || !p->n_early)
+			continue;
+		p->is_spawned = true;
+		proc_early(c, &p->id);
 	}
 }
 
 static void run_pending(struct core *c);
+static void enqueue(struct core *c, struct unit *u, enum exec_kind exec, uint32_t index,
+	const struct spawn_id *id);
+
+void launcher_listed(struct core *c)
+{
+	struct spawn_id ids[RESEND_BATCH];
+	size_t n = 0;
+	launcher_is_new(c);
+	for (size_t i = 0; i < c->procs.cap && n < RESEND_BATCH; i++) {
+		struct proc *p = c->procs.by_id[i];
+		if (p && p->is_asked && !p->is_spawned)
+			ids[n++] = p->id;
+	}
+	for (size_t i = 0; i < n; i++) {
+		struct proc *p = proc_find(&c->procs, &ids[i]);
+		if (!p)
+			continue;
+		p->is_asked = false;
+		if (p->kind == PROC_PROBE)
+			spawn_failed(c, &ids[i], EXIT_EXEC, ECANCELED, "the launcher died");
+		else
+			enqueue(c, p->unit, p->exec, p->index, &ids[i]);
+	}
+	run_pending(c);
+	if (n == RESEND_BATCH)
+		launcher_listed(c);
+}
 
 /* ---- after a restart of core ---------------------------------------------------------------- */
 
@@ -148,7 +185,12 @@ void launcher_connected(struct core *c, int fd)
 	c->launcher_fd = fd;
 	(void)fd_set_nonblock(fd, true);
 	loop_add(&c->loop, &c->launcher_source, fd, EPOLLIN, PRIO_LAUNCHER, on_launcher);
-	run_pending(c);
+	if (!c->world || c->world->n_units == 0)
+		return;
+	/* What the old one was asked and had not answered: some of it runs. A child it had just
+	 * cloned may not have told keeper yet, hence the pause. */
+	c->relist_at_us = now_boot_us() + RELIST_AFTER_US;
+	core_arm(c);
 }
 
 /* ---- one start ------------------------------------------------------------------------------ */
@@ -309,6 +351,9 @@ static int start_send(struct core *c, struct start *s)
 		c->launcher_fd, s->message.data, s->message.size, s->fds, s->n_fds, MSG_DONTWAIT);
 	if (n == -EAGAIN || n == -ENOBUFS || n == -EPIPE || n == -ECONNRESET)
 		return 1;
+	struct proc *p = proc_find(&c->procs, &s->head.id);
+	if (n >= 0 && p)
+		p->is_asked = true;
 	return n < 0 ? (int)n : 0;
 }
 
@@ -348,12 +393,14 @@ static void enqueue(struct core *c, struct unit *u, enum exec_kind exec, uint32_
 
 static void run_pending(struct core *c)
 {
-	while (c->head_pending < c->n_pending) {
+	while (c->head_pending < c->n_pending && c->launcher_fd >= 0 && !c->relist_at_us) {
 		struct pending_spawn p = c->pending[c->head_pending];
 		if (proc_find(&c->procs, &p.id) && try_spawn(c, p.unit, p.exec, p.index, &p.id) > 0)
 			return;
 		c->head_pending++;
 	}
+	if (c->head_pending < c->n_pending)
+		return;
 	c->head_pending = c->n_pending = 0;
 	if (c->launcher_source.is_added)
 		loop_modify(&c->loop, &c->launcher_source, EPOLLIN);
@@ -362,7 +409,10 @@ static void run_pending(struct core *c)
 void launcher_spawn(struct core *c, struct unit *u, enum exec_kind exec, uint32_t index,
 	const struct spawn_id *id)
 {
-	proc_new(&c->procs, id, PROC_UNIT, u)->is_shimmed = !c->cgroup_base;
+	struct proc *p = proc_new(&c->procs, id, PROC_UNIT, u);
+	p->is_shimmed = !c->cgroup_base;
+	p->exec = exec;
+	p->index = index;
 	if (c->head_pending < c->n_pending || try_spawn(c, u, exec, index, id) > 0)
 		enqueue(c, u, exec, index, id);
 }

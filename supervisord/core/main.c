@@ -101,6 +101,8 @@ void core_arm(struct core *c)
 {
 	uint64_t due = world_next_deadline(c->world);
 	due = MIN(due, launcher_probe_deadline(c));
+	if (c->relist_at_us)
+		due = MIN(due, c->relist_at_us);
 	if (c->stop_budget_us)
 		due = MIN(due, c->stop_budget_us);
 	loop_arm(&c->loop, due);
@@ -122,6 +124,10 @@ static void on_timer(struct loop *l)
 	struct event ev = {.kind = EV_TIME};
 	uint64_t now = now_boot_us();
 	launcher_probe_timeouts(c);
+	if (c->relist_at_us && now >= c->relist_at_us) {
+		c->relist_at_us = 0;
+		keeper_relist(c);
+	}
 	if (c->stop_budget_us && now >= c->stop_budget_us)
 		stop_budget_spent(c);
 	core_step(c, &ev);
