@@ -4,9 +4,8 @@
  *
  *  1. Only whole lines leave here. What has no newline yet waits in the stream's carry.
  *  2. The letter is o (standard output), e (standard error) or d (the daemon's own word).
- *  3. A line above LOG_LINE_MAX, and one that a note of the daemon falls into, is stored in
- *     pieces; each further piece has '+' where the blank stands after the letter. Without the '+'
- *     lines' ends and all heads, the bytes are those written.
+ *  3. A line above LOG_LINE_MAX is stored in pieces; each further piece has '+' where the blank
+ *     stands after the letter.
  *  4. One clock reading per batch; the text of the stamp is made again only when the millisecond
  *     has changed.
  *
@@ -64,8 +63,7 @@ static void add_last(struct line_state *s, struct batch *b, const struct stamper
 	const char *line, size_t size, batch_fn *full, void *arg)
 {
 	size_t rest = add_pieces(s, b, t, line, size, full, arg);
-	if (rest || !s->is_split) /* a newline alone after a piece has ended it already */
-		add_line(b, t, s->is_split ? '+' : ' ', line + size - rest, rest, full, arg);
+	add_line(b, t, s->is_split ? '+' : ' ', line + size - rest, rest, full, arg);
 	s->is_split = false;
 }
 
@@ -87,21 +85,14 @@ void lines_add(struct line_state *s, struct stamper *t, char letter, uint64_t wa
 		buf_done(&s->carry); /* a thousand idle streams hold no memory */
 }
 
-void lines_flush(struct line_state *s, struct stamper *t, char letter, uint64_t wall_us,
-	struct batch *b, batch_fn *full, void *arg)
-{
-	if (!s->carry.size)
-		return;
-	stamper_set(t, wall_us);
-	t->head[LOG_STAMP_SIZE + 1] = letter;
-	add_line(b, t, s->is_split ? '+' : ' ', s->carry.data, s->carry.size, full, arg);
-	s->is_split = true;
-	buf_done(&s->carry);
-}
-
 void lines_end(struct line_state *s, struct stamper *t, char letter, uint64_t wall_us,
 	struct batch *b, batch_fn *full, void *arg)
 {
-	lines_flush(s, t, letter, wall_us, b, full, arg);
+	if (s->carry.size) {
+		stamper_set(t, wall_us);
+		t->head[LOG_STAMP_SIZE + 1] = letter;
+		add_last(s, b, t, s->carry.data, s->carry.size, full, arg);
+	}
+	buf_done(&s->carry);
 	s->is_split = false;
 }

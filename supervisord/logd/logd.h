@@ -8,8 +8,7 @@
 int logger_main(int argc, char **argv);
 
 /* What a line is stored as: 24 bytes of time stamp (UTC), a blank, the stream (o, e, or d for the
- * daemon's own word), a blank, the text. A line above 16 KiB, or with a note of the daemon
- * in its middle, is stored in pieces; each further piece has '+' in place of the second blank. */
+ * daemon's own word), a blank, the text. A line above 16 KiB is stored in pieces; each further piece has '+' in place of the second blank. */
 #define LOG_STAMP_SIZE 24
 #define LOG_HEAD_SIZE  (LOG_STAMP_SIZE + 3)
 #define LOG_LINE_MAX   (16 * 1024)

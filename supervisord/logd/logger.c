@@ -318,7 +318,7 @@ static void put_before_note(struct unit_log *log)
 		next = s->next;
 		if (stream_drain(s))
 			continue;
-		lines_flush(&s->lines, &g.stamper, s->letter, now_wall_us(), &g.batch, on_batch, s);
+		lines_end(&s->lines, &g.stamper, s->letter, now_wall_us(), &g.batch, on_batch, s);
 		on_batch(s, &g.batch);
 	}
 }

@@ -88,10 +88,7 @@ struct line_state {
  * s->carry's bytes in front already (see stream_read()). */
 void lines_add(struct line_state *s, struct stamper *t, char letter, uint64_t wall_us,
 	const char *data, size_t size, struct batch *b, batch_fn *full, void *arg);
-/* Stores the unfinished line as it is; what comes after it is marked as its continuation. */
-void lines_flush(struct line_state *s, struct stamper *t, char letter, uint64_t wall_us,
-	struct batch *b, batch_fn *full, void *arg);
-/* End of file: the same, and nothing comes after it. */
+/* End of file, or of the process: the unfinished line is stored as it is. */
 void lines_end(struct line_state *s, struct stamper *t, char letter, uint64_t wall_us,
 	struct batch *b, batch_fn *full, void *arg);
 

@@ -213,7 +213,7 @@ START_TEST(a_note_comes_after_what_was_written_before_it)
 	check_stored("a.service", "o one\no last words\nd exited, status=1\n");
 	put(o, " go on\nnext\n");
 	sync_logger();
-	check_stored("a.service", "o one\no last words\nd exited, status=1\no+ go on\no next\n");
+	check_stored("a.service", "o one\no last words\nd exited, status=1\no  go on\no next\n");
 	put(o, "x");
 	send_frame(LG_NOTE, "b.service", 0, -1, f); /* another unit's note changes nothing */
 	put(o, "y\nz");
@@ -222,7 +222,7 @@ START_TEST(a_note_comes_after_what_was_written_before_it)
 	put(o, "\n\n");
 	sync_logger();
 	char *text = stored("a.service");
-	ck_assert_ptr_nonnull(strstr(text, "next\no xy\no z\nd exited, status=1\no \n"));
+	ck_assert_ptr_nonnull(strstr(text, "next\no xy\no z\nd exited, status=1\no \no \n"));
 	free(text);
 	close(o);
 	stop();
