@@ -77,7 +77,7 @@ static bool is_coming(const struct unit *u, bool is_required)
 	if (u->is_stuck || unit_is_up(u) || !is_loaded(u))
 		return false;
 	if (s == INST_AUTO_RESTART)
-		return is_required;
+		return is_required || !u->timers[TIMER_RESTART].at_us;
 	if (!unit_is_down(u))
 		return true; /* activating, or ending: what follows is decided soon */
 	return u->rec.want == WANT_UP;

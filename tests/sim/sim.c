@@ -250,7 +250,7 @@ static bool advance(struct sim *s, uint64_t until_us)
 	if (due != USEC_INFINITY && !s->is_quiet && sim_chance(s, 500))
 		due += sim_random(s, 50 * USEC_PER_MSEC); /* core is slow */
 	uint64_t next = s->n_heap ? s->heap[0].at_us : USEC_INFINITY;
-	if (MIN(due, next) > until_us)
+	if (MIN(due, next) == USEC_INFINITY || MIN(due, next) > until_us)
 		return false;
 	if (due < next) {
 		struct event ev = {.kind = EV_TIME};
