@@ -255,13 +255,13 @@ static enum inst_event_id now_empty(struct world *w, struct unit *u)
 		u->rec.left_over = 0;
 		unit_touch(w, u);
 	}
-	unit_poke(w, u);
+	job_survivors_gone(w, u);
 	return FSM_NONE;
 }
 
 static enum inst_event_id survivor_gone(struct world *w, struct unit *u)
 {
-	unit_poke(w, u);
+	job_survivors_gone(w, u);
 	return FSM_NONE;
 }
 

@@ -127,6 +127,12 @@ static void poke_waiters(struct world *w, struct unit *u)
 			unit_poke(w, u->edges[i].to);
 }
 
+void job_survivors_gone(struct world *w, struct unit *u)
+{
+	unit_poke(w, u);
+	poke_waiters(w, u);
+}
+
 /* A walk over dependencies, each unit once, without recursion. */
 struct spread {
 	struct unit **v;

@@ -52,14 +52,13 @@ static void check_start_order(struct sim *s, const struct unit *u)
 	}
 }
 
-/* At the effect of a start, the unit may have gone on in the same step; its order was decided
- * earlier in it, so units that it is After= may not have begun anything since. */
 static void check_stop_order(struct sim *s, const struct unit *u)
 {
 	for (uint32_t i = 0; i < u->n_edges; i++) {
 		const struct unit *x = u->edges[i].to;
 		if (u->edges[i].kind == DEP_AFTER && u->edges[i].is_inverse && x->rec.stop_wanted &&
-			!unit_is_down(x) && u->rec.stop_wanted)
+			!unit_is_down(x) && u->rec.stop_wanted && u->rec.main.seq &&
+			u->rec.result == RES_SUCCESS) /* else it went by itself */
 			sim_fail(s, "%s stops before %s, which is after it", u->name, x->name);
 	}
 }
@@ -75,8 +74,9 @@ static void check_limit(struct sim *s, const struct effect *e)
 	if (e->event != EVENT_RESTART)
 		return;
 	v->since_clear++;
+	v->since_request++;
 	v->restarts[v->n_restarts++ % max] = s->now_us;
-	for (unsigned i = 0; i < MIN(MIN(v->n_restarts, v->since_clear), max); i++)
+	for (unsigned i = 0; i < MIN(MIN(v->n_restarts, v->since_request), max); i++)
 		n += s->now_us - v->restarts[(v->n_restarts - 1 - i) % max] < c->limit_interval_us;
 	if (c->limit_interval_us && c->on_limit == ON_LIMIT_FAIL && n > 2 * c->limit_burst)
 		sim_fail(s, "%s was restarted %u times within its interval", v->conf->name, n);
@@ -88,7 +88,7 @@ static void check_reply(struct sim *s, const struct effect *e)
 		sim_fail(s, "request %llu is answered, but is not open",
 			(unsigned long long)e->request);
 	else
-		s->requests[e->request] = 2;
+		s->requests[e->request] = e->result == REPLY_REFUSED ? 4 : 2;
 }
 
 void check_effect(struct sim *s, const struct effect *e)

@@ -57,8 +57,7 @@ struct sim_unit {
 	bool wants_empty; /* core asked for EV_EMPTY */
 	bool expects_down;
 	uint64_t restarts[64]; /* times of automatic ones, ring */
-	unsigned n_restarts, since_clear;
-	unsigned find_tries;
+	unsigned n_restarts, since_clear, since_request;
 };
 
 struct sim {
@@ -77,7 +76,7 @@ struct sim {
 	uint64_t next_serial;
 	struct pending *heap;
 	size_t n_heap, cap_heap;
-	uint8_t *requests; /* by id: 0 none, 1 open, 2 answered, 3 lost with core */
+	uint8_t *requests; /* by id: 0 none, 1 open, 2 answered, 3 lost with core, 4 refused */
 	size_t n_requests, cap_requests;
 	unsigned p_core_dies, p_fault; /* of 10000 */
 	uint64_t coverage[INST_STATE_MAX * FSM_MAX];
