@@ -382,12 +382,10 @@ static struct proc *proc_of(struct sim *s, uint32_t unit, const struct spawn_id 
 	return NULL;
 }
 
-static void tell_known(struct sim *s, uint32_t unit, bool is_main)
+static void tell_known(struct sim *s, uint32_t unit, struct spawn_id id, int32_t pid)
 {
-	struct unit *u = s->w->units[unit];
-	struct spawn_id id = is_main ? u->rec.main : u->rec.control;
-	struct proc *p = id.seq ? proc_of(s, unit, &id, is_main ? u->rec.main_pid : 0) : NULL;
-	struct event ev = {.kind = EV_EXITED, .unit = u, .id = id};
+	struct proc *p = id.seq ? proc_of(s, unit, &id, pid) : NULL;
+	struct event ev = {.kind = EV_EXITED, .unit = s->w->units[unit], .id = id};
 	if (!id.seq)
 		return;
 	if (p && p->is_alive) {
@@ -401,13 +399,30 @@ static void tell_known(struct sim *s, uint32_t unit, bool is_main)
 	sim_step(s, &ev);
 }
 
-/* Keeper's table: each recorded process is alive, or ended, or was never born. */
+/* Keeper's table against the records as they were restored: each process of theirs is alive, or
+ * ended, or was never born. What the steps in between start is not in question. */
 void host_core_back(struct sim *s)
 {
+	struct unit_rec recs[SIM_UNITS_MAX];
 	uint32_t core = s->core;
+	for (uint32_t i = 0; i < s->n_units; i++)
+		recs[i] = s->restored[i];
 	for (uint32_t i = 0; i < s->n_units && s->core == core; i++) {
-		tell_known(s, i, true);
+		tell_known(s, i, recs[i].main, recs[i].main_pid);
 		if (s->core == core)
-			tell_known(s, i, false);
+			tell_known(s, i, recs[i].control, 0);
+	}
+}
+
+/* Faults are over: what ignored signals obeys, and what outlived its unit ends. */
+void host_release(struct sim *s)
+{
+	for (size_t i = 0; i < SIM_PROCS_MAX; i++) {
+		struct proc *p = &s->procs[i];
+		if (!p->is_used || !p->is_alive)
+			continue;
+		p->ignores_term = false;
+		if (unit_is_down(s->w->units[p->unit]) || s->w->units[p->unit]->rec.state == INST_AUTO_RESTART)
+			end_later(s, p, sim_random(s, USEC_PER_SEC), CHILD_EXITED, 0);
 	}
 }

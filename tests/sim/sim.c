@@ -123,6 +123,7 @@ static void core_start(struct sim *s)
 		struct sim_unit *v = &s->units[i];
 		if (!v->has_stored)
 			continue;
+		s->restored[i] = v->stored;
 		world_restore_unit(s->w, s->w->units[i], &v->stored);
 		if (memcmp(&s->w->units[i]->rec, &v->stored, sizeof(v->stored)) != 0)
 			sim_fail(s, "%s: a restored record is another one", v->conf->name);
@@ -358,23 +359,21 @@ static void last_words(struct sim *s)
 		s->units[i].expects_down = is_told && !has_triggers(s);
 }
 
-/* Processes that hung or ignored signals are let go: the liveness asked for is that of the model. */
-static void release(struct sim *s)
-{
-	for (size_t i = 0; i < SIM_PROCS_MAX; i++)
-		if (s->procs[i].is_used)
-			s->procs[i].ignores_term = false;
-}
-
 static void quiet_time(struct sim *s)
 {
 	s->is_quiet = true;
-	release(s);
 	fake_lb_quiet(s);
 	last_words(s);
-	uint64_t until = s->now_us + QUIET_US, steps = s->step + QUIET_STEPS_MAX;
-	while (!s->has_failed && s->step < steps && advance(s, until))
-		;
+	uint64_t until = s->now_us + QUIET_US, steps = s->step + QUIET_STEPS_MAX, release = 0;
+	while (!s->has_failed && s->step < steps && s->now_us < until) {
+		/* Now and then, because a unit may yet go down and leave something. */
+		if (s->now_us >= release) {
+			host_release(s);
+			release = s->now_us + 300 * USEC_PER_SEC;
+		}
+		if (!advance(s, MIN(until, release)))
+			s->now_us = release;
+	}
 	if (!s->has_failed)
 		check_end(s);
 }

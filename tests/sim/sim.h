@@ -70,6 +70,7 @@ struct sim {
 	uint32_t core; /* generation */
 	struct effects fx;
 	struct sim_unit units[SIM_UNITS_MAX];
+	struct unit_rec restored[SIM_UNITS_MAX]; /* as the last core found them */
 	uint32_t n_units;
 	struct proc procs[SIM_PROCS_MAX];
 	int32_t next_pid;
@@ -106,6 +107,7 @@ void host_core_died(struct sim *s); /* what core had asked for and not heard is 
 void host_core_back(struct sim *s); /* keeper tells what it knows */
 bool host_unit_is_empty(const struct sim *s, uint32_t unit);
 void host_flush_births(struct sim *s);
+void host_release(struct sim *s);
 
 /* ---- invariants.c ---- */
 void check_birth(struct sim *s, const struct proc *p);
