@@ -62,7 +62,7 @@ static bool has_survivors(const struct unit *u)
 	enum kill_mode m = u->conf->service.kill_mode;
 	if (u->conf->type != UNIT_SERVICE || m == KILL_NONE)
 		return false;
-	return u->rec.main.seq || u->rec.control.seq || (u->rec.left_over && m != KILL_PROCESS);
+	return u->rec.main.seq || u->rec.control.seq || u->n_dropped || (u->rec.left_over && m != KILL_PROCESS);
 }
 
 static bool is_loaded(const struct unit *u)
@@ -550,8 +550,10 @@ static void look_at_start(struct world *w, struct unit *u)
 		return;
 	}
 	may = may_start(u, &by);
-	if (may == MAY_GO && u->rec.state == INST_AUTO_RESTART) {
-		/* Those that go with it go down first; ordered ones it now waits for. */
+	if (may == MAY_GO && u->rec.state == INST_AUTO_RESTART && !u->has_spread) {
+		/* Those that go with it go down first; ordered ones it now waits for. Once: one
+		 * that is not ordered after u may be up again before u starts. */
+		u->has_spread = true;
 		restart_followers(w, u);
 		may = may_start(u, &by);
 	}

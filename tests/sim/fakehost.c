@@ -342,7 +342,7 @@ void host_pending(struct sim *s, const struct pending *n)
 	case P_NOTIFY:
 		if (!has_proc || !p->is_alive)
 			break;
-		if (ev.bits == NOTIFY_WATCHDOG && !sim_fault(s, 200))
+		if (ev.bits == NOTIFY_WATCHDOG && p->conf->service.watchdog_us && !sim_fault(s, 200))
 			notify(s, p, p->conf->service.watchdog_us / 2, NOTIFY_WATCHDOG);
 		sim_step(s, &ev);
 		break;
@@ -399,14 +399,28 @@ static void tell_known(struct sim *s, uint32_t unit, struct spawn_id id, int32_t
 	sim_step(s, &ev);
 }
 
+/* Children that no record names were given up before they were born. */
+static void kill_unknown(struct sim *s, uint32_t unit, const struct unit_rec *r)
+{
+	for (size_t i = 0; i < SIM_PROCS_MAX; i++) {
+		struct proc *p = &s->procs[i];
+		if (p->is_used && p->is_alive && p->unit == unit && p->id.seq &&
+			memcmp(&p->id, &r->main, sizeof(p->id)) != 0 && p->pid != r->main_pid &&
+			memcmp(&p->id, &r->control, sizeof(p->id)) != 0)
+			end_later(s, p, sim_random(s, MS), CHILD_KILLED, SIGNAL_KILL);
+	}
+}
+
 /* Keeper's table against the records as they were restored: each process of theirs is alive, or
  * ended, or was never born. What the steps in between start is not in question. */
 void host_core_back(struct sim *s)
 {
 	struct unit_rec recs[SIM_UNITS_MAX];
 	uint32_t core = s->core;
-	for (uint32_t i = 0; i < s->n_units; i++)
+	for (uint32_t i = 0; i < s->n_units; i++) {
 		recs[i] = s->restored[i];
+		kill_unknown(s, i, &recs[i]);
+	}
 	for (uint32_t i = 0; i < s->n_units && s->core == core; i++) {
 		tell_known(s, i, recs[i].main, recs[i].main_pid);
 		if (s->core == core)
