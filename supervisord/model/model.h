@@ -443,6 +443,8 @@ struct unit {
 	struct unit *waits_for; /* why a wanted start or stop does not happen yet */
 	bool is_stuck;          /* wanted, but waits_for is down and not coming: see job.c */
 	bool is_empty;          /* EV_EMPTY came since the last spawn */
+	bool has_spread;        /* what follows its restart was told so; until its state changes */
+	uint8_t n_dropped;      /* spawns given up before the launcher answered */
 	uint32_t mark;          /* of the last graph walk that came by */
 	uint64_t started_us;    /* when this activation began; not kept across a restart of core */
 	char *status_text;      /* STATUS=, core's */
