@@ -56,7 +56,7 @@ $B/tests/test_%: $B/tests/unit/test_%.o $B/tests/unit/check_main.o $(ARCH)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $< $B/tests/unit/check_main.o $(LIBX) -Wl,--start-group $(ARCH) -Wl,--end-group $(LIBS) -lcheck -lsubunit -lm -lrt -pthread
 $B/tests/replay_%: $B/tests/fuzz/fuzz_%.o $B/tests/fuzz/replay.o $(NETOB) $(ARCH)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $< $B/tests/fuzz/replay.o $(NETOB) -Wl,--start-group $(ARCH) -Wl,--end-group $(LIBS) -lcurl
-$B/tests/sim: $(call objs,tests/sim/*.c) $B/model.a $B/unit.a $B/base.a
+$B/sim: $(call objs,tests/sim/*.c) $B/model.a $B/unit.a $B/base.a
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
 $B/tests/tools/%: $B/tests/tools/%.o
 	@mkdir -p $(@D)
@@ -66,7 +66,7 @@ $B/tests/unit/%.o $B/tests/fuzz/%.o $B/tests/sim/%.o: CFLAGS += -Itests
 
 deps:
 	@packaging/deps.sh $(PKGS)
-tests: all $(UNIT) $(TOOLS) $(FUZZ) $(if $(wildcard tests/sim/*.c),$B/tests/sim)
+tests: all $(UNIT) $(TOOLS) $(FUZZ) $(if $(wildcard tests/sim/*.c),$B/sim)
 check: deps
 	$(Q)$(MAKE) --no-print-directory -j$$(nproc) tests
 	$(Q)/usr/bin/python3 tests/run.py --build $B $(TESTS)
@@ -76,8 +76,8 @@ demo: deps
 bench: deps
 	$(Q)$(MAKE) --no-print-directory -j$$(nproc) all
 	$(Q)cd tests/bench && PEER_STAYD_DIR=$(CURDIR)/$B /usr/bin/python3 bench.py run --peers limit,stayd --quick
-sim: $B/tests/sim
-	$(Q)$B/tests/sim --seconds $(or $(SECONDS),60)
+sim: $B/sim
+	$(Q)$B/sim --seconds $(or $(SECONDS),60)
 fuzz:
 	$(Q)tests/fuzz/run.sh $(or $(SECONDS),60)
 layers:

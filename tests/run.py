@@ -25,8 +25,8 @@ def plan(build):
         if os.access(p, os.X_OK):
             name = os.path.basename(p)[7:]
             t.append(("fuzz " + name, [p] + sorted(glob.glob("tests/fuzz/corpus/%s/*" % name)), 300))
-    if os.path.exists(build + "/tests/sim"):
-        t.append(("sim", [build + "/tests/sim", "--check"], 600))
+    if os.path.exists(build + "/sim"):
+        t.append(("sim", [build + "/sim", "--check"], 600))
     for p in sorted(glob.glob("tests/e2e/t_*.py")):
         t.append(("e2e " + os.path.basename(p)[2:-3], [PY, p], 900))
     return t

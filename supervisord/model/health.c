@@ -21,11 +21,6 @@ enum { CHECK_UNKNOWN, CHECK_PASSING, CHECK_FAILING };
 /* Part of the interval within which the first probe of an activation is made. */
 #define FIRST_PART 10
 
-static const char *check_name(enum check_kind c)
-{
-	return c == CHECK_STARTUP ? "startup" : c == CHECK_READY ? "ready" : "live";
-}
-
 static bool has_check(const struct unit *u, enum check_kind c)
 {
 	return u->conf->type == UNIT_SERVICE && u->conf->health[c].target;

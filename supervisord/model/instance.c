@@ -469,9 +469,9 @@ static bool shall_restart(const struct unit *u)
 static enum inst_state ended(const struct world *w, const struct unit *u, enum inst_event_id e)
 {
 	(void)e;
-	if (u->rec.stop_wanted || w->is_shutting_down || rollout_owns(u))
+	if (u->rec.stop_wanted || u->rec.restart_wanted || w->is_shutting_down || rollout_owns(u))
 		return dead_state(u);
-	return shall_restart(u) ? INST_AUTO_RESTART : dead_state(u);
+	return shall_restart(u) || job_is_upheld(u) ? INST_AUTO_RESTART : dead_state(u);
 }
 
 static enum inst_state ended_when_empty(

@@ -15,6 +15,8 @@
 /* Timers that may fire in one step: each armed one once, and then some for re-armed ones. They are
  * armed at least 1 us ahead, so this is never reached; it keeps a mistake from being a hang. */
 #define TIMERS_PER_STEP_MAX 1000000
+/* Turns of units and sets in one step; what is left then is looked at in the next one. */
+#define ROUNDS_MAX 1000
 
 /* ---- making it ---- */
 
@@ -468,10 +470,10 @@ int world_step(struct world *w, const struct event *ev, struct effects *out)
 	int r = dispatch(w, ev);
 	timers_run(w);
 	/* Sets want things of units, and units tell their sets: until both are done. */
-	do {
+	for (int i = 0; i < ROUNDS_MAX && (!i || w->n_queue > w->head_queue); i++) {
 		jobs_run(w);
 		set_run(w);
-	} while (w->n_queue > w->head_queue);
+	}
 	exit_when_down(w);
 	w->fx = NULL;
 	return r < 0 ? r : w->step_error;

@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What must hold, whatever happens. Each is checked where it could first be seen to be broken. */
+#include "sim.h"
+
+#define EFFECTS_MAX 4096
+
+static bool is_exempt(const struct unit_conf *c)
+{
+	return c->service.kill_mode == KILL_PROCESS || c->service.kill_mode == KILL_NONE;
+}
+
+/* Never two main processes of one unit; never a process beside those of an earlier activation. */
+void check_birth(struct sim *s, const struct proc *p)
+{
+	for (size_t i = 0; i < SIM_PROCS_MAX; i++) {
+		const struct proc *o = &s->procs[i];
+		if (o == p || !o->is_used || !o->is_alive || o->unit != p->unit)
+			continue;
+		bool is_other = memcmp(o->id.invocation, p->id.invocation, 16) != 0;
+		if (o->is_main && p->is_main && o->conf->service.kill_mode != KILL_NONE)
+			sim_fail(s, "two main processes of %s: %d and %d", p->conf->name, o->pid, p->pid);
+		else if (is_other && !is_exempt(o->conf))
+			sim_fail(s, "%s starts while %d of its last activation lives", p->conf->name,
+				o->pid);
+	}
+}
+
+static bool is_starting(const struct unit *u)
+{
+	return inst_active_state((enum inst_state)u->rec.state) == ACTIVE_ACTIVATING &&
+	       u->rec.state != INST_AUTO_RESTART;
+}
+
+static bool is_ending(const struct unit *u)
+{
+	return inst_active_state((enum inst_state)u->rec.state) == ACTIVE_DEACTIVATING;
+}
+
+/* The order of starts, read from what the units were told, not from job.c. */
+static void check_start_order(struct sim *s, const struct unit *u)
+{
+	for (uint32_t i = 0; i < u->n_edges; i++) {
+		const struct unit *x = u->edges[i].to;
+		if (u->edges[i].kind == DEP_CONFLICTS && !unit_is_down(x) && !is_starting(x))
+			sim_fail(s, "%s starts beside %s, which it conflicts with", u->name, x->name);
+		if (u->edges[i].kind != DEP_AFTER || u->edges[i].is_inverse)
+			continue;
+		bool is_waiting = x->rec.want == WANT_UP && unit_is_down(x) && !x->is_stuck;
+		if (is_starting(x) || is_ending(x) || is_waiting)
+			sim_fail(s, "%s starts before %s (%s)", u->name, x->name,
+				inst_state_name((enum inst_state)x->rec.state));
+	}
+}
+
+/* At the effect of a start, the unit may have gone on in the same step; its order was decided
+ * earlier in it, so units that it is After= may not have begun anything since. */
+static void check_stop_order(struct sim *s, const struct unit *u)
+{
+	for (uint32_t i = 0; i < u->n_edges; i++) {
+		const struct unit *x = u->edges[i].to;
+		if (u->edges[i].kind == DEP_AFTER && u->edges[i].is_inverse && x->rec.stop_wanted &&
+			!unit_is_down(x) && u->rec.stop_wanted)
+			sim_fail(s, "%s stops before %s, which is after it", u->name, x->name);
+	}
+}
+
+static void check_limit(struct sim *s, const struct effect *e)
+{
+	struct sim_unit *v = &s->units[e->unit->id];
+	const struct restart_conf *c = &v->conf->service.restart;
+	unsigned n = 0, max = ARRAY_SIZE(v->restarts);
+	if (e->event == EVENT_START_LIMIT && v->since_clear < c->limit_burst)
+		sim_fail(s, "%s hit its limit of %u after %u restarts", v->conf->name, c->limit_burst,
+			v->since_clear);
+	if (e->event != EVENT_RESTART)
+		return;
+	v->since_clear++;
+	v->restarts[v->n_restarts++ % max] = s->now_us;
+	for (unsigned i = 0; i < MIN(MIN(v->n_restarts, v->since_clear), max); i++)
+		n += s->now_us - v->restarts[(v->n_restarts - 1 - i) % max] < c->limit_interval_us;
+	if (c->limit_interval_us && c->on_limit == ON_LIMIT_FAIL && n > 2 * c->limit_burst)
+		sim_fail(s, "%s was restarted %u times within its interval", v->conf->name, n);
+}
+
+static void check_reply(struct sim *s, const struct effect *e)
+{
+	if (e->request >= s->n_requests || s->requests[e->request] != 1)
+		sim_fail(s, "request %llu is answered, but is not open",
+			(unsigned long long)e->request);
+	else
+		s->requests[e->request] = 2;
+}
+
+void check_effect(struct sim *s, const struct effect *e)
+{
+	if (e->unit && (e->unit->id >= s->w->n_units || s->w->units[e->unit->id] != e->unit))
+		sim_fail(s, "effect %d of no unit", (int)e->kind);
+	if (e->kind == FX_REPLY)
+		check_reply(s, e);
+	if (e->kind != FX_EVENT)
+		return;
+	s->events[e->event]++;
+	if (!e->unit)
+		return;
+	check_limit(s, e);
+	if (e->event == EVENT_STARTING && !unit_is_down(e->unit))
+		check_start_order(s, e->unit);
+	if (e->event == EVENT_STOPPING)
+		check_stop_order(s, e->unit);
+}
+
+static void check_unit(struct sim *s, const struct unit *u)
+{
+	const char *state = inst_state_name((enum inst_state)u->rec.state);
+	for (int k = 0; k <= TIMER_STABLE; k++)
+		if (u->timers[k].at_us != u->rec.timer_at_us[k])
+			sim_fail(s, "%s: timer %d is not in its record", u->name, k);
+	if (unit_is_down(u))
+		for (int k = 0; k < TIMER_LB; k++)
+			if (u->timers[k].at_us)
+				sim_fail(s, "%s is %s and has timer %d", u->name, state, k);
+	if (unit_is_down(u) && (u->rec.stop_wanted || u->rec.restart_wanted))
+		sim_fail(s, "%s is %s and still to be stopped", u->name, state);
+	if (!u->is_dirty && s->units[u->id].has_stored &&
+		memcmp(&s->units[u->id].stored, &u->rec, sizeof(u->rec)) != 0)
+		sim_fail(s, "%s: the record changed and nobody said so", u->name);
+}
+
+/* After the decision, before the records are written. */
+void check_step(struct sim *s, int r)
+{
+	struct world *w = s->w;
+	if (r < 0)
+		sim_fail(s, "world_step: %d", r);
+	if (w->n_queue || w->head_queue)
+		sim_fail(s, "%zu units are left in the queue", w->n_queue);
+	if (world_next_deadline(w) <= w->now_us)
+		sim_fail(s, "a timer is in the past");
+	if (w->n_heap > w->n_units * TIMER_UNIT_MAX + w->n_sets * 2)
+		sim_fail(s, "%zu timers", w->n_heap);
+	if (s->fx.n > EFFECTS_MAX)
+		sim_fail(s, "%zu effects in one step", s->fx.n);
+	for (size_t i = 0; i < w->n_units && !s->has_failed; i++)
+		check_unit(s, w->units[i]);
+	fake_lb_check(s);
+}
+
+/* Faults are over for long: what is wanted is there. */
+void check_end(struct sim *s)
+{
+	for (size_t i = 0; i < s->w->n_units && !s->has_failed; i++) {
+		const struct unit *u = s->w->units[i];
+		const char *state = inst_state_name((enum inst_state)u->rec.state);
+		bool is_over = unit_is_down(u) || unit_is_up(u) || u->rec.state == INST_AUTO_RESTART;
+		if (u->rec.want == WANT_UP && unit_is_down(u) && !u->is_stuck &&
+			!(u->waits_for && (u->waits_for == u || u->waits_for->rec.left_over)))
+			sim_fail(s, "%s is wanted, but %s, and nothing is said to be in the way",
+				u->name, state);
+		if (u->rec.want == WANT_UP && u->is_stuck && unit_is_up(u->waits_for))
+			sim_fail(s, "%s is stuck, but %s is up", u->name, u->waits_for->name);
+		if (u->rec.want == WANT_DOWN && !unit_is_down(u))
+			sim_fail(s, "%s shall be down, but is %s", u->name, state);
+		if (s->units[i].expects_down && !unit_is_down(u))
+			sim_fail(s, "%s was told to stop, but is %s", u->name, state);
+		if (!is_over)
+			sim_fail(s, "%s hangs in %s", u->name, state);
+		if (u->rec.stop_wanted)
+			sim_fail(s, "%s still waits to stop", u->name);
+	}
+	for (size_t i = 1; i < s->n_requests; i++)
+		if (s->requests[i] == 1)
+			sim_fail(s, "request %zu was never answered", i);
+	fake_lb_end(s);
+}

@@ -1,0 +1,484 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The driver: time, faults, the death of core, and the command line.
+ *
+ *   sim --check            fixed seeds and tests/sim/seeds.txt, about 20 s; prints TAP
+ *   sim --steps N [--seed S]   universes from seed S on, until N steps
+ *   sim --seconds N        universes from a seed of the clock
+ *   sim --seed S --trace   one universe, every event and effect
+ */
+#include "sim.h"
+
+#include <time.h>
+
+#define STEPS_WITH_FAULTS 1500
+#define QUIET_US          (3600 * USEC_PER_SEC)
+#define QUIET_STEPS_MAX   20000
+#define CORE_DEATHS_MAX   200
+
+/* ---- weak: there is no load balancer ---- */
+#define WEAK __attribute__((weak))
+WEAK void fake_lb_universe(struct sim *s) { (void)s; }
+WEAK void fake_lb_world(struct sim *s) { (void)s; }
+WEAK bool fake_lb_effect(struct sim *s, const struct effect *e) { return (void)s, (void)e, false; }
+WEAK void fake_lb_event(struct sim *s, const struct pending *p) { (void)s, (void)p; }
+WEAK void fake_lb_core_back(struct sim *s) { (void)s; }
+WEAK void fake_lb_request(struct sim *s) { (void)s; }
+WEAK void fake_lb_quiet(struct sim *s) { (void)s; }
+WEAK void fake_lb_check(struct sim *s) { (void)s; }
+WEAK void fake_lb_end(struct sim *s) { (void)s; }
+WEAK void fake_lb_done(struct sim *s) { (void)s; }
+
+static bool should_trace;
+static uint64_t total_coverage[INST_STATE_MAX * FSM_MAX], total_steps, total_deaths, total_universes;
+
+uint64_t sim_random(struct sim *s, uint64_t below)
+{
+	return below ? (rng_next(&s->rng) >> 11) % below : 0;
+}
+
+bool sim_chance(struct sim *s, unsigned of_10000)
+{
+	return sim_random(s, 10000) < of_10000;
+}
+
+bool sim_fault(struct sim *s, unsigned weight)
+{
+	return !s->is_quiet && sim_chance(s, weight * s->p_fault / 10000);
+}
+
+void sim_trace(struct sim *s, const char *format, ...)
+{
+	if (!s->is_tracing)
+		return;
+	va_list args;
+	printf("# %12.6f ", (double)s->now_us / 1e6);
+	va_start(args, format);
+	vprintf(format, args);
+	va_end(args);
+	putchar('\n');
+}
+
+void sim_fail(struct sim *s, const char *format, ...)
+{
+	va_list args;
+	if (s->has_failed)
+		return;
+	s->has_failed = true;
+	va_start(args, format);
+	vsnprintf(s->failure, sizeof(s->failure), format, args);
+	va_end(args);
+	sim_trace(s, "FAILURE %s", s->failure);
+}
+
+/* ---- things to come ---- */
+
+static bool is_before(const struct pending *a, const struct pending *b)
+{
+	return a->at_us != b->at_us ? a->at_us < b->at_us : a->order < b->order;
+}
+
+struct pending *sim_later(struct sim *s, uint64_t in_us, enum pending_kind kind)
+{
+	GROW(s->heap, s->n_heap, s->cap_heap);
+	struct pending n = {.at_us = s->now_us + 1 + in_us, .order = s->order++, .kind = kind};
+	size_t i = s->n_heap++;
+	for (; i && is_before(&n, &s->heap[(i - 1) / 2]); i = (i - 1) / 2)
+		s->heap[i] = s->heap[(i - 1) / 2];
+	s->heap[i] = n;
+	return &s->heap[i];
+}
+
+static struct pending take(struct sim *s)
+{
+	struct pending first = s->heap[0], last = s->heap[--s->n_heap];
+	size_t i = 0;
+	for (;;) {
+		size_t c = 2 * i + 1;
+		if (c + 1 < s->n_heap && is_before(&s->heap[c + 1], &s->heap[c]))
+			c++;
+		if (c >= s->n_heap || !is_before(&s->heap[c], &last))
+			break;
+		s->heap[i] = s->heap[c];
+		i = c;
+	}
+	s->heap[i] = last;
+	return first;
+}
+
+/* ---- core ---- */
+
+static void core_start(struct sim *s)
+{
+	s->core++;
+	universe_build_world(s);
+	for (uint32_t i = 0; i < s->n_units; i++) {
+		struct sim_unit *v = &s->units[i];
+		if (!v->has_stored)
+			continue;
+		world_restore_unit(s->w, s->w->units[i], &v->stored);
+		if (memcmp(&s->w->units[i]->rec, &v->stored, sizeof(v->stored)) != 0)
+			sim_fail(s, "%s: a restored record is another one", v->conf->name);
+	}
+}
+
+/* The world is thrown away; processes live on. */
+static void core_die(struct sim *s)
+{
+	sim_trace(s, "core dies");
+	s->n_core_deaths++;
+	s->w = world_free(s->w);
+	for (size_t i = 1; i < s->n_requests; i++)
+		if (s->requests[i] == 1)
+			s->requests[i] = 3;
+	host_core_died(s);
+	core_start(s);
+	host_flush_births(s);
+	uint32_t core = s->core;
+	struct event ev = {.kind = EV_RESTORED};
+	sim_step(s, &ev);
+	if (s->core != core)
+		return;
+	fake_lb_core_back(s);
+	host_core_back(s);
+}
+
+static void write_records(struct sim *s)
+{
+	for (size_t i = 0; i < s->w->n_dirty; i++) {
+		struct unit *u = s->w->dirty[i];
+		s->units[u->id].stored = u->rec;
+		s->units[u->id].has_stored = true;
+		u->is_dirty = u->in_dirty_list = false;
+	}
+	s->w->n_dirty = 0;
+}
+
+static bool core_dies_here(struct sim *s)
+{
+	return !s->is_quiet && s->n_core_deaths < CORE_DEATHS_MAX && sim_chance(s, s->p_core_dies);
+}
+
+static void trace_event(struct sim *s, const struct event *ev)
+{
+	if (s->is_tracing && ev->kind != EV_TIME)
+		sim_trace(s, "event %d %s seq %u pid %d %d/%d ok %d bits %u", (int)ev->kind,
+			ev->unit ? ev->unit->name : "", ev->id.seq, ev->pid, ev->code, ev->status,
+			ev->ok, ev->bits);
+}
+
+static void trace_effect(struct sim *s, const struct effect *e)
+{
+	if (!s->is_tracing)
+		return;
+	if (e->kind == FX_EVENT)
+		sim_trace(s, "    %s: %s: %s", e->unit ? e->unit->name : "-", event_name(e->event),
+			strna(e->text));
+	else
+		sim_trace(s, "    effect %d %s exec %d seq %u sig %d req %llu res %d %s", (int)e->kind,
+			e->unit ? e->unit->name : "", (int)e->exec, e->id.seq, e->signal,
+			(unsigned long long)e->request, (int)e->result, strna(e->text));
+}
+
+void sim_step(struct sim *s, struct event *ev)
+{
+	if (s->has_failed)
+		return;
+	s->step++;
+	ev->now_us = s->now_us;
+	ev->wall_us = s->now_us;
+	trace_event(s, ev);
+	effects_reset(&s->fx);
+	int r = world_step(s->w, ev, &s->fx);
+	check_step(s, r);
+	for (size_t i = 0; i < s->fx.n; i++) {
+		trace_effect(s, &s->fx.v[i]);
+		check_effect(s, &s->fx.v[i]);
+	}
+	if (s->has_failed)
+		return;
+	write_records(s);
+	for (size_t i = 0; i < s->fx.n; i++) {
+		if (core_dies_here(s)) {
+			core_die(s);
+			return;
+		}
+		host_effect(s, &s->fx.v[i]);
+	}
+}
+
+/* ---- requests ---- */
+
+uint64_t sim_request(struct sim *s, enum request_verb verb, struct unit *u, struct set *set)
+{
+	GROW(s->requests, s->n_requests, s->cap_requests);
+	if (!s->n_requests) {
+		s->requests[s->n_requests++] = 0;
+		GROW(s->requests, s->n_requests, s->cap_requests);
+	}
+	uint64_t id = s->n_requests++;
+	s->requests[id] = 1;
+	struct request r = {.id = id, .verb = verb, .unit = u, .set = set, .actor = "sim"};
+	struct event ev = {.kind = EV_REQUEST, .request = &r};
+	sim_trace(s, "request %llu: %d %s", (unsigned long long)id, (int)verb, u ? u->name : "");
+	if (u && verb <= REQ_RESET_FAILED && verb != REQ_STOP && verb != REQ_RELOAD)
+		s->units[u->id].since_clear = 0;
+	for (uint32_t i = 0; i < s->n_units; i++)
+		s->units[i].expects_down = false;
+	sim_step(s, &ev);
+	return id;
+}
+
+static void random_request(struct sim *s)
+{
+	static const uint8_t verbs[] = {REQ_START, REQ_START, REQ_START, REQ_STOP, REQ_RESTART,
+		REQ_TRY_RESTART, REQ_RELOAD, REQ_RELOAD_OR_RESTART, REQ_RESET_FAILED};
+	if (sim_chance(s, 2000)) {
+		fake_lb_request(s);
+		return;
+	}
+	struct unit *u = s->w->units[sim_random(s, s->n_units)];
+	sim_request(s, (enum request_verb)verbs[sim_random(s, ARRAY_SIZE(verbs))], u, NULL);
+}
+
+/* ---- time ---- */
+
+/* One thing happens: what was to come, a deadline of core, or a request. False: nothing will. */
+static bool advance(struct sim *s, uint64_t until_us)
+{
+	uint64_t due = world_next_deadline(s->w);
+	if (due != USEC_INFINITY && !s->is_quiet && sim_chance(s, 500))
+		due += sim_random(s, 50 * USEC_PER_MSEC); /* core is slow */
+	uint64_t next = s->n_heap ? s->heap[0].at_us : USEC_INFINITY;
+	if (MIN(due, next) > until_us)
+		return false;
+	if (due < next) {
+		struct event ev = {.kind = EV_TIME};
+		s->now_us = MAX(s->now_us, due);
+		sim_step(s, &ev);
+		return true;
+	}
+	struct pending p = take(s);
+	s->now_us = MAX(s->now_us, p.at_us);
+	if (p.kind == P_CUSTOM)
+		fake_lb_event(s, &p);
+	else
+		host_pending(s, &p);
+	return true;
+}
+
+static void faulty_time(struct sim *s)
+{
+	while (s->step < STEPS_WITH_FAULTS && !s->has_failed) {
+		if (sim_chance(s, 300))
+			random_request(s);
+		else if (!advance(s, USEC_INFINITY)) {
+			s->now_us += sim_random(s, USEC_PER_SEC);
+			random_request(s);
+		}
+	}
+}
+
+static bool is_triggered(const struct unit *u)
+{
+	for (uint32_t i = 0; i < u->n_edges; i++)
+		if (u->edges[i].is_inverse && (u->edges[i].kind == DEP_ON_FAILURE ||
+						      u->edges[i].kind == DEP_ON_SUCCESS))
+			return true;
+	return false;
+}
+
+/* Some leave with a stop whose effects core dies of: it must be done all the same. */
+static void last_words(struct sim *s)
+{
+	uint32_t i = (uint32_t)sim_random(s, s->n_units);
+	if (s->has_failed || sim_chance(s, 5000))
+		return;
+	sim_request(s, REQ_STOP, s->w->units[i], NULL);
+	bool is_told = s->w->units[i]->rec.want == WANT_DOWN;
+	if (is_told && sim_chance(s, 5000) && !s->has_failed)
+		core_die(s);
+	if (!s->has_failed)
+		s->units[i].expects_down = is_told && !is_triggered(s->w->units[i]);
+}
+
+/* Processes that hung or ignored signals are let go: the liveness asked for is that of the model. */
+static void release(struct sim *s)
+{
+	for (size_t i = 0; i < SIM_PROCS_MAX; i++)
+		if (s->procs[i].is_used)
+			s->procs[i].ignores_term = false;
+}
+
+static void quiet_time(struct sim *s)
+{
+	s->is_quiet = true;
+	release(s);
+	fake_lb_quiet(s);
+	last_words(s);
+	uint64_t until = s->now_us + QUIET_US, steps = s->step + QUIET_STEPS_MAX;
+	while (!s->has_failed && s->step < steps && advance(s, until))
+		;
+	if (!s->has_failed)
+		check_end(s);
+}
+
+/* Every unit goes down, in order, and then core may leave. */
+static void last_shutdown(struct sim *s)
+{
+	struct event ev = {.kind = EV_SHUTDOWN, .number = 7};
+	uint64_t until = s->now_us + QUIET_US;
+	if (s->has_failed)
+		return;
+	for (uint32_t i = 0; i < s->n_units; i++)
+		s->units[i].expects_down = false;
+	sim_step(s, &ev);
+	while (!s->has_failed && !s->w->has_exited && advance(s, until))
+		;
+	if (!s->has_failed && !s->w->has_exited)
+		sim_fail(s, "the shutdown does not end");
+}
+
+static struct sim *universe_run(uint64_t seed)
+{
+	struct sim *s = xcalloc(1, sizeof(*s));
+	s->seed = seed;
+	s->rng = (seed + 1) * 0x9e3779b97f4a7c15ULL;
+	s->now_us = USEC_PER_SEC;
+	s->next_pid = 100;
+	s->is_tracing = should_trace;
+	for (int i = 0; i < 8; i++)
+		rng_next(&s->rng);
+	s->p_core_dies = sim_chance(s, 5000) ? (unsigned)sim_random(s, 200) : 0;
+	s->p_fault = (unsigned)sim_random(s, 10001);
+	universe_make(s);
+	core_start(s);
+	struct event ev = {.kind = EV_RESTORED};
+	sim_step(s, &ev);
+	faulty_time(s);
+	quiet_time(s);
+	last_shutdown(s);
+	return s;
+}
+
+static void sim_free(struct sim *s)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(total_coverage); i++)
+		total_coverage[i] += s->coverage[i];
+	total_steps += s->step;
+	total_deaths += s->n_core_deaths;
+	total_universes++;
+	fake_lb_done(s);
+	world_free(s->w);
+	effects_done(&s->fx);
+	arena_done(&s->arena);
+	free(s->heap);
+	free(s->requests);
+	free(s);
+}
+
+/* ---- the command line ---- */
+
+static double seconds_now(void)
+{
+	struct timespec t;
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+static bool run_one(uint64_t seed)
+{
+	struct sim *s = universe_run(seed);
+	bool is_ok = !s->has_failed;
+	if (!is_ok)
+		printf("not ok - seed %llu: step %llu: %s\n", (unsigned long long)seed,
+			(unsigned long long)s->step, s->failure);
+	sim_free(s);
+	return is_ok;
+}
+
+static void print_coverage(void)
+{
+	unsigned n = 0, possible = 0;
+	for (int st = 0; st < INST_STATE_MAX; st++)
+		for (int e = 0; e < FSM_MAX; e++) {
+			if (inst_row_kind((enum inst_state)st, (enum inst_event_id)e) == 'N')
+				continue;
+			possible++;
+			if (total_coverage[st * FSM_MAX + e])
+				n++;
+			else
+				printf("# never reached: %s x %s\n",
+					inst_state_name((enum inst_state)st),
+					inst_event_name((enum inst_event_id)e));
+		}
+	printf("# rows reached: %u of %u (and %u that must not be)\n", n, possible,
+		INST_STATE_MAX * FSM_MAX - possible);
+}
+
+static int check(void)
+{
+	unsigned failed = 0;
+	double start = seconds_now();
+	char line[64];
+	FILE *f = fopen("tests/sim/seeds.txt", "re");
+	while (f && fgets(line, sizeof(line), f)) {
+		if (line[0] == '#' || line[0] == '\n')
+			continue;
+		failed += !run_one(strtoull(line, NULL, 10));
+	}
+	if (f)
+		fclose(f);
+	printf("%sok - seeds that once failed\n", failed ? "not " : "");
+	unsigned before = failed;
+	uint64_t seed = 1;
+	for (; seed <= 20000 && seconds_now() - start < 20 && failed < 5; seed++)
+		failed += !run_one(seed);
+	printf("%sok - universes from seed 1 on\n", failed > before ? "not " : "");
+	printf("# %llu universes, %llu steps, %llu deaths of core, %.0f steps/s\n",
+		(unsigned long long)total_universes, (unsigned long long)total_steps,
+		(unsigned long long)total_deaths, (double)total_steps / (seconds_now() - start));
+	print_coverage();
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
+static int run_many(uint64_t seed, uint64_t steps, double seconds)
+{
+	double start = seconds_now();
+	unsigned failed = 0;
+	while (failed < 10 && (steps ? total_steps < steps : seconds_now() - start < seconds))
+		failed += !run_one(seed++);
+	printf("# %llu universes, %llu steps, %llu deaths of core, %.0f steps/s, next seed %llu\n",
+		(unsigned long long)total_universes, (unsigned long long)total_steps,
+		(unsigned long long)total_deaths, (double)total_steps / (seconds_now() - start),
+		(unsigned long long)seed);
+	print_coverage();
+	printf("%sok - sim\n", failed ? "not " : "");
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
+int main(int argc, char **argv)
+{
+	uint64_t seed = 0, steps = 0;
+	double seconds = 0;
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	for (int i = 1; i < argc; i++) {
+		if (streq(argv[i], "--check"))
+			return check();
+		else if (streq(argv[i], "--trace"))
+			should_trace = true;
+		else if (i + 1 < argc && streq(argv[i], "--seed"))
+			seed = strtoull(argv[++i], NULL, 10);
+		else if (i + 1 < argc && streq(argv[i], "--steps"))
+			steps = strtoull(argv[++i], NULL, 10);
+		else if (i + 1 < argc && streq(argv[i], "--seconds"))
+			seconds = strtod(argv[++i], NULL);
+		else {
+			fprintf(stderr, "usage: sim --check | [--seed S] [--steps N | --seconds N] [--trace]\n");
+			return STAY_EXIT_USAGE;
+		}
+	}
+	if (!steps && seconds <= 0)
+		return run_one(seed) ? EXIT_SUCCESS : EXIT_FAILURE;
+	return run_many(seed ? seed : (uint64_t)time(NULL) * 100000, steps, seconds);
+}

@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The simulator: the model against fake processes, a fake clock, and faults from a seed.
+ *
+ * A universe is one seed: random units, then steps with faults, then a quiet time in which all
+ * that is wanted must come true. sim.c drives, universe.c makes the units, fakehost.c is keeper,
+ * launcher and the processes, invariants.c judges. A load balancer and sets come in by the
+ * fake_lb_* functions, which are weak here.
+ */
+#pragma once
+
+#include "model/parts.h"
+
+#define SIM_UNITS_MAX 64
+#define SIM_PROCS_MAX 4096
+
+/* One fake process; slots are reused once nothing refers to them. */
+struct proc {
+	bool is_used, is_alive, is_main, is_born;
+	bool ignores_term, is_lost_to_keeper;
+	bool has_exit; /* keeper holds the exit for core */
+	struct unit_conf *conf;
+	uint32_t unit;
+	struct spawn_id id;
+	enum exec_kind kind;
+	int32_t pid, code, status;
+	uint64_t serial;
+};
+
+enum pending_kind {
+	P_BORN,   /* launcher has started it */
+	P_END,    /* it exits by itself */
+	P_SIGNAL, /* it obeys a signal */
+	P_EXITED, /* keeper tells core */
+	P_EVENT,  /* an answer of core's own parts: lost with it */
+	P_NOTIFY, /* a datagram: survives core */
+	P_REQUEST,
+	P_CUSTOM, /* fake_lb_event() */
+};
+
+struct pending {
+	uint64_t at_us, order;
+	enum pending_kind kind;
+	uint32_t core; /* generation of core it belongs to; 0 = any */
+	uint32_t proc, unit;
+	uint64_t serial; /* of the process */
+	int code, status;
+	struct event ev;
+	const char *text;
+};
+
+/* What the simulation knows of a unit beside the model. */
+struct sim_unit {
+	struct unit_conf *conf, *other; /* other: a second revision, or NULL */
+	struct unit_rec stored;
+	bool has_stored;
+	bool wants_empty; /* core asked for EV_EMPTY */
+	bool expects_down;
+	uint64_t restarts[64]; /* times of automatic ones, ring */
+	unsigned n_restarts, since_clear;
+	unsigned find_tries;
+};
+
+struct sim {
+	uint64_t seed, rng, now_us, step, order;
+	bool is_quiet; /* faults are over */
+	bool is_tracing, has_failed;
+	char failure[512];
+	struct arena arena;
+	struct world *w;
+	uint32_t core; /* generation */
+	struct effects fx;
+	struct sim_unit units[SIM_UNITS_MAX];
+	uint32_t n_units;
+	struct proc procs[SIM_PROCS_MAX];
+	int32_t next_pid;
+	uint64_t next_serial;
+	struct pending *heap;
+	size_t n_heap, cap_heap;
+	uint8_t *requests; /* by id: 0 none, 1 open, 2 answered, 3 lost with core */
+	size_t n_requests, cap_requests;
+	unsigned p_core_dies, p_fault; /* of 10000 */
+	uint64_t coverage[INST_STATE_MAX * FSM_MAX];
+	uint64_t events[EVENT_ID_MAX], n_core_deaths, n_spawns, n_kills;
+	void *lb; /* fakelb.c's own */
+};
+
+/* ---- sim.c ---- */
+uint64_t sim_random(struct sim *s, uint64_t below);
+bool sim_chance(struct sim *s, unsigned of_10000);
+bool sim_fault(struct sim *s, unsigned weight); /* false when quiet */
+void sim_fail(struct sim *s, const char *format, ...) PRINTF_LIKE(2, 3);
+void sim_trace(struct sim *s, const char *format, ...) PRINTF_LIKE(2, 3);
+struct pending *sim_later(struct sim *s, uint64_t in_us, enum pending_kind kind);
+/* Gives core an event; it may die of it. */
+void sim_step(struct sim *s, struct event *ev);
+uint64_t sim_request(struct sim *s, enum request_verb verb, struct unit *u, struct set *set);
+
+/* ---- universe.c ---- */
+void universe_make(struct sim *s);
+void universe_build_world(struct sim *s);
+
+/* ---- fakehost.c ---- */
+void host_effect(struct sim *s, const struct effect *e);
+void host_pending(struct sim *s, const struct pending *p);
+void host_core_died(struct sim *s); /* what core had asked for and not heard is forgotten */
+void host_core_back(struct sim *s); /* keeper tells what it knows */
+bool host_unit_is_empty(const struct sim *s, uint32_t unit);
+void host_flush_births(struct sim *s);
+
+/* ---- invariants.c ---- */
+void check_birth(struct sim *s, const struct proc *p);
+void check_effect(struct sim *s, const struct effect *e);
+void check_step(struct sim *s, int r);
+void check_end(struct sim *s);
+
+/* ---- fakelb.c; weak defaults in sim.c do nothing ---- */
+void fake_lb_universe(struct sim *s);    /* may give confs a load balancer and make sets */
+void fake_lb_world(struct sim *s);       /* a new world was built: sets, members, journal */
+bool fake_lb_effect(struct sim *s, const struct effect *e); /* true: it was for the LB or a set */
+void fake_lb_event(struct sim *s, const struct pending *p);
+void fake_lb_core_back(struct sim *s); /* after EV_RESTORED */
+void fake_lb_request(struct sim *s);   /* now and then: ask something of a set */
+void fake_lb_quiet(struct sim *s);     /* faults are over */
+void fake_lb_check(struct sim *s);     /* after every step */
+void fake_lb_end(struct sim *s);
+void fake_lb_done(struct sim *s);
