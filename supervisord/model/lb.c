@@ -366,7 +366,7 @@ static enum lb_phase pick_held_gone(struct world *w, struct unit *u)
 
 static enum lb_phase pick_undrain(struct world *w, struct unit *u)
 {
-	answer(w, u, REPLY_CANCELED, "undrained meanwhile");
+	(void)w;
 	return is_enterable(u) && u->lb->wanted == LB_DRAIN ? LBP_CHECKING : LBP_OUT;
 }
 

@@ -205,7 +205,7 @@ struct unit_rec {
 	uint8_t check_ok[CHECK_KIND_MAX];     /* 0 unknown, 1 passing, 2 failing */
 	uint8_t check_streak[CHECK_KIND_MAX]; /* equal results in a row, saturating */
 	uint8_t stop_wanted;                  /* a stop waits for the drain, or is under way */
-	uint8_t restart_wanted; /* start again when it is down: 1 as it is, 2 on next_conf */
+	uint8_t restart_wanted; /* start again when it is down */
 	uint8_t left_over;      /* it went down without being seen empty; cleared by EV_EMPTY */
 	uint8_t is_unhealthy;   /* a live check failed: to be replaced once it is drained */
 	struct spawn_id main, control;        /* seq 0 = none */

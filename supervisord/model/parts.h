@@ -33,7 +33,7 @@ uint64_t world_random(struct world *w, uint64_t below);
 /* ---- job.c: desired state and dependencies ---- */
 /* Sets what is wanted and queues the unit; request 0 = nobody waits. */
 void unit_want(struct world *w, struct unit *u, enum want want, bool is_manual, uint64_t request);
-/* Down (drained first), then up again, on next_conf when there is one. */
+/* Down (drained first), then up again; rollout_unit_starting() chooses the conf. */
 void unit_restart(struct world *w, struct unit *u, uint64_t request);
 void unit_poke(struct world *w, struct unit *u); /* look at it again in this step */
 void jobs_run(struct world *w);                  /* until the queue is empty; bounded */

@@ -228,8 +228,10 @@ static void call_off_drains(struct world *w, struct set *s)
 {
 	for (unsigned i = 0; i < s->rollout.count; i++) {
 		struct unit *u = s->members[i];
-		if (u && s->rollout.step[i] == STEP_DRAIN && unit_is_up(u))
-			unit_want(w, u, WANT_UP, u->rec.is_manual, 0);
+		if (!u || s->rollout.step[i] != STEP_DRAIN || !unit_is_up(u))
+			continue;
+		u->rec.restart_wanted = 0; /* else taking the stop back would be a restart */
+		unit_want(w, u, WANT_UP, u->rec.is_manual, 0);
 	}
 }
 
@@ -420,6 +422,7 @@ static bool is_dead(const struct set *s, unsigned i)
 	const struct unit *u = s->members[i];
 
 	return s->has_started[i] && !u->in_queue && !u->rec.restart_wanted &&
+	       u->rec.want != WANT_DOWN &&
 	       (u->rec.state == INST_FAILED || u->rec.state == INST_DEAD ||
 		       u->rec.state == INST_AUTO_RESTART);
 }
@@ -548,6 +551,10 @@ static void advance(struct world *w, struct set *s, unsigned i)
 	}
 	if (*step == STEP_PENDING || *step == STEP_FAILED)
 		return;
+	if (*step >= STEP_START && *step <= STEP_SOAK && is_dead(s, i)) {
+		fail_dead(w, s, i);
+		return;
+	}
 	if (unit_is_told_down(u) && !rollout_is_extra(s, i)) {
 		if (!unit_is_down(u) || u->in_queue)
 			return;
@@ -561,10 +568,6 @@ static void advance(struct world *w, struct set *s, unsigned i)
 	}
 	for (int k = 0; k < STEP_MAX; k++) {
 		enum rollout_step next;
-		if (*step >= STEP_START && *step <= STEP_SOAK && is_dead(s, i)) {
-			fail_dead(w, s, i);
-			return;
-		}
 		if (*step == STEP_DONE && !s->rollout.touched[i])
 			return;
 		next = next_step(w, s, i);

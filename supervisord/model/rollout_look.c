@@ -111,10 +111,13 @@ uint64_t rollout_soak_us(const struct set *s, unsigned i)
 	return soak == USEC_INFINITY ? 0 : soak;
 }
 
-/* Somebody said that it shall be down; a restart under way does not say that. */
+/* Somebody said that it shall be down, or nobody ever said that it shall be up. A member that failed
+ * is another thing, and so is a restart under way. */
 bool unit_is_told_down(const struct unit *u)
 {
-	return u->rec.want != WANT_UP && !u->rec.restart_wanted;
+	if (u->rec.restart_wanted || u->rec.want == WANT_UP)
+		return false;
+	return u->rec.want == WANT_DOWN || u->rec.state == INST_DEAD;
 }
 
 bool unit_is_held(const struct unit *u)

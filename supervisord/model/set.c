@@ -88,6 +88,8 @@ static struct unit *op_open_member(const struct set *s)
 		bool is_there;
 		if (!u)
 			continue;
+		if (is_wanted && s->op_verb == REQ_SCALE && u->rec.want == WANT_DOWN)
+			continue; /* stopped by hand: scaling does not start it */
 		is_there = is_wanted ? unit_is_available(u) || u->rec.lb_phase == LBP_HELD
 				     : unit_is_down(u);
 		if (u->in_queue || !is_there)
@@ -106,7 +108,7 @@ static void op_check(struct world *w, struct set *s)
 		struct unit *u = s->members[i];
 		if (!u || u->in_queue)
 			continue;
-		if (i < s->count && s->op_verb != REQ_STOP && u->rec.want == WANT_UP &&
+		if (i < s->count && s->op_verb != REQ_STOP && u->rec.want != WANT_DOWN &&
 			u->rec.state == INST_FAILED) {
 			snprintf(text, sizeof(text), "%s failed: %.180s", u->name, u->fail_text);
 			op_answer(w, s, REPLY_FAILED, text);
