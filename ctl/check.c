@@ -106,8 +106,8 @@ static void each_directive(const struct unit_conf *c,
 		const char *eq = memchr(line, '=', line < end ? (size_t)(end - line) : 0);
 		if (!is_comment && !continued && line < end && *line == '[') {
 			size_t len = strcspn(line + 1, "]\r\n");
-			snprintf(section, sizeof(section), "%.*s", (int)MIN(len, sizeof(section) - 1),
-				line + 1);
+			snprintf(section, sizeof(section), "%.*s",
+				(int)MIN(len, sizeof(section) - 1), line + 1);
 		} else if (!is_comment && !continued && eq && eq > line) {
 			const char *key_end = eq;
 			while (key_end > line && isspace((unsigned char)key_end[-1]))
@@ -140,10 +140,10 @@ static void json_class(struct check *k, const struct directive_info *i, const ch
 		return;
 	if (!utf8_is_valid(key, strlen(key)) || !utf8_is_valid(section, strlen(section)))
 		return;
-	json_array_append_new(arg,
-		json_pack("{s:s, s:s, s:s, s:s?}", "section", section, "key", key, "class",
-			i ? directive_class_name(i->class) : "unknown", "reason",
-			i ? i->reason : NULL));
+	json_array_append_new(
+		arg, json_pack("{s:s, s:s, s:s, s:s?}", "section", section, "key", key, "class",
+			     i ? directive_class_name(i->class) : "unknown", "reason",
+			     i ? i->reason : NULL));
 }
 
 /* ---- JSON ---- */
@@ -163,10 +163,10 @@ static json_t *json_unit(struct check *k, const struct unit_conf *c, const char 
 		json_array_append_new(diagnostics, json_diagnostic(k, &c->diagnostics[i]));
 	for (size_t i = 0; i < c->n_degraded; i++) {
 		const struct degraded *d = &c->degraded[i];
-		json_array_append_new(degraded,
-			json_pack("{s:s, s:s, s:s, s:s, s:i}", "directive", d->directive, "class",
-				directive_class_name(d->class), "reason", d->reason, "file", d->file,
-				"line", (int)d->line));
+		json_array_append_new(
+			degraded, json_pack("{s:s, s:s, s:s, s:s, s:i}", "directive", d->directive,
+					  "class", directive_class_name(d->class), "reason",
+					  d->reason, "file", d->file, "line", (int)d->line));
 	}
 	each_directive(c, json_class, k, used);
 	return json_pack("{s:s, s:s, s:s, s:s, s:o, s:o, s:o}", "argument", arg, "name", c->name,

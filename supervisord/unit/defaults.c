@@ -87,16 +87,15 @@ static void complete_restart(struct parser *p)
 	struct restart_conf *r = &p->conf->service.restart;
 	uint64_t longest = r->max_delay_us == USEC_INFINITY ? r->sec_us : r->max_delay_us;
 	if (!p->has_reset_after)
-		r->reset_after_us = longest > USEC_INFINITY / 4
-					    ? longest
-					    : MAX(2 * longest, 60 * USEC_PER_SEC);
+		r->reset_after_us =
+			longest > USEC_INFINITY / 4 ? longest : MAX(2 * longest, 60 * USEC_PER_SEC);
 }
 
 static void complete_service(struct parser *p)
 {
 	struct service_conf *s = &p->conf->service;
 	if (s->type == SERVICE_TYPE_MAX)
-		s->type = s->bus_name                ? SERVICE_DBUS
+		s->type = s->bus_name                 ? SERVICE_DBUS
 			  : s->exec[EXEC_START].n > 0 ? SERVICE_SIMPLE
 						      : SERVICE_ONESHOT;
 	if (s->type == SERVICE_ONESHOT && !p->has_timeout_start)
@@ -251,15 +250,17 @@ static void verify_service(struct parser *p)
 {
 	const struct service_conf *s = &p->conf->service;
 	size_t n = s->exec[EXEC_START].n;
-	if (n == 0 && (s->type != SERVICE_ONESHOT ||
-			      (s->exec[EXEC_STOP].n == 0 && p->conf->success_action == ACTION_NONE)))
+	if (n == 0 &&
+		(s->type != SERVICE_ONESHOT ||
+			(s->exec[EXEC_STOP].n == 0 && p->conf->success_action == ACTION_NONE)))
 		complain_file(p, S0201, NULL, "add ExecStart=/path/to/program to [Service]",
 			"the service has no ExecStart=");
 	else if (n == 0 && !s->remain_after_exit && p->conf->success_action == ACTION_NONE)
 		complain_file(p, S0201, NULL, "add RemainAfterExit=yes",
 			"without ExecStart= the service needs RemainAfterExit=yes");
 	if (n > 1 && s->type != SERVICE_ONESHOT)
-		complain_file(p, S0202, NULL, "use Type=oneshot, or ExecStartPre= for the first ones",
+		complain_file(p, S0202, NULL,
+			"use Type=oneshot, or ExecStartPre= for the first ones",
 			"more than one ExecStart= with Type=%s", service_type_name(s->type));
 	if (s->type == SERVICE_ONESHOT &&
 		(s->restart.mode == RESTART_ALWAYS || s->restart.mode == RESTART_ON_SUCCESS))
@@ -281,7 +282,8 @@ static void verify_ours(struct parser *p)
 		complain_file(p, S0205, NULL, NULL,
 			"[X-Rollout] ReleaseRoot= and ReleaseLink= belong together");
 	if (c->lb.driver && (!c->lb.address.n || !c->lb.backend))
-		complain_file(p, S0205, NULL, NULL, "[X-LoadBalancer] Driver= needs Address= and Backend=");
+		complain_file(p, S0205, NULL, NULL,
+			"[X-LoadBalancer] Driver= needs Address= and Backend=");
 	if (!c->lb.driver && (c->lb.address.n || c->lb.backend))
 		complain_file(p, S0205, NULL, "for example Driver=haproxy",
 			"[X-LoadBalancer] has no Driver=");

@@ -44,9 +44,14 @@ static struct diagnostic *add_diagnostic(struct parser *p)
 		last->text = "too many findings; the others are not shown";
 		return NULL;
 	}
-	if (!c->diagnostics)
-		c->diagnostics =
-			arena_alloc(p->arena, DIAGNOSTICS_MAX * sizeof(*c->diagnostics));
+	if (c->n_diagnostics >= p->cap_diagnostics) {
+		size_t cap = p->cap_diagnostics ? 2 * p->cap_diagnostics : 2;
+		struct diagnostic *v = arena_alloc(p->arena, cap * sizeof(*v));
+		if (c->n_diagnostics)
+			memcpy(v, c->diagnostics, c->n_diagnostics * sizeof(*v));
+		c->diagnostics = v;
+		p->cap_diagnostics = cap;
+	}
 	return &c->diagnostics[c->n_diagnostics++];
 }
 

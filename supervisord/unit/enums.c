@@ -17,7 +17,7 @@ static const struct enum_word service_types[] = {
 	{"notify-reload", SERVICE_NOTIFY_RELOAD},
 	{"dbus",          SERVICE_DBUS         },
 	{"idle",          SERVICE_IDLE         },
-	{NULL,            0                    },
+	{NULL,            0		    },
 };
 static const struct enum_word restarts[] = {
 	{"no",          RESTART_NO         },
@@ -27,7 +27,7 @@ static const struct enum_word restarts[] = {
 	{"on-watchdog", RESTART_ON_WATCHDOG},
 	{"on-abort",    RESTART_ON_ABORT   },
 	{"always",      RESTART_ALWAYS     },
-	{NULL,          0                  },
+	{NULL,          0		  },
 };
 static const struct enum_word notify_accesses[] = {
 	{"none", NOTIFY_NONE},
@@ -41,7 +41,7 @@ static const struct enum_word kill_modes[] = {
 	{"mixed",         KILL_MIXED        },
 	{"process",       KILL_PROCESS      },
 	{"none",          KILL_NONE         },
-	{NULL,            0                 },
+	{NULL,            0		 },
 };
 static const struct enum_word actions[] = {
 	{"none",               ACTION_NONE          },
@@ -53,7 +53,7 @@ static const struct enum_word actions[] = {
 	{"poweroff",           ACTION_POWEROFF      },
 	{"poweroff-force",     ACTION_POWEROFF_FORCE},
 	{"poweroff-immediate", ACTION_POWEROFF_FORCE},
-	{NULL,                 0                    },
+	{NULL,		 0		    },
 };
 static const struct enum_word preserves[] = {
 	{"no",      PRESERVE_NO     },
@@ -94,13 +94,13 @@ static const struct enum_word unreachables[] = {
 	{"abort", UNREACHABLE_ABORT},
 	{"wait",  UNREACHABLE_WAIT },
 	{"skip",  UNREACHABLE_SKIP },
-	{NULL,    0                },
+	{NULL,    0		},
 };
 static const struct enum_word strategies[] = {
 	{"rolling",    ROLLOUT_ROLLING   },
 	{"canary",     ROLLOUT_CANARY    },
 	{"blue-green", ROLLOUT_BLUE_GREEN},
-	{NULL,         0                 },
+	{NULL,         0		 },
 };
 static const struct enum_word cpu_policies[] = {
 	{"other", SCHED_OTHER},
@@ -122,14 +122,14 @@ static const struct enum_word protect_systems[] = {
 	{"yes",    PROTECT_SYSTEM_YES   },
 	{"full",   PROTECT_SYSTEM_FULL  },
 	{"strict", PROTECT_SYSTEM_STRICT},
-	{NULL,     0                    },
+	{NULL,     0		    },
 };
 static const struct enum_word protect_homes[] = {
 	{"no",        PROTECT_HOME_NO       },
 	{"yes",       PROTECT_HOME_YES      },
 	{"read-only", PROTECT_HOME_READ_ONLY},
 	{"tmpfs",     PROTECT_HOME_TMPFS    },
-	{NULL,        0                     },
+	{NULL,        0		     },
 };
 
 static const struct enum_word *const tables[ENUM_TABLE_MAX] = {

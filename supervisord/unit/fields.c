@@ -127,7 +127,8 @@ void set_exit_code(struct parser *p, const char *value)
 	else if (number_of(value, 255, &n))
 		*FIELD(p, int) = (int)n;
 	else
-		complain(p, S0113, NULL, "%s=%s: not a number from 0 to 255", p->d->info.key, value);
+		complain(
+			p, S0113, NULL, "%s=%s: not a number from 0 to 255", p->d->info.key, value);
 }
 
 void set_time(struct parser *p, const char *value)
@@ -316,7 +317,8 @@ static const char *with_own_instance(struct parser *p, char *name)
 	const char *at = strstr(name, "@.");
 	if (!at || !p->conf->instance || strchr(at + 2, '.'))
 		return name;
-	return arena_printf(p->arena, "%.*s@%s%s", (int)(at - name), name, p->conf->instance, at + 1);
+	return arena_printf(
+		p->arena, "%.*s@%s%s", (int)(at - name), name, p->conf->instance, at + 1);
 }
 
 static void complain_unit_name(struct parser *p, const char *word)
@@ -343,8 +345,8 @@ void set_units(struct parser *p, const char *value)
 		const char *name = with_own_instance(p, s);
 		if (!unit_name_is_valid(name))
 			complain_unit_name(p, name);
-		else if (!conf_list_has(l, name))
-			conf_list_add(p, l, name);
+		else if (!streq(name, p->conf->name) && !conf_list_has(l, name))
+			conf_list_add(p, l, name); /* on itself: left out, as in systemd */
 	}
 }
 

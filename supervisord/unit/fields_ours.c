@@ -85,7 +85,8 @@ void set_check_time(struct parser *p, const char *value)
 	if (parse_timespan(value, USEC_PER_SEC, &us, &e) < 0)
 		complain(p, S0112, NULL, "%s=%s: %s", p->d->info.key, value, e.text);
 	else if (us == 0 || us == USEC_INFINITY)
-		complain(p, S0112, NULL, "%s=%s: must be above 0 and finite", p->d->info.key, value);
+		complain(
+			p, S0112, NULL, "%s=%s: must be above 0 and finite", p->d->info.key, value);
 	else
 		for (size_t i = 0; i < CHECK_KIND_MAX; i++)
 			*(p->d->arg ? &p->conf->health[i].timeout_us

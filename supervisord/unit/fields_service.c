@@ -101,8 +101,8 @@ static int next_argument(struct parser *p, const char **pos, char **ret, bool *r
 	return *ret ? 1 : -EINVAL;
 }
 
-static int take_arguments(struct parser *p, const char **pos, struct exec_cmd *cmd, bool has_argv0,
-	bool *ret_is_more)
+static int take_arguments(
+	struct parser *p, const char **pos, struct exec_cmd *cmd, bool has_argv0, bool *ret_is_more)
 {
 	struct strv args = {0}; /* the strings are the arena's; only the array is ours */
 	char *word;
@@ -112,8 +112,8 @@ static int take_arguments(struct parser *p, const char **pos, struct exec_cmd *c
 	while ((r = next_argument(p, pos, &word, ret_is_more)) > 0)
 		strv_add_take(&args, word);
 	if (r == 0 && (args.n == 0 || !args.v[0][0])) {
-		complain_fatal(p, S0119, NULL, "%s=: '@' needs the name of the program as the next word",
-			p->d->info.key);
+		complain_fatal(p, S0119, NULL,
+			"%s=: '@' needs the name of the program as the next word", p->d->info.key);
 		r = -EINVAL;
 	}
 	if (r == 0) {
@@ -223,39 +223,39 @@ static const struct {
 	const char *name;
 	int status;
 } exit_names[] = {
-	{"SUCCESS",         0 },
-	{"FAILURE",         1 },
-	{"INVALIDARGUMENT", 2 },
-	{"NOTIMPLEMENTED",  3 },
-	{"NOPERMISSION",    4 },
-	{"NOTINSTALLED",    5 },
-	{"NOTCONFIGURED",   6 },
-	{"NOTRUNNING",      7 },
-	{"USAGE",           64},
-	{"DATAERR",         65},
-	{"NOINPUT",         66},
-	{"NOUSER",          67},
-	{"NOHOST",          68},
-	{"UNAVAILABLE",     69},
-	{"SOFTWARE",        70},
-	{"OSERR",           71},
-	{"OSFILE",          72},
-	{"CANTCREAT",       73},
-	{"IOERR",           74},
-	{"TEMPFAIL",        75},
-	{"PROTOCOL",        76},
-	{"NOPERM",          77},
-	{"CONFIG",          78},
-	{"CHDIR",           EXIT_CHDIR},
-	{"EXEC",            EXIT_EXEC},
-	{"USER",            EXIT_USER},
-	{"GROUP",           EXIT_GROUP},
-	{"NAMESPACE",       EXIT_NAMESPACE},
-	{"SECCOMP",         EXIT_SECCOMP},
-	{"CAPABILITIES",    EXIT_CAPABILITIES},
+	{"SUCCESS",           0		     },
+	{"FAILURE",           1		     },
+	{"INVALIDARGUMENT",   2                     },
+	{"NOTIMPLEMENTED",    3                     },
+	{"NOPERMISSION",      4                     },
+	{"NOTINSTALLED",      5                     },
+	{"NOTCONFIGURED",     6                     },
+	{"NOTRUNNING",        7                     },
+	{"USAGE",             64		    },
+	{"DATAERR",           65                    },
+	{"NOINPUT",           66                    },
+	{"NOUSER",            67                    },
+	{"NOHOST",            68                    },
+	{"UNAVAILABLE",       69                    },
+	{"SOFTWARE",          70                    },
+	{"OSERR",             71		    },
+	{"OSFILE",            72                    },
+	{"CANTCREAT",         73                    },
+	{"IOERR",             74		    },
+	{"TEMPFAIL",          75                    },
+	{"PROTOCOL",          76                    },
+	{"NOPERM",            77                    },
+	{"CONFIG",            78                    },
+	{"CHDIR",             EXIT_CHDIR            },
+	{"EXEC",              EXIT_EXEC             },
+	{"USER",              EXIT_USER             },
+	{"GROUP",             EXIT_GROUP            },
+	{"NAMESPACE",         EXIT_NAMESPACE        },
+	{"SECCOMP",           EXIT_SECCOMP          },
+	{"CAPABILITIES",      EXIT_CAPABILITIES     },
 	{"RUNTIME_DIRECTORY", EXIT_RUNTIME_DIRECTORY},
-	{"STATE_DIRECTORY", EXIT_STATE_DIRECTORY},
-	{"EXCEPTION",       255},
+	{"STATE_DIRECTORY",   EXIT_STATE_DIRECTORY  },
+	{"EXCEPTION",         255                   },
 };
 
 static int exit_status_of(const char *s)
@@ -407,7 +407,8 @@ void set_user(struct parser *p, const char *value)
 	if (s && is_user_name(s))
 		*field = s;
 	else if (s)
-		complain_fatal(p, S0127, NULL, "%s=%s: not a user or group name", p->d->info.key, s);
+		complain_fatal(
+			p, S0127, NULL, "%s=%s: not a user or group name", p->d->info.key, s);
 }
 
 void set_groups(struct parser *p, const char *value)
@@ -416,8 +417,8 @@ void set_groups(struct parser *p, const char *value)
 	set_words(p, value);
 	for (size_t i = 0; i < l->n; i++)
 		if (!is_user_name(l->v[i]))
-			complain_fatal(p, S0127, NULL, "%s=%s: not a group name", p->d->info.key,
-				l->v[i]);
+			complain_fatal(
+				p, S0127, NULL, "%s=%s: not a group name", p->d->info.key, l->v[i]);
 }
 
 void set_working_directory(struct parser *p, const char *value)
@@ -472,12 +473,14 @@ static void set_std(struct parser *p, const char *value, bool is_in)
 {
 	struct std_stream *s = FIELD(p, struct std_stream);
 	for (size_t i = 0; i < ARRAY_SIZE(std_words); i++)
-		if (streq(value, std_words[i].word) && (is_in ? std_words[i].in : std_words[i].out)) {
+		if (streq(value, std_words[i].word) &&
+			(is_in ? std_words[i].in : std_words[i].out)) {
 			*s = (struct std_stream){
 				.kind = std_words[i].kind, .also_console = std_words[i].console};
 			if (s->kind == STD_SOCKET || s->kind == STD_DATA)
-				degrade(p, CLASS_PARTIAL, "socket and data streams are not done "
-							  "yet; /dev/null is used");
+				degrade(p, CLASS_PARTIAL,
+					"socket and data streams are not done "
+					"yet; /dev/null is used");
 			return;
 		}
 	for (size_t i = 0; i < ARRAY_SIZE(std_prefixes); i++)
@@ -496,9 +499,11 @@ static void set_std(struct parser *p, const char *value, bool is_in)
 				value);
 			return;
 		}
-	complain(p, S0110, NULL, "%s=%s: not one of %s, file:PATH, append:PATH, truncate:PATH, fd:NAME",
+	complain(p, S0110, NULL,
+		"%s=%s: not one of %s, file:PATH, append:PATH, truncate:PATH, fd:NAME",
 		p->d->info.key, value,
-		is_in ? "null, tty, socket, data" : "inherit, null, tty, journal, kmsg, journal+console, socket");
+		is_in ? "null, tty, socket, data"
+		      : "inherit, null, tty, journal, kmsg, journal+console, socket");
 }
 
 void set_std_in(struct parser *p, const char *value)
@@ -689,4 +694,24 @@ void set_protect_home(struct parser *p, const char *value)
 void set_preserve(struct parser *p, const char *value)
 {
 	set_boolean_or_word(p, value);
+}
+
+/* ExecSearchPath=: directories between colons; further lines add, an empty one resets. */
+void set_search_path(struct parser *p, const char *value)
+{
+	struct conf_list *l = FIELD(p, struct conf_list);
+	if (!*value)
+		*l = (struct conf_list){0};
+	for (const char *pos = value; *(pos += strspn(pos, ": \t"));) {
+		size_t n = strcspn(pos, ":");
+		CLEANUP_FREE char *word = xstrndup(pos, n);
+		char *s = specifier_expand(p, word);
+		p->value_at = (size_t)(pos - value);
+		if (s && *s != '/')
+			complain(p, S0116, NULL, "%s=: '%s' is not an absolute path",
+				p->d->info.key, s);
+		else if (s)
+			conf_list_add(p, l, s);
+		pos += n;
+	}
 }

@@ -97,7 +97,7 @@ void unit_find(const struct unit_path *p, const char *name, struct unit_found *r
 		ret->file = NULL;
 		int more = find_step(p, ret);
 		/* A link out of the path (stayctl link): the file it led to is the fragment. */
-		if (!ret->file && last && !more) {
+		if (!ret->file && last && !more && !builtin_text(ret->name)) {
 			ret->file = last;
 			return;
 		}
@@ -133,8 +133,8 @@ static void add_dir(const struct unit_path *p, const char *entry, size_t i, stru
 		if (is_known)
 			continue;
 		GROW(l->v, l->n, l->cap);
-		l->v[l->n++] = (struct drop_in){
-			xstrdup(e->d_name), xasprintf("%s/%s", dir, e->d_name)};
+		l->v[l->n++] =
+			(struct drop_in){xstrdup(e->d_name), xasprintf("%s/%s", dir, e->d_name)};
 	}
 	if (d)
 		closedir(d);
@@ -160,8 +160,8 @@ static int compare_drop_ins(const void *a, const void *b)
 	return strcmp(((const struct drop_in *)a)->base, ((const struct drop_in *)b)->base);
 }
 
-void unit_find_drop_ins(const struct unit_path *p, const char *asked, const char *name,
-	struct strv *ret_files)
+void unit_find_drop_ins(
+	const struct unit_path *p, const char *asked, const char *name, struct strv *ret_files)
 {
 	struct strv names = {0};
 	struct drop_ins l = {0};

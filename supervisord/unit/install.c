@@ -81,8 +81,10 @@ static int link_group(const struct unit_path *p, const struct unit_conf *c, cons
 		if (!unit_name_is_valid(owner))
 			return err_set(e, -EINVAL, "'%s' in [Install] is not a unit name", owner);
 		if (strstr(name, "@."))
-			return err_set(e, -EINVAL, "%s is a template without DefaultInstance=; enable "
-				"an instance of it", name);
+			return err_set(e, -EINVAL,
+				"%s is a template without DefaultInstance=; enable "
+				"an instance of it",
+				name);
 		r = make_link(link, c->fragment_path, changes, e);
 	}
 	return r;
@@ -96,7 +98,8 @@ static int link_aliases(const struct unit_path *p, const struct unit_conf *c, co
 		CLEANUP_FREE char *alias = expand(p, c, c->install.alias.v[i]);
 		CLEANUP_FREE char *link = xasprintf("%s/%s", dir, alias);
 		if (!unit_name_is_valid(alias) || unit_name_type(alias) != c->type)
-			return err_set(e, -EINVAL, "Alias=%s is not a name of the same type", alias);
+			return err_set(
+				e, -EINVAL, "Alias=%s is not a name of the same type", alias);
 		r = make_link(link, c->fragment_path, changes, e);
 	}
 	return r;
@@ -125,7 +128,8 @@ static int each_also(const struct unit_path *p, const char *name, struct err *e,
 		if (c->load == LOAD_MASKED)
 			r = err_set(e, -ESHUTDOWN, "%s is masked", todo.v[i]);
 		else if (!c->fragment_path || c->load == LOAD_NOT_FOUND)
-			r = i == 0 ? err_set(e, -ENOENT, "there is no unit file for %s", todo.v[i]) : 0;
+			r = i == 0 ? err_set(e, -ENOENT, "there is no unit file for %s", todo.v[i])
+				   : 0;
 		else
 			r = fn(p, c, dir, changes, e);
 		for (size_t k = 0; k < c->install.also.n; k++) {
@@ -171,13 +175,14 @@ static int remove_link(const char *path, struct strv *changes, struct err *e)
 	if (unlink(path) < 0 && errno != ENOENT)
 		return errno == EROFS || errno == EACCES
 			       ? 0 /* a vendor's link in a directory that is not ours to change */
-			       : err_set(e, -errno, "cannot remove %s: %s", path, errno_name(errno));
+			       : err_set(e, -errno, "cannot remove %s: %s", path,
+					 errno_name(errno));
 	strv_add_take(changes, xasprintf("removed %s", path));
 	return 0;
 }
 
-static int unlink_in(const char *dir, const char *name, bool aliases, struct strv *changes,
-	struct err *e)
+static int unlink_in(
+	const char *dir, const char *name, bool aliases, struct strv *changes, struct err *e)
 {
 	DIR *d = opendir(dir);
 	struct dirent *ent;
@@ -185,7 +190,8 @@ static int unlink_in(const char *dir, const char *name, bool aliases, struct str
 	while (d && r == 0 && (ent = readdir(d))) {
 		CLEANUP_FREE char *path = xasprintf("%s/%s", dir, ent->d_name);
 		struct stat st;
-		if (!unit_name_is_valid(ent->d_name) || lstat(path, &st) < 0 || !S_ISLNK(st.st_mode))
+		if (!unit_name_is_valid(ent->d_name) || lstat(path, &st) < 0 ||
+			!S_ISLNK(st.st_mode))
 			continue;
 		bool is_it = aliases ? !streq(ent->d_name, name) && leads_to(path, name)
 				     : streq(ent->d_name, name) || leads_to(path, name);
@@ -235,8 +241,8 @@ int unit_disable(
 
 /* ---- state ---- */
 
-static bool has_link(const struct unit_path *p, const char *owner, const char *suffix,
-	const char *name)
+static bool has_link(
+	const struct unit_path *p, const char *owner, const char *suffix, const char *name)
 {
 	CLEANUP_FREE char *entry = xasprintf("%s.%s", owner, suffix);
 	uint64_t dirs = unit_cache_lookup(p, entry);

@@ -139,11 +139,11 @@ bool conf_list_has(const struct conf_list *l, const char *s);
 #define FIELD(p, type) ((type *)(void *)((char *)(p)->conf + (p)->d->offset))
 
 /* ---- defaults.c ---- */
-void conf_set_defaults(struct unit_conf *c);    /* before parsing */
-void conf_complete(struct parser *p);           /* after: implied values, default dependencies */
-void conf_verify(struct parser *p);             /* what cannot work together */
-const char *builtin_text(const char *name);     /* of a built-in unit; NULL */
-const char *builtin_name(size_t i);             /* NULL at the end */
+void conf_set_defaults(struct unit_conf *c); /* before parsing */
+void conf_complete(struct parser *p);        /* after: implied values, default dependencies */
+void conf_verify(struct parser *p);          /* what cannot work together */
+const char *builtin_text(const char *name);  /* of a built-in unit; NULL */
+const char *builtin_name(size_t i);          /* NULL at the end */
 
 /* ---- paths.c: listings of the unit directories, kept and revalidated ---- */
 struct unit_cache;

@@ -54,9 +54,8 @@ static void set_name(struct parser *p, const char *name)
 	c->template = take_into(p->arena, unit_name_template(name));
 	const char *dot = strrchr(name, '.');
 	size_t n = strcspn(name, "@");
-	c->prefix = arena_strndup(p->arena, name, dot && (size_t)(dot - name) < n
-							  ? (size_t)(dot - name)
-							  : n);
+	c->prefix = arena_strndup(
+		p->arena, name, dot && (size_t)(dot - name) < n ? (size_t)(dot - name) : n);
 }
 
 static void parser_init(struct parser *p, const struct unit_path *path, const char *name)
@@ -109,8 +108,8 @@ static int take_file(struct parser *p, const char *file)
 		if (r == -E2BIG)
 			complain_file(p, S0002, file, NULL, "the file is larger than 16 MiB");
 		else if (r < 0)
-			complain_file(p, S0001, file, NULL, "cannot read the file: %s",
-				errno_name(-r));
+			complain_file(
+				p, S0001, file, NULL, "cannot read the file: %s", errno_name(-r));
 	}
 	if (r == 0) {
 		(void)parse_text(p, file, strna(b.data), b.size);
@@ -126,7 +125,8 @@ static int take_file(struct parser *p, const char *file)
 static bool is_masked_file(const char *file)
 {
 	struct stat st;
-	return stat(file, &st) == 0 && (S_ISCHR(st.st_mode) || (S_ISREG(st.st_mode) && st.st_size == 0));
+	return stat(file, &st) == 0 &&
+	       (S_ISCHR(st.st_mode) || (S_ISREG(st.st_mode) && st.st_size == 0));
 }
 
 static void take_drop_ins(struct parser *p, const char *asked)
@@ -143,7 +143,8 @@ static void take_drop_ins(struct parser *p, const char *asked)
 }
 
 /* Entries of NAME.wants/ and NAME.requires/ in every directory of the path. */
-static void take_links_of(struct parser *p, const char *owner, const char *suffix, enum dep_kind kind)
+static void take_links_of(
+	struct parser *p, const char *owner, const char *suffix, enum dep_kind kind)
 {
 	CLEANUP_FREE char *entry = xasprintf("%s.%s", owner, suffix);
 	uint64_t dirs = unit_cache_lookup(p->path, entry);
@@ -158,7 +159,8 @@ static void take_links_of(struct parser *p, const char *owner, const char *suffi
 		DIR *d = opendir(path);
 		struct dirent *e;
 		while (d && (e = readdir(d))) {
-			if (!unit_name_is_valid(e->d_name) || map_get(&seen, e->d_name))
+			if (!unit_name_is_valid(e->d_name) || map_get(&seen, e->d_name) ||
+				streq(e->d_name, p->conf->name))
 				continue;
 			char *name = arena_strdup(p->arena, e->d_name);
 			conf_list_add(p, &p->conf->deps[kind], name);

@@ -13,5 +13,5 @@ struct unit_found {
 void unit_find(const struct unit_path *p, const char *name, struct unit_found *ret);
 void unit_found_done(struct unit_found *f);
 /* Drop-ins in the order they apply. */
-void unit_find_drop_ins(const struct unit_path *p, const char *asked, const char *name,
-	struct strv *ret_files);
+void unit_find_drop_ins(
+	const struct unit_path *p, const char *asked, const char *name, struct strv *ret_files);

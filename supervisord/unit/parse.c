@@ -34,15 +34,14 @@ const char *const section_names[SECTION_MAX] = {
 
 /* Units of these types load with their names, links and [Install]; what they would do is not
  * done yet, and that is said once for each directive that is used. */
-#define NOT_SOCKET    "socket activation is not done yet"
-#define NOT_TIMER     "timers are not run yet"
-#define NOT_PATH      "path units are not watched yet"
-#define NOT_MOUNT     "mounts are left to the system"
-#define NOT_SWAP      "swap is left to the system"
-#define NOT_SLICE     "slices carry no limits of their own yet"
-#define NOT_SCOPE     "scopes are not made by stayd"
-#define FIELD_OF(f)   offsetof(struct unit_conf, f)
-#define WARN_ROW(s, key, doc, why) \
+#define NOT_SOCKET  "socket activation is not done yet"
+#define NOT_MOUNT   "mounts are left to the system"
+#define NOT_SWAP    "swap is left to the system"
+#define NOT_SLICE   "slices carry no limits of their own yet"
+#define NOT_SCOPE   "scopes are not made by stayd"
+#define FIELD_OF(f) offsetof(struct unit_conf, f)
+/* clang-format off */
+#define WARN_ROW(s, key, doc, why)                                                                 \
 	{{s, key, doc, CLASS_IGNORED_WARN, why}, set_ignored, 0, 0},
 
 static const struct directive rows[] = {
@@ -55,8 +54,7 @@ static const struct directive rows[] = {
 	WARN_ROW("Socket", #key, doc, NOT_SOCKET)                                                  \
 	WARN_ROW("Mount", #key, doc, NOT_MOUNT)                                                    \
 	WARN_ROW("Swap", #key, doc, NOT_SWAP)
-#define EXEC_PLAIN_ROW(key, class, reason, doc)                                                    \
-	EXEC_ROW(key, ignored, refs, 0, class, reason, doc)
+#define EXEC_PLAIN_ROW(key, class, reason, doc) EXEC_ROW(key, ignored, refs, 0, class, reason, doc)
 #define CGROUP_ROW(key, parser, field, arg, class, reason, doc)                                    \
 	EXEC_ROW(key, parser, field, arg, class, reason, doc)                                      \
 	WARN_ROW("Slice", #key, doc, NOT_SLICE)                                                    \
@@ -68,6 +66,7 @@ static const struct directive rows[] = {
 	WARN_ROW("Scope", #key, doc, NOT_SCOPE)
 #include "stayd/directives.def"
 };
+/* clang-format on */
 
 /* ---- finding rows: an open hash, filled on first use; there are no threads ---- */
 
@@ -241,14 +240,15 @@ static void on_trouble(void *ctx, enum reader_trouble t, const struct text_pos *
 		enum code code;
 		const char *text;
 	} table[] = {
-		[READER_BAD_HEADER] = {S0100, "bad section header; the rest of the file is not read"},
-		[READER_NO_EQUALS] = {S0103, "missing '='; the line is left out"},
-		[READER_NO_KEY] = {S0104, "missing key before '='; the line is left out"},
-		[READER_BAD_UTF8] = {S0106, "not UTF-8; the line is left out"},
+		[READER_BAD_HEADER] = {S0100,
+				       "bad section header; the rest of the file is not read"              },
+		[READER_NO_EQUALS] = {S0103, "missing '='; the line is left out"                          },
+		[READER_NO_KEY] = {S0104, "missing key before '='; the line is left out"               },
+		[READER_BAD_UTF8] = {S0106, "not UTF-8; the line is left out"                            },
 		[READER_LINE_TOO_LONG] = {S0107, "line is longer than 1 MiB; the rest of the file "
 						 "is not read"},
-		[READER_KEY_TOO_LONG] = {S0108, "key is too long; the line is left out"},
-		[READER_NUL] = {S0109, "NUL byte; taken as the end of the line"},
+		[READER_KEY_TOO_LONG] = {S0108, "key is too long; the line is left out"                      },
+		[READER_NUL] = {S0109, "NUL byte; taken as the end of the line"                     },
 	};
 	diag_at(ctx, table[t].code, at, NULL, "%s", table[t].text);
 }

@@ -78,7 +78,8 @@ static struct dir_state look_at(const char *path)
 	d.ino = st.st_ino;
 	d.mtime = st.st_mtim;
 	d.exists = true;
-	uint64_t t = (uint64_t)st.st_mtim.tv_sec * USEC_PER_SEC + (uint64_t)st.st_mtim.tv_nsec / 1000;
+	uint64_t t =
+		(uint64_t)st.st_mtim.tv_sec * USEC_PER_SEC + (uint64_t)st.st_mtim.tv_nsec / 1000;
 	d.is_fresh = now_wall_us() < t + FRESH_US;
 	return d;
 }

@@ -32,7 +32,7 @@
 #include "stayd/stayd.h"
 
 #if INI_HANDLER_LINENO
-#error "inih built with INI_HANDLER_LINENO has another handler type"
+#	error "inih built with INI_HANDLER_LINENO has another handler type"
 #endif
 
 #define BLANKS " \t\n\r"

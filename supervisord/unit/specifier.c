@@ -190,8 +190,13 @@ static void s_kernel(struct parser *p, struct buf *b)
 
 static void s_architecture(struct parser *p, struct buf *b)
 {
-	static const char *const names[][2] = {{"x86_64", "x86-64"}, {"aarch64", "arm64"},
-		{"i686", "x86"}, {"armv7l", "arm"}, {"ppc64le", "ppc64-le"}};
+	static const char *const names[][2] = {
+		{"x86_64",  "x86-64"  },
+                {"aarch64", "arm64"   },
+                {"i686",    "x86"     },
+                {"armv7l",  "arm"     },
+		{"ppc64le", "ppc64-le"}
+        };
 	(void)p;
 	struct utsname u;
 	if (uname(&u) < 0)
@@ -210,10 +215,12 @@ static void add_assignment(struct buf *b, const char *path, const char *key)
 	struct buf f = {0};
 	size_t n = strlen(key);
 	if (read_file(AT_FDCWD, path, 64 * 1024, &f) == 0)
-		for (const char *s = f.data; s && *s; s = strchr(s, '\n') ? strchr(s, '\n') + 1 : NULL)
+		for (const char *s = f.data; s && *s;
+			s = strchr(s, '\n') ? strchr(s, '\n') + 1 : NULL)
 			if (strncmp(s, key, n) == 0 && s[n] == '=') {
 				CLEANUP_FREE char *word = NULL;
-				CLEANUP_FREE char *line = xstrndup(s + n + 1, strcspn(s + n + 1, "\n"));
+				CLEANUP_FREE char *line =
+					xstrndup(s + n + 1, strcspn(s + n + 1, "\n"));
 				const char *pos = line;
 				if (split_word(&pos, &word, true, NULL) > 0)
 					buf_add_str(b, word);

@@ -15,7 +15,7 @@ struct unit_path {
 	struct strv dirs;
 	/* For specifiers (%t %S %C %L %E %H %m %b %v ...); filled by unit_path_default(). */
 	char *runtime_dir, *state_dir, *cache_dir, *logs_dir, *config_dir;
-	bool is_system; /* running as root for the whole host or container */
+	bool is_system;           /* running as root for the whole host or container */
 	struct unit_cache *cache; /* listings of dirs; made and revalidated by the loader */
 };
 

@@ -39,35 +39,35 @@ static const struct {
 	const char *name;
 	uint64_t us;
 } time_units[] = {
-	{"seconds", USEC_PER_SEC         },
-	{"second",  USEC_PER_SEC         },
-	{"sec",     USEC_PER_SEC         },
-	{"s",       USEC_PER_SEC         },
-	{"minutes", 60 * USEC_PER_SEC    },
-	{"minute",  60 * USEC_PER_SEC    },
-	{"min",     60 * USEC_PER_SEC    },
-	{"months",  2629800000000ULL     },
-	{"month",   2629800000000ULL     },
-	{"M",       2629800000000ULL     },
-	{"msec",    1000                 },
-	{"ms",      1000                 },
-	{"m",       60 * USEC_PER_SEC    },
-	{"hours",   3600 * USEC_PER_SEC  },
-	{"hour",    3600 * USEC_PER_SEC  },
-	{"hr",      3600 * USEC_PER_SEC  },
-	{"h",       3600 * USEC_PER_SEC  },
-	{"days",    86400 * USEC_PER_SEC },
-	{"day",     86400 * USEC_PER_SEC },
-	{"d",       86400 * USEC_PER_SEC },
-	{"weeks",   604800 * USEC_PER_SEC},
-	{"week",    604800 * USEC_PER_SEC},
-	{"w",       604800 * USEC_PER_SEC},
-	{"years",   31557600000000ULL    },
-	{"year",    31557600000000ULL    },
-	{"y",       31557600000000ULL    },
-	{"usec",    1                    },
-	{"us",      1                    },
-	{"\xc2\xb5s",      1                    },
+	{"seconds",   USEC_PER_SEC         },
+	{"second",    USEC_PER_SEC         },
+	{"sec",       USEC_PER_SEC         },
+	{"s",         USEC_PER_SEC         },
+	{"minutes",   60 * USEC_PER_SEC    },
+	{"minute",    60 * USEC_PER_SEC    },
+	{"min",       60 * USEC_PER_SEC    },
+	{"months",    2629800000000ULL     },
+	{"month",     2629800000000ULL     },
+	{"M",         2629800000000ULL     },
+	{"msec",      1000                 },
+	{"ms",        1000                 },
+	{"m",         60 * USEC_PER_SEC    },
+	{"hours",     3600 * USEC_PER_SEC  },
+	{"hour",      3600 * USEC_PER_SEC  },
+	{"hr",        3600 * USEC_PER_SEC  },
+	{"h",         3600 * USEC_PER_SEC  },
+	{"days",      86400 * USEC_PER_SEC },
+	{"day",       86400 * USEC_PER_SEC },
+	{"d",         86400 * USEC_PER_SEC },
+	{"weeks",     604800 * USEC_PER_SEC},
+	{"week",      604800 * USEC_PER_SEC},
+	{"w",         604800 * USEC_PER_SEC},
+	{"years",     31557600000000ULL    },
+	{"year",      31557600000000ULL    },
+	{"y",         31557600000000ULL    },
+	{"usec",      1		    },
+	{"us",        1		    },
+	{"\xc2\xb5s", 1                    },
 };
 
 /* The unit at s, longest first by the order of the table; none: the default. */
@@ -125,8 +125,10 @@ int parse_timespan(const char *s, uint64_t default_unit_us, uint64_t *ret_us, st
 		uint64_t unit = default_unit_us;
 		end = time_unit(skip_blanks(end), &unit);
 		if (*end && !strchr(" \t\n\r0123456789", *end))
-			return err_set(e, -EINVAL, "unknown unit of time at '%.20s'; known are "
-				"us ms s min h d w month y", end);
+			return err_set(e, -EINVAL,
+				"unknown unit of time at '%.20s'; known are "
+				"us ms s min h d w month y",
+				end);
 		if (add_product(&sum, whole, fraction, unit) < 0)
 			return err_set(e, -EINVAL, "the time span is too long");
 		has_something = true;
@@ -157,7 +159,8 @@ int parse_size(const char *s, uint64_t base, uint64_t *ret_bytes, struct err *e)
 		uint64_t unit = 1;
 		const char *at = *p ? strchr(suffixes, *p) : NULL;
 		if (*p && !at)
-			return err_set(e, -EINVAL, "bad size suffix '%c'; known are K M G T P E", *p);
+			return err_set(
+				e, -EINVAL, "bad size suffix '%c'; known are K M G T P E", *p);
 		for (ptrdiff_t i = 0; at && i < at - suffixes; i++)
 			unit *= base;
 		if (at)
@@ -387,7 +390,8 @@ int split_word(const char **pos, char **ret_word, bool unquote_escapes, struct e
 	}
 	if (quote) {
 		buf_done(&b);
-		return err_set(e, -EINVAL, "no closing %s quote", quote == '"' ? "double" : "single");
+		return err_set(
+			e, -EINVAL, "no closing %s quote", quote == '"' ? "double" : "single");
 	}
 	*pos = skip_blanks(p);
 	*ret_word = buf_steal(&b);

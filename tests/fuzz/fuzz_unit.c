@@ -4,7 +4,8 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static const char *const names[] = {"web@1.service", "a.service", "x.target", "x.socket", "-.slice"};
+static const char *const names[] = {
+	"web@1.service", "a.service", "x.target", "x.socket", "-.slice"};
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {

@@ -41,7 +41,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (parse_size(s, 1024, &v, &e) < 0)
 		assert(v == 42);
 	int signo = parse_signal(s);
-	assert(signo < 0 || (signo > 0 && signo <= 64 && parse_signal(signal_name(signo)) == signo));
+	assert(signo < 0 ||
+		(signo > 0 && signo <= 64 && parse_signal(signal_name(signo)) == signo));
 	if (parse_amount(s, &a, &e) == 0)
 		assert(amount_of(&a, 100, true) >= amount_of(&a, 100, false));
 	(void)parse_boolean(s);

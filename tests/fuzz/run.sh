@@ -11,7 +11,7 @@ command -v clang >/dev/null || { echo "fuzz: clang is needed: apt-get install cl
 flags="-std=gnu11 -D_GNU_SOURCE -O1 -g -Iinclude -Isupervisord -Itests -fno-strict-aliasing
        -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined"
 lib=()
-for d in base unit model launch net net/lb; do
+for d in base unit model keeper launch logd core net net/lb; do
 	for c in supervisord/$d/*.c; do
 		[ -e "$c" ] && [ "$c" != supervisord/net/main.c ] || continue
 		o=$out/${c//\//_}.o

@@ -116,7 +116,8 @@ START_TEST(a_link_to_dev_null_and_an_empty_file_mask)
 	put_link("etc/a.service", "/dev/null");
 	put("lib/a.service", SERVICE);
 	put("etc/b.service", "");
-	struct unit_conf *a = unit_load(&path, "a.service", NULL), *b = unit_load(&path, "b.service", NULL);
+	struct unit_conf *a = unit_load(&path, "a.service", NULL),
+			 *b = unit_load(&path, "b.service", NULL);
 	ck_assert_int_eq(a->load, LOAD_MASKED);
 	ck_assert_int_eq(b->load, LOAD_MASKED);
 	ck_assert_str_eq(unit_file_state(&path, "a.service"), "masked");
@@ -163,10 +164,11 @@ END_TEST
 
 START_TEST(every_unit_the_packages_order_themselves_against_is_built_in)
 {
-	static const char *const names[] = {"multi-user", "network-online", "network", "sockets", "nss-lookup",
-		"local-fs", "shutdown", "time-sync", "timers", "remote-fs-pre", "remote-fs", "sysinit", "umount",
-		"default", "network-pre", "basic", "syslog", "nss-user-lookup", "local-fs-pre", "sleep", "sound",
-		"printer", "bluetooth", "rpcbind"};
+	static const char *const names[] = {"multi-user", "network-online", "network", "sockets",
+		"nss-lookup", "local-fs", "shutdown", "time-sync", "timers", "remote-fs-pre",
+		"remote-fs", "sysinit", "umount", "default", "network-pre", "basic", "syslog",
+		"nss-user-lookup", "local-fs-pre", "sleep", "sound", "printer", "bluetooth",
+		"rpcbind"};
 	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
 		CLEANUP_FREE char *name = xasprintf("%s.target", names[i]);
 		struct unit_conf *c = unit_load(&path, name, NULL);
@@ -185,7 +187,8 @@ END_TEST
 START_TEST(a_changed_directory_is_seen_by_the_next_load)
 {
 	for (int i = 0; i < 50; i++) {
-		CLEANUP_FREE char *name = xasprintf("n%d.service", i), *file = xasprintf("etc/%s", name);
+		CLEANUP_FREE char *name = xasprintf("n%d.service", i),
+				  *file = xasprintf("etc/%s", name);
 		struct unit_conf *c = unit_load(&path, name, NULL);
 		ck_assert_int_eq(c->load, LOAD_NOT_FOUND);
 		unit_conf_unref(c);
@@ -201,7 +204,8 @@ START_TEST(enable_makes_links_and_disable_removes_them)
 {
 	struct strv changes = {0};
 	struct err e;
-	put("lib/a.service", SERVICE "[Install]\nWantedBy=multi-user.target\nAlias=nick.service\nAlso=b.service\n");
+	put("lib/a.service", SERVICE
+		"[Install]\nWantedBy=multi-user.target\nAlias=nick.service\nAlso=b.service\n");
 	put("lib/b.service", SERVICE "[Install]\nRequiredBy=multi-user.target\n");
 	ck_assert_str_eq(unit_file_state(&path, "a.service"), "disabled");
 	ck_assert_int_eq(unit_enable(&path, "a.service", false, &changes, &e), 0);
@@ -210,7 +214,8 @@ START_TEST(enable_makes_links_and_disable_removes_them)
 	ck_assert_int_eq(unit_enable(&path, "a.service", false, &changes, &e), 0);
 	ck_assert_uint_eq(changes.n, 3); /* again: nothing to do */
 	struct unit_conf *c = unit_load(&path, "multi-user.target", NULL);
-	ck_assert(has(&c->deps[DEP_WANTS], "a.service") && has(&c->deps[DEP_REQUIRES], "b.service"));
+	ck_assert(
+		has(&c->deps[DEP_WANTS], "a.service") && has(&c->deps[DEP_REQUIRES], "b.service"));
 	unit_conf_unref(c);
 	ck_assert_int_eq(unit_disable(&path, "a.service", &changes, &e), 0);
 	ck_assert_uint_eq(changes.n, 6);
@@ -224,13 +229,15 @@ START_TEST(a_template_is_enabled_as_an_instance)
 {
 	struct strv changes = {0};
 	struct err e;
-	put("lib/t@.service", SERVICE "[Install]\nWantedBy=multi-user.target\nDefaultInstance=main\n");
+	put("lib/t@.service",
+		SERVICE "[Install]\nWantedBy=multi-user.target\nDefaultInstance=main\n");
 	put("lib/u@.service", SERVICE "[Install]\nWantedBy=multi-user.target\n");
 	ck_assert_int_eq(unit_enable(&path, "t@.service", false, &changes, &e), 0);
 	ck_assert_int_eq(unit_enable(&path, "u@2.service", false, &changes, &e), 0);
 	ck_assert_int_eq(unit_enable(&path, "u@.service", false, &changes, &e), -EINVAL);
 	struct unit_conf *c = unit_load(&path, "multi-user.target", NULL);
-	ck_assert(has(&c->deps[DEP_WANTS], "t@main.service") && has(&c->deps[DEP_WANTS], "u@2.service"));
+	ck_assert(has(&c->deps[DEP_WANTS], "t@main.service") &&
+		  has(&c->deps[DEP_WANTS], "u@2.service"));
 	unit_conf_unref(c);
 	strv_done(&changes);
 }
@@ -273,8 +280,8 @@ END_TEST
 
 START_TEST(hostile_names_are_refused)
 {
-	static const char *const names[] = {"../etc/passwd.service", "a/b.service", "..", "", ".service", "@.service",
-		"a\nb.service", "x.exe"};
+	static const char *const names[] = {"../etc/passwd.service", "a/b.service", "..", "",
+		".service", "@.service", "a\nb.service", "x.exe"};
 	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
 		struct unit_conf *c = unit_load(&path, names[i], NULL);
 		ck_assert_int_eq(c->load, LOAD_NOT_FOUND);
@@ -304,8 +311,10 @@ START_TEST(huge_files_and_lines_end_in_a_diagnostic)
 {
 	put_big("etc/lines.service", SERVICE "[Unit]\n", "Aftr=network.target\n", 10 * 1024 * 1024);
 	put_big("etc/line.service", SERVICE "Environment=A=", "aaaaaaaaaaaaaaaa", 2 * 1024 * 1024);
-	put_big("etc/file.service", SERVICE, "# comment comment comment comment\n", UNIT_FILE_MAX + 100);
-	put_big("etc/deps.service", SERVICE "[Unit]\n", "Wants=a.service b.service c.service\n", 1024 * 1024);
+	put_big("etc/file.service", SERVICE, "# comment comment comment comment\n",
+		UNIT_FILE_MAX + 100);
+	put_big("etc/deps.service", SERVICE "[Unit]\n", "Wants=a.service b.service c.service\n",
+		1024 * 1024);
 	struct unit_conf *c = unit_load(&path, "lines.service", NULL);
 	ck_assert_int_eq(c->load, LOAD_LOADED);
 	ck_assert_uint_eq(c->n_diagnostics, 100);
@@ -326,12 +335,16 @@ END_TEST
 
 START_TEST(nul_bom_crlf_and_bad_utf8_are_survived_with_a_place)
 {
-	static const char text[] = "\xef\xbb\xbf[Service]\r\nExecStart=/bin/x\r\nNice=5\0Nice=6\r\nUser=\xff\r\n";
-	struct unit_conf *c = unit_load_text(&path, "a.service", "a.service", text, sizeof(text) - 1);
+	static const char text[] =
+		"\xef\xbb\xbf[Service]\r\nExecStart=/bin/x\r\nNice=5\0Nice=6\r\nUser=\xff\r\n";
+	struct unit_conf *c =
+		unit_load_text(&path, "a.service", "a.service", text, sizeof(text) - 1);
 	ck_assert_str_eq(c->service.exec[EXEC_START].v[0].path, "/bin/x");
 	ck_assert_int_eq(c->exec.limits.nice, 6);
-	ck_assert(find_code(c, "S0109") && find_code(c, "S0109")->line == 3 && find_code(c, "S0109")->column == 7);
-	ck_assert(find_code(c, "S0106") && find_code(c, "S0106")->line == 5 && find_code(c, "S0106")->column == 6);
+	ck_assert(find_code(c, "S0109") && find_code(c, "S0109")->line == 3 &&
+		  find_code(c, "S0109")->column == 7);
+	ck_assert(find_code(c, "S0106") && find_code(c, "S0106")->line == 5 &&
+		  find_code(c, "S0106")->column == 6);
 	ck_assert_int_eq(c->load, LOAD_BAD);
 	unit_conf_unref(c);
 }
@@ -341,9 +354,11 @@ START_TEST(a_circle_of_a_thousand_units_loads_quickly)
 {
 	for (int i = 0; i < 1000; i++) {
 		CLEANUP_FREE char *name = xasprintf("etc/c%d.service", i);
-		CLEANUP_FREE char *text = xasprintf("[Unit]\nDescription=c %%n\nRequires=c%d.service\nAfter=c%d.service "
+		CLEANUP_FREE char *text = xasprintf(
+			"[Unit]\nDescription=c %%n\nRequires=c%d.service\nAfter=c%d.service "
 			"network.target\n[Service]\nExecStart=/bin/x --n %d\nRestart=always\nUser=daemon\n"
-			"[Install]\nWantedBy=multi-user.target\n", (i + 1) % 1000, (i + 1) % 1000, i);
+			"[Install]\nWantedBy=multi-user.target\n",
+			(i + 1) % 1000, (i + 1) % 1000, i);
 		put(name, text);
 	}
 	struct unit_conf *all[1000];
@@ -354,7 +369,8 @@ START_TEST(a_circle_of_a_thousand_units_loads_quickly)
 		all[i] = unit_load(&path, name, NULL);
 	}
 	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &after);
-	double ms = (double)(after.tv_sec - before.tv_sec) * 1e3 + (double)(after.tv_nsec - before.tv_nsec) / 1e6;
+	double ms = (double)(after.tv_sec - before.tv_sec) * 1e3 +
+		    (double)(after.tv_nsec - before.tv_nsec) / 1e6;
 	size_t bytes = 0;
 	for (int i = 0; i < 1000; i++) {
 		ck_assert_int_eq(all[i]->load, LOAD_LOADED);
@@ -363,7 +379,8 @@ START_TEST(a_circle_of_a_thousand_units_loads_quickly)
 		unit_conf_unref(all[i]);
 	}
 	printf("# 1000 units: %.1f ms of CPU, %zu bytes each\n", ms, bytes / 1000);
-	ck_assert_double_lt(ms, 2000); /* 100 ms is the goal; sanitizers and a loaded machine have room */
+	ck_assert_double_lt(
+		ms, 2000); /* 100 ms is the goal; sanitizers and a loaded machine have room */
 }
 END_TEST
 

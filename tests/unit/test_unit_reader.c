@@ -167,9 +167,10 @@ static char *without_lines(const struct buf *b)
 	return buf_steal(&out);
 }
 
-static const char *const tokens[] = {"\n", "\n", "\n", "\r", "\r\n", "\n\r", "\\\n", "\\\n", "\\\\\n", "\\",
-	"=", "=", "=", ";", " ;", "#", "\n#", "\n ;", "[", "]", "[a]\n", "[X-b]\n", ":", "a", "Key=", "+", "+=v",
-	"\x01", "\x01s", " ", "\t", "\xef\xbb\xbf", "\xc3\xa9", "\xff", "\v", "\f", "value with blanks ", "\"", "'",
+static const char *const tokens[] = {"\n", "\n", "\n", "\r", "\r\n", "\n\r", "\\\n", "\\\n",
+	"\\\\\n", "\\", "=", "=", "=", ";", " ;", "#", "\n#", "\n ;", "[", "]", "[a]\n", "[X-b]\n",
+	":", "a", "Key=", "+", "+=v", "\x01", "\x01s", " ", "\t", "\xef\xbb\xbf", "\xc3\xa9",
+	"\xff", "\v", "\f", "value with blanks ", "\"", "'",
 	"long long long long long long long long long long long long long long long long long long long"};
 
 static void make_document(uint64_t *rng, struct buf *b)
@@ -202,7 +203,8 @@ START_TEST(reader_agrees_with_systemds_rules_on_random_documents)
 		if (strstr(a, "trouble 5"))
 			n_refused++;
 		else if (!streq(a, b)) {
-			fprintf(stderr, "document %zu:\n%s\nours:\n%s\ntheirs:\n%s\n", i, text.data, a, b);
+			fprintf(stderr, "document %zu:\n%s\nours:\n%s\ntheirs:\n%s\n", i, text.data,
+				a, b);
 			ck_abort_msg("document %zu is read differently", i);
 		}
 		buf_done(&ours);
@@ -230,19 +232,22 @@ static char *run(const char *text, size_t size, int *ret_result)
 
 START_TEST(an_empty_line_ends_a_continuation_and_a_comment_does_not)
 {
-	EXPECT("[S]\nA=1 \\\n# no\n 2\nB=3\\\n\nC=4\n", 0, "section S 1\nset S|A|2|1   2\nset S|B|5|3\nset S|C|7|4\n");
+	EXPECT("[S]\nA=1 \\\n# no\n 2\nB=3\\\n\nC=4\n", 0,
+		"section S 1\nset S|A|2|1   2\nset S|B|5|3\nset S|C|7|4\n");
 }
 END_TEST
 
 START_TEST(crlf_and_bom_are_taken_as_systemd_takes_them)
 {
-	EXPECT("\xef\xbb\xbf[S]\r\nA=1\r\n\r\nB=2\r\n", 0, "section S 1\nset S|A|2|1\nset S|B|4|2\n");
+	EXPECT("\xef\xbb\xbf[S]\r\nA=1\r\n\r\nB=2\r\n", 0,
+		"section S 1\nset S|A|2|1\nset S|B|4|2\n");
 }
 END_TEST
 
 START_TEST(what_inih_would_cut_arrives_whole)
 {
-	EXPECT("[S:t]\nA:b=c ; d # e\nExecStart=\n;x=y\n", 0, "section S:t 1\nset S:t|A:b|2|c ; d # e\nset S:t|ExecStart|3|\n");
+	EXPECT("[S:t]\nA:b=c ; d # e\nExecStart=\n;x=y\n", 0,
+		"section S:t 1\nset S:t|A:b|2|c ; d # e\nset S:t|ExecStart|3|\n");
 }
 END_TEST
 
@@ -254,7 +259,8 @@ END_TEST
 
 START_TEST(lines_without_key_or_equals_are_left_out)
 {
-	EXPECT("[S]\nnothing\n=x\nA=1\n", 0, "section S 1\ntrouble 1 2\ntrouble 2 3\nset S|A|4|1\n");
+	EXPECT("[S]\nnothing\n=x\nA=1\n", 0,
+		"section S 1\ntrouble 1 2\ntrouble 2 3\nset S|A|4|1\n");
 }
 END_TEST
 

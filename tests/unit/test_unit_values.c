@@ -42,7 +42,8 @@ START_TEST(time_spans_follow_systemds_grammar)
 	ck_assert_uint_eq(us("1y"), 31557600000000ULL);
 	ck_assert_uint_eq(us("infinity"), USEC_INFINITY);
 	ck_assert_uint_eq(us("0"), 0);
-	const char *bad[] = {"", "s", "5x", "-5", "5 apples", "infinity 5", "99999999999999999999", "1.2.3", "."};
+	const char *bad[] = {"", "s", "5x", "-5", "5 apples", "infinity 5", "99999999999999999999",
+		"1.2.3", "."};
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
 		ck_assert_msg(us(bad[i]) == 1234567, "'%s' was taken", bad[i]);
 }
@@ -59,7 +60,8 @@ START_TEST(sizes_have_binary_suffixes_and_never_wrap)
 	ck_assert_int_eq(parse_size("65536", 1024, &v, &e), 0);
 	const char *bad[] = {"", "1GiB", "1GB", "x", "16E", "-1", "1 x"};
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
-		ck_assert_msg(parse_size(bad[i], 1024, &v, &e) == -EINVAL, "'%s' was taken", bad[i]);
+		ck_assert_msg(
+			parse_size(bad[i], 1024, &v, &e) == -EINVAL, "'%s' was taken", bad[i]);
 	ck_assert_uint_eq(v, 65536);
 }
 END_TEST
@@ -116,7 +118,8 @@ END_TEST
 
 START_TEST(specifiers_are_those_of_systemd)
 {
-	struct unit_conf *c = service("Environment=\"S=%n %N %p %P %i %I %j %f %t %S %C %L %E %% %z\"\n");
+	struct unit_conf *c =
+		service("Environment=\"S=%n %N %p %P %i %I %j %f %t %S %C %L %E %% %z\"\n");
 	ck_assert_str_eq(c->exec.environment.v[0],
 		"S=web-api@eu-1.service web-api@eu-1 web-api web/api eu-1 eu/1 api /eu/1 /run "
 		"/var/lib /var/cache /var/log /etc % %z");
@@ -152,10 +155,11 @@ END_TEST
 
 START_TEST(a_bad_command_line_makes_the_unit_bad)
 {
-	const char *bad[] = {"ExecStart=bin/x\n", "ExecStart=/bin/\n", "ExecStart=/bin/x \"open\n", "ExecStart=-\n",
-		"ExecStart=@/bin/x\n"};
+	const char *bad[] = {"ExecStart=bin/x\n", "ExecStart=/bin/\n", "ExecStart=/bin/x \"open\n",
+		"ExecStart=-\n", "ExecStart=@/bin/x\n"};
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
-		CLEANUP_FREE char *text = xasprintf("[Service]\nType=oneshot\nExecStart=/ok\n%s", bad[i]);
+		CLEANUP_FREE char *text =
+			xasprintf("[Service]\nType=oneshot\nExecStart=/ok\n%s", bad[i]);
 		struct unit_conf *c = parse_as("a.service", text);
 		ck_assert_msg(c->load == LOAD_BAD, "%s was taken", bad[i]);
 		ck_assert_uint_eq(c->diagnostics[0].line, 4);
@@ -166,8 +170,9 @@ END_TEST
 
 START_TEST(environment_keeps_quoted_blanks_and_resets)
 {
-	struct unit_conf *c = service("Environment=X=1\nEnvironment=\nEnvironment=\"A=b c\" D='e f' G=\n"
-				      "EnvironmentFile=-/etc/default/x\n");
+	struct unit_conf *c =
+		service("Environment=X=1\nEnvironment=\nEnvironment=\"A=b c\" D='e f' G=\n"
+			"EnvironmentFile=-/etc/default/x\n");
 	ck_assert_uint_eq(c->exec.environment.n, 3);
 	ck_assert_str_eq(c->exec.environment.v[0], "A=b c");
 	ck_assert_str_eq(c->exec.environment.v[1], "D=e f");
@@ -179,8 +184,9 @@ END_TEST
 
 START_TEST(capability_lists_merge_as_in_systemd)
 {
-	struct unit_conf *c = service("CapabilityBoundingSet=CAP_CHOWN CAP_KILL\nCapabilityBoundingSet=~CAP_KILL\n"
-				      "AmbientCapabilities=CAP_NET_BIND_SERVICE\n");
+	struct unit_conf *c = service(
+		"CapabilityBoundingSet=CAP_CHOWN CAP_KILL\nCapabilityBoundingSet=~CAP_KILL\n"
+		"AmbientCapabilities=CAP_NET_BIND_SERVICE\n");
 	ck_assert_uint_eq(c->exec.identity.bounding_set, 1ULL << CAP_CHOWN);
 	ck_assert_uint_eq(c->exec.identity.ambient_set, 1ULL << CAP_NET_BIND_SERVICE);
 	unit_conf_unref(c);
@@ -196,8 +202,9 @@ END_TEST
 
 START_TEST(syscall_filters_keep_sense_errno_and_what_is_taken_back)
 {
-	struct unit_conf *c = service("SystemCallFilter=@system-service mount:EPERM\nSystemCallFilter=~@privileged\n"
-				      "SystemCallErrorNumber=EPERM\n");
+	struct unit_conf *c = service(
+		"SystemCallFilter=@system-service mount:EPERM\nSystemCallFilter=~@privileged\n"
+		"SystemCallErrorNumber=EPERM\n");
 	const struct exec_sandbox *s = &c->exec.sandbox;
 	ck_assert(s->has_syscall_filter && !s->syscall_filter_is_deny);
 	ck_assert_uint_eq(s->syscall_filter.n, 3);
@@ -213,8 +220,9 @@ END_TEST
 
 START_TEST(a_security_directive_with_a_bad_value_never_starts)
 {
-	const char *bad[] = {"NoNewPrivileges=ys", "PrivateTmp=maybe", "ProtectSystem=strickt", "RestrictNamespaces=foo",
-		"RestrictAddressFamilies=INET", "User=a b", "RootImage=/x", "ReadOnlyPaths=etc"};
+	const char *bad[] = {"NoNewPrivileges=ys", "PrivateTmp=maybe", "ProtectSystem=strickt",
+		"RestrictNamespaces=foo", "RestrictAddressFamilies=INET", "User=a b",
+		"RootImage=/x", "ReadOnlyPaths=etc"};
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
 		struct unit_conf *c = service(bad[i]);
 		ck_assert_msg(c->load == LOAD_BAD, "%s was taken", bad[i]);
@@ -225,8 +233,9 @@ END_TEST
 
 START_TEST(limits_have_soft_hard_and_their_own_units)
 {
-	struct unit_conf *c = service("LimitNOFILE=1024:64K\nLimitCORE=infinity\nLimitNICE=+5\nLimitCPU=1min\n"
-				      "LimitRTTIME=5ms\n");
+	struct unit_conf *c =
+		service("LimitNOFILE=1024:64K\nLimitCORE=infinity\nLimitNICE=+5\nLimitCPU=1min\n"
+			"LimitRTTIME=5ms\n");
 	const struct exec_limits *l = &c->exec.limits;
 	ck_assert_uint_eq(l->rlimit[RLIMIT_NOFILE].soft, 1024);
 	ck_assert_uint_eq(l->rlimit[RLIMIT_NOFILE].hard, 65536);
@@ -241,8 +250,9 @@ END_TEST
 
 START_TEST(cgroup_knobs_take_percentages)
 {
-	struct unit_conf *c = service("MemoryMax=50%\nMemoryHigh=1G\nTasksMax=80%\nCPUQuota=20%\nCPUWeight=200\n"
-				      "Delegate=pids memory\n");
+	struct unit_conf *c =
+		service("MemoryMax=50%\nMemoryHigh=1G\nTasksMax=80%\nCPUQuota=20%\nCPUWeight=200\n"
+			"Delegate=pids memory\n");
 	const struct cgroup_limits *g = &c->exec.cgroup;
 	ck_assert_uint_eq(g->memory_max_permille, 500);
 	ck_assert_uint_eq(g->memory_high, 1 << 30);
@@ -267,9 +277,10 @@ END_TEST
 
 START_TEST(old_spellings_work)
 {
-	struct unit_conf *c = service("StartLimitInterval=30\nStartLimitBurst=7\nReadWriteDirectories=/var/x\n"
-				      "InaccessibleDirectories=-/boot\nPermissionsStartOnly=true\nMemoryLimit=1M\n"
-				      "PIDFile=/var/run/x.pid\n");
+	struct unit_conf *c = service(
+		"StartLimitInterval=30\nStartLimitBurst=7\nReadWriteDirectories=/var/x\n"
+		"InaccessibleDirectories=-/boot\nPermissionsStartOnly=true\nMemoryLimit=1M\n"
+		"PIDFile=/var/run/x.pid\n");
 	ck_assert_uint_eq(c->service.restart.limit_interval_us, 30 * USEC_PER_SEC);
 	ck_assert_uint_eq(c->service.restart.limit_burst, 7);
 	ck_assert_str_eq(c->exec.sandbox.read_write_paths.v[0], "/var/x");
@@ -310,8 +321,9 @@ END_TEST
 
 START_TEST(degraded_says_what_is_not_honoured_and_no_more)
 {
-	struct unit_conf *c = service("DeviceAllow=/dev/null rw\nDeviceAllow=/dev/zero\nRemoveIPC=no\nIPAddressDeny=any\n"
-				      "SyslogFacility=daemon\nSlice=\n");
+	struct unit_conf *c = service(
+		"DeviceAllow=/dev/null rw\nDeviceAllow=/dev/zero\nRemoveIPC=no\nIPAddressDeny=any\n"
+		"SyslogFacility=daemon\nSlice=\n");
 	ck_assert_uint_eq(c->n_degraded, 2);
 	ck_assert_str_eq(c->degraded[0].directive, "DeviceAllow");
 	ck_assert_int_eq(c->degraded[0].class, CLASS_IGNORED_WARN);
@@ -329,9 +341,11 @@ START_TEST(every_row_of_the_table_is_found_and_has_a_reason_when_it_needs_one)
 		ck_assert_msg((d->class == CLASS_FULL) == (d->reason == NULL), "%s", d->key);
 		ck_assert(d->doc && *d->doc);
 		/* Any text as its value is no crash and no silence about a class. */
-		CLEANUP_FREE char *text = xasprintf("[%s]\n%s=nonsense %%i 5\n%s=\n", d->section, d->key, d->key);
+		CLEANUP_FREE char *text =
+			xasprintf("[%s]\n%s=nonsense %%i 5\n%s=\n", d->section, d->key, d->key);
 		struct unit_conf *c = parse_as("a@b.service", text);
-		bool is_told = d->class == CLASS_FULL || d->class == CLASS_IGNORED_SAFE || c->n_degraded > 0;
+		bool is_told = d->class == CLASS_FULL || d->class == CLASS_IGNORED_SAFE ||
+			       c->n_degraded > 0;
 		ck_assert_msg(is_told, "%s is not reported", d->key);
 		unit_conf_unref(c);
 	}
