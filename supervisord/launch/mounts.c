@@ -80,7 +80,7 @@ bool sandbox_needs_mounts(const struct exec_conf *c)
 	       (s->proc_subset && streq(s->proc_subset, "pid")) || s->root_directory ||
 	       s->read_write_paths.n || s->read_only_paths.n || s->inaccessible_paths.n ||
 	       s->exec_paths.n || s->no_exec_paths.n || s->bind_paths.n ||
-	       s->bind_read_only_paths.n || s->temporary_file_systems.n || s->mount_api_vfs;
+	       s->bind_read_only_paths.n || s->temporary_file_systems.n;
 }
 
 static void step_add(
@@ -265,27 +265,44 @@ static bool step_brings_content(const struct mount_step *s)
 	return op_rank(s->op) == 0;
 }
 
+/* What a step brings is not touched by read-only parents, which came before it: there "writable"
+ * needs a step only where something read-only lies in between. Without that, ProtectSystem=strict's
+ * writable /dev would open the /dev of PrivateDevices=. */
+static bool writable_needs_step(const struct mount_list *l, size_t n, struct mount_step *s)
+{
+	bool is_brought = false, is_locked = false;
+	for (size_t i = 0; i < n; i++) {
+		const struct mount_step *above = &l->v[i];
+		if (!path_is_below(s->dst, above->dst) && !streq(s->dst, above->dst))
+			continue;
+		if (step_brings_content(above)) {
+			is_brought = true;
+			is_locked = above->op == MOUNT_BIND_RO && !streq(s->dst, above->dst);
+		} else if (above->op == MOUNT_READ_ONLY) {
+			is_locked = true;
+		}
+	}
+	if (is_brought)
+		s->flags |= MOUNT_LATE;
+	return !is_brought || is_locked;
+}
+
 static void steps_prune(struct mount_list *l)
 {
 	size_t kept = 0;
 	const char *hidden = NULL;
 	for (size_t i = 0; i < l->n; i++) {
 		struct mount_step *s = &l->v[i];
+		bool is_idle = s->op == MOUNT_READ_WRITE && !writable_needs_step(l, kept, s);
 		bool is_double = kept && l->v[kept - 1].op == s->op &&
 				 streq(l->v[kept - 1].dst, s->dst) && op_rank(s->op) > 0;
-		if ((hidden && path_is_below(s->dst, hidden)) || is_double) {
+		if ((hidden && path_is_below(s->dst, hidden)) || is_double || is_idle) {
 			if (is_double && !(s->flags & MOUNT_OPTIONAL))
 				l->v[kept - 1].flags &= ~(unsigned)MOUNT_OPTIONAL;
 			free(s->src);
 			free(s->dst);
 			continue;
 		}
-		if (s->op == MOUNT_READ_WRITE)
-			for (size_t k = 0; k < kept; k++)
-				if (step_brings_content(&l->v[k]) &&
-					(path_is_below(s->dst, l->v[k].dst) ||
-						streq(s->dst, l->v[k].dst)))
-					s->flags |= MOUNT_LATE;
 		if (s->op == MOUNT_INACCESSIBLE)
 			hidden = s->dst;
 		l->v[kept++] = *s;

@@ -9,10 +9,10 @@
  */
 #pragma once
 
-#include <sys/resource.h>
-
-#include "base/base.h"
+#include "base/base.h" /* before <sys/resource.h>, whose PRIO_MAX would fall into its enum */
 #include "stayd/unit.h"
+
+#include <sys/resource.h>
 
 #define PLAN_MAGIC   0x504e414cu
 #define PLAN_VERSION 1u

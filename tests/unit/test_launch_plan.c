@@ -132,9 +132,10 @@ START_TEST(mount_steps_are_ordered_and_nothing_lies_below_what_is_hidden)
 	unit_init(&u, "/bin/true");
 	struct exec_sandbox *s = &u.conf.exec.sandbox;
 	s->inaccessible_paths = LIST((char *)"/a/b");
-	s->read_only_paths = LIST((char *)"/a/b-c", (char *)"/a/", (char *)"/a/b/c", (char *)"/a");
-	s->read_write_paths = LIST((char *)"/t/x", (char *)"/a/z");
-	s->temporary_file_systems = LIST((char *)"/t");
+	s->read_only_paths =
+		LIST((char *)"/a/b-c", (char *)"/a/", (char *)"/a/b/c", (char *)"/a", (char *)"/t");
+	s->read_write_paths = LIST((char *)"/t/x", (char *)"/a/z", (char *)"/u/x", (char *)"/u");
+	s->temporary_file_systems = LIST((char *)"/t", (char *)"/u");
 	ck_assert_int_eq(mounts_build(&u.conf, &u.vars, &l, &e), 0);
 	static const struct {
 		const char *dst;
@@ -146,7 +147,9 @@ START_TEST(mount_steps_are_ordered_and_nothing_lies_below_what_is_hidden)
 		{"/a/b-c", MOUNT_READ_ONLY,    0         },
 		{"/a/z",   MOUNT_READ_WRITE,   0         },
 		{"/t",     MOUNT_TMPFS,        0         },
+		{"/t",     MOUNT_READ_ONLY,    0         },
 		{"/t/x",   MOUNT_READ_WRITE,   MOUNT_LATE},
+		{"/u",     MOUNT_TMPFS,        0         },
 	};
 	ck_assert_uint_eq(l.n, ARRAY_SIZE(want));
 	for (size_t i = 0; i < l.n; i++) {
@@ -187,6 +190,28 @@ START_TEST(stages_have_systemds_names)
 }
 END_TEST
 
+/* Seeds for tests/fuzz/fuzz_plan.c, when somebody asks for them. */
+START_TEST(seeds_are_written_when_asked_for)
+{
+	const char *seeds = getenv("FUZZ_SEEDS");
+	for (int i = 0; i < 3; i++) {
+		struct buf b = {0};
+		full_unit();
+		if (i == 0)
+			unit_init(&u, "/bin/true");
+		if (i == 2)
+			u.conf.exec.sandbox.has_syscall_filter = false;
+		plan_of(&u, &b);
+		ck_assert_uint_gt(b.size, sizeof(struct plan));
+		if (seeds) {
+			CLEANUP_FREE char *path = xasprintf("%s/plan-%d", seeds, i);
+			ck_assert_int_eq(write_file_atomic(path, b.data, b.size, 0644), 0);
+		}
+		buf_done(&b);
+	}
+}
+END_TEST
+
 Suite *suite(void)
 {
 	Suite *s = suite_create("plan");
@@ -199,6 +224,7 @@ Suite *suite(void)
 	tcase_add_test(t, mount_steps_are_ordered_and_nothing_lies_below_what_is_hidden);
 	tcase_add_test(t, what_the_host_cannot_do_is_degraded_or_refused_by_its_class);
 	tcase_add_test(t, stages_have_systemds_names);
+	tcase_add_test(t, seeds_are_written_when_asked_for);
 	suite_add_tcase(s, t);
 	return s;
 }

@@ -246,6 +246,12 @@ START_TEST(private_devices_has_the_harmless_ones_only)
 		expect(&r, "read", "/dev/kmsg", "ENOENT");
 		expect(&r, "write", "/dev", "EROFS");
 	}
+	u.conf.exec.sandbox.protect_system = PROTECT_SYSTEM_STRICT;
+	r = rig_run(&rig, &u);
+	if (can_mount) {
+		expect(&r, "write", "/dev/null", "ok");
+		expect(&r, "write", "/dev", "EROFS");
+	}
 	stop();
 }
 END_TEST
