@@ -155,7 +155,7 @@ void check_end(struct sim *s)
 		bool is_over = unit_is_down(u) || unit_is_up(u) || u->rec.state == INST_AUTO_RESTART;
 		if (u->rec.want == WANT_UP && unit_is_down(u) && !u->is_stuck &&
 			!(u->waits_for && (u->waits_for == u || u->waits_for->rec.left_over ||
-						  u->waits_for->rec.state == INST_AUTO_RESTART)))
+						  !unit_is_down(u->waits_for))))
 			sim_fail(s, "%s is wanted, but %s, and nothing is said to be in the way",
 				u->name, state);
 		if (u->rec.want == WANT_UP && u->is_stuck && unit_is_up(u->waits_for))
