@@ -153,6 +153,7 @@ static void answered(struct world *w, struct unit *u, enum check_kind c, bool is
 	if (h->last_ok != is_ok)
 		*streak = 0;
 	h->last_ok = is_ok;
+	unit_touch(w, u);
 	if (*streak < UINT8_MAX)
 		(*streak)++;
 	timer_arm(w, timer_of(u, c), w->now_us + k->interval_us);

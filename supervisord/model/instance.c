@@ -51,7 +51,7 @@ static bool owns_group(const struct unit *u)
 
 static bool is_gone(const struct unit *u)
 {
-	return !has_process(u) && (u->is_empty || !owns_group(u));
+	return !has_process(u) && !u->n_dropped && (u->is_empty || !owns_group(u));
 }
 
 /* A forking service whose main process nobody could name: alive as long as anything is. */
@@ -230,12 +230,14 @@ static void kill_processes(struct world *w, struct unit *u)
 	}
 }
 
-/* A command that the state being entered has no room for: its exit will be of the past. */
+/* A command that the state being entered has no room for: its exit will be of the past. One that
+ * is not born yet cannot be killed and must not be forgotten: it may come any moment. */
 static void drop_control(struct world *w, struct unit *u)
 {
 	if (!u->rec.control.seq)
 		return;
 	kill_one(w, u, KILL_WHO_CONTROL, SIGNAL_KILL);
+	u->n_dropped += !u->rec.control_pid;
 	u->rec.control.seq = 0;
 	u->rec.control_pid = 0;
 }
@@ -251,17 +253,17 @@ static enum inst_event_id nothing(struct world *w, struct unit *u)
 
 static enum inst_event_id now_empty(struct world *w, struct unit *u)
 {
-	if (u->rec.left_over) {
+	if (u->rec.left_over && !u->n_dropped) {
 		u->rec.left_over = 0;
 		unit_touch(w, u);
 	}
-	unit_poke(w, u);
+	job_survivors_gone(w, u);
 	return FSM_NONE;
 }
 
 static enum inst_event_id survivor_gone(struct world *w, struct unit *u)
 {
-	unit_poke(w, u);
+	job_survivors_gone(w, u);
 	return FSM_NONE;
 }
 
@@ -289,6 +291,14 @@ static enum inst_event_id find_main_pid(struct world *w, struct unit *u)
 static enum inst_event_id kill_again(struct world *w, struct unit *u)
 {
 	kill_processes(w, u);
+	return FSM_NONE;
+}
+
+/* Born after its unit was given up. */
+static enum inst_event_id kill_late(struct world *w, struct unit *u)
+{
+	kill_at(w, u, false, SIGNAL_KILL);
+	check_empty(w, u);
 	return FSM_NONE;
 }
 
@@ -568,6 +578,7 @@ static enum inst_event_id enter_condition(struct world *w, struct unit *u)
 			"processes of the last run are still there (KillMode=%s)",
 			service(u)->kill_mode == KILL_NONE ? "none" : "process");
 	r->left_over = 0;
+	u->n_dropped = 0;
 	u->is_empty = true;
 	new_invocation(w, u);
 	r->result = RES_SUCCESS;
@@ -824,6 +835,7 @@ static void leave(struct world *w, struct unit *u, enum inst_state next)
 static void change(struct world *w, struct unit *u, enum inst_state next)
 {
 	leave(w, u, next);
+	u->has_spread = false;
 	u->rec.state = (uint8_t)next;
 	u->rec.state_since_us = w->now_us;
 	u->rec.state_since_wall_us = w->wall_us;
@@ -1044,6 +1056,16 @@ static void exited(struct world *w, struct unit *u, const struct event *ev)
 		control_exited(w, u, ev->code, ev->status, NULL);
 }
 
+static void dropped_answered(struct world *w, struct unit *u, const struct spawn_id *id)
+{
+	if (!u->n_dropped || memcmp(id->invocation, u->rec.main.invocation, 16) != 0 ||
+		id->seq > u->rec.next_seq)
+		return;
+	u->n_dropped--;
+	u->is_empty = false;
+	check_empty(w, u);
+}
+
 static void spawned(struct world *w, struct unit *u, const struct event *ev)
 {
 	if (id_eq(&u->rec.main, &ev->id)) {
@@ -1054,8 +1076,10 @@ static void spawned(struct world *w, struct unit *u, const struct event *ev)
 		u->rec.control_pid = ev->pid;
 		unit_touch(w, u);
 		enum inst_state s = (enum inst_state)u->rec.state;
-		if (inst_active_state(s) == ACTIVE_DEACTIVATING && s != INST_STOP &&
-			s != INST_STOP_POST)
+		if (unit_is_down(u) || s == INST_AUTO_RESTART)
+			kill_late(w, u);
+		else if (inst_active_state(s) == ACTIVE_DEACTIVATING && s != INST_STOP &&
+			 s != INST_STOP_POST)
 			kill_processes(w, u);
 	} else {
 		/* Given up before it was born, so that the signal found nobody. */
@@ -1064,6 +1088,7 @@ static void spawned(struct world *w, struct unit *u, const struct event *ev)
 		e->who = KILL_WHO_CONTROL;
 		e->signal = SIGNAL_KILL;
 		e->id = ev->id;
+		dropped_answered(w, u, &ev->id);
 	}
 }
 
@@ -1072,8 +1097,10 @@ static void spawned(struct world *w, struct unit *u, const struct event *ev)
 static void spawn_failed(struct world *w, struct unit *u, const struct event *ev)
 {
 	bool is_main = id_eq(&u->rec.main, &ev->id);
-	if (!is_main && !id_eq(&u->rec.control, &ev->id))
+	if (!is_main && !id_eq(&u->rec.control, &ev->id)) {
+		dropped_answered(w, u, &ev->id);
 		return;
+	}
 	char text[160];
 	snprintf(text, sizeof(text), "%s (%s)", ev->text ? ev->text : "cannot be started",
 		errno_name(ev->error));
@@ -1166,7 +1193,7 @@ int inst_event(struct world *w, struct unit *u, const struct event *ev)
 		main_pid(w, u, ev);
 	else if (ev->kind == EV_EMPTY) {
 		/* With an exit still to come, ask again then: the answer may be older than a child. */
-		u->is_empty = !has_process(u);
+		u->is_empty = !has_process(u) && !u->n_dropped;
 		inst_fire(w, u, FSM_EMPTY);
 	} else
 		return -EINVAL;

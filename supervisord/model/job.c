@@ -62,7 +62,7 @@ static bool has_survivors(const struct unit *u)
 	enum kill_mode m = u->conf->service.kill_mode;
 	if (u->conf->type != UNIT_SERVICE || m == KILL_NONE)
 		return false;
-	return u->rec.main.seq || u->rec.control.seq || (u->rec.left_over && m != KILL_PROCESS);
+	return u->rec.main.seq || u->rec.control.seq || u->n_dropped || (u->rec.left_over && m != KILL_PROCESS);
 }
 
 static bool is_loaded(const struct unit *u)
@@ -77,7 +77,7 @@ static bool is_coming(const struct unit *u, bool is_required)
 	if (u->is_stuck || unit_is_up(u) || !is_loaded(u))
 		return false;
 	if (s == INST_AUTO_RESTART)
-		return is_required;
+		return is_required || !u->timers[TIMER_RESTART].at_us;
 	if (!unit_is_down(u))
 		return true; /* activating, or ending: what follows is decided soon */
 	return u->rec.want == WANT_UP;
@@ -125,6 +125,12 @@ static void poke_waiters(struct world *w, struct unit *u)
 	for (uint32_t i = 0; i < u->n_edges; i++)
 		if (u->edges[i].to->waits_for == u)
 			unit_poke(w, u->edges[i].to);
+}
+
+void job_survivors_gone(struct world *w, struct unit *u)
+{
+	unit_poke(w, u);
+	poke_waiters(w, u);
 }
 
 /* A walk over dependencies, each unit once, without recursion. */
@@ -523,8 +529,10 @@ static void look_at_start(struct world *w, struct unit *u)
 		return;
 	}
 	may = may_start(u, &by);
-	if (may == MAY_GO && u->rec.state == INST_AUTO_RESTART) {
-		/* Those that go with it go down first; ordered ones it now waits for. */
+	if (may == MAY_GO && u->rec.state == INST_AUTO_RESTART && !u->has_spread) {
+		/* Those that go with it go down first; ordered ones it now waits for. Once: one
+		 * that is not ordered after u may be up again before u starts. */
+		u->has_spread = true;
 		restart_followers(w, u);
 		may = may_start(u, &by);
 	}

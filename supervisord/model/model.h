@@ -259,7 +259,8 @@ enum event_kind {
 	EV_EMPTY, /* unit: no process of it is left, now (answer to FX_CHECK_EMPTY) */
 	EV_NOTIFY,       /* unit; notify */
 	EV_MAIN_PID,     /* unit; pid (0: none found): answer to FX_FIND_MAIN_PID, or MAINPID=;
-		    * after the step rec.main is the id to have keeper track pid under */
+		    * after the step rec.main is the id to have keeper track pid under. Its end
+		    * must be told under that id, also when it came before keeper was asked */
 	EV_PROBED,       /* unit; check, number, ok, latency_us, text */
 	EV_LB_SAMPLE,    /* unit; lb, sample */
 	EV_LB_STATUS,    /* set; lb, ok = reachable, number = generation, text */
@@ -443,6 +444,8 @@ struct unit {
 	struct unit *waits_for; /* why a wanted start or stop does not happen yet */
 	bool is_stuck;          /* wanted, but waits_for is down and not coming: see job.c */
 	bool is_empty;          /* EV_EMPTY came since the last spawn */
+	bool has_spread;        /* what follows its restart was told so; until its state changes */
+	uint8_t n_dropped;      /* spawns given up before the launcher answered */
 	uint32_t mark;          /* of the last graph walk that came by */
 	uint64_t started_us;    /* when this activation began; not kept across a restart of core */
 	char *status_text;      /* STATUS=, core's */

@@ -40,6 +40,7 @@ void jobs_run(struct world *w);                  /* until the queue is empty; bo
 void job_request(struct world *w, const struct request *r);
 void job_shutdown(struct world *w, int exit_code, const char *text);
 void job_restored(struct world *w, struct unit *u);
+void job_survivors_gone(struct world *w, struct unit *u); /* of a unit that is down */
 bool job_is_upheld(const struct unit *u); /* a unit that is up has Upholds= on it */
 /* The unit's state changed: propagate to those that depend on it. */
 void job_unit_changed(struct world *w, struct unit *u, enum inst_state from);

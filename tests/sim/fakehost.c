@@ -309,6 +309,14 @@ static void tell_exit(struct sim *s, struct proc *p)
 		}
 }
 
+static bool pid_is_alive(const struct sim *s, int32_t pid)
+{
+	for (size_t i = 0; i < SIM_PROCS_MAX; i++)
+		if (s->procs[i].is_used && s->procs[i].is_alive && s->procs[i].pid == pid)
+			return true;
+	return false;
+}
+
 void host_pending(struct sim *s, const struct pending *n)
 {
 	struct proc *p = &s->procs[n->proc];
@@ -337,12 +345,14 @@ void host_pending(struct sim *s, const struct pending *n)
 			s->units[n->unit].wants_empty = true;
 			break;
 		}
+		if (ev.kind == EV_MAIN_PID && ev.pid && !pid_is_alive(s, ev.pid))
+			ev.pid = 0;
 		sim_step(s, &ev);
 		break;
 	case P_NOTIFY:
 		if (!has_proc || !p->is_alive)
 			break;
-		if (ev.bits == NOTIFY_WATCHDOG && !sim_fault(s, 200))
+		if (ev.bits == NOTIFY_WATCHDOG && p->conf->service.watchdog_us && !sim_fault(s, 200))
 			notify(s, p, p->conf->service.watchdog_us / 2, NOTIFY_WATCHDOG);
 		sim_step(s, &ev);
 		break;
@@ -382,12 +392,10 @@ static struct proc *proc_of(struct sim *s, uint32_t unit, const struct spawn_id 
 	return NULL;
 }
 
-static void tell_known(struct sim *s, uint32_t unit, bool is_main)
+static void tell_known(struct sim *s, uint32_t unit, struct spawn_id id, int32_t pid)
 {
-	struct unit *u = s->w->units[unit];
-	struct spawn_id id = is_main ? u->rec.main : u->rec.control;
-	struct proc *p = id.seq ? proc_of(s, unit, &id, is_main ? u->rec.main_pid : 0) : NULL;
-	struct event ev = {.kind = EV_EXITED, .unit = u, .id = id};
+	struct proc *p = id.seq ? proc_of(s, unit, &id, pid) : NULL;
+	struct event ev = {.kind = EV_EXITED, .unit = s->w->units[unit], .id = id};
 	if (!id.seq)
 		return;
 	if (p && p->is_alive) {
@@ -401,13 +409,44 @@ static void tell_known(struct sim *s, uint32_t unit, bool is_main)
 	sim_step(s, &ev);
 }
 
-/* Keeper's table: each recorded process is alive, or ended, or was never born. */
+/* Children that no record names were given up before they were born. */
+static void kill_unknown(struct sim *s, uint32_t unit, const struct unit_rec *r)
+{
+	for (size_t i = 0; i < SIM_PROCS_MAX; i++) {
+		struct proc *p = &s->procs[i];
+		if (p->is_used && p->is_alive && p->unit == unit && p->id.seq &&
+			memcmp(&p->id, &r->main, sizeof(p->id)) != 0 && p->pid != r->main_pid &&
+			memcmp(&p->id, &r->control, sizeof(p->id)) != 0)
+			end_later(s, p, sim_random(s, MS), CHILD_KILLED, SIGNAL_KILL);
+	}
+}
+
+/* Keeper's table against the records as they were restored: each process of theirs is alive, or
+ * ended, or was never born. What the steps in between start is not in question. */
 void host_core_back(struct sim *s)
 {
+	struct unit_rec recs[SIM_UNITS_MAX];
 	uint32_t core = s->core;
+	for (uint32_t i = 0; i < s->n_units; i++) {
+		recs[i] = s->restored[i];
+		kill_unknown(s, i, &recs[i]);
+	}
 	for (uint32_t i = 0; i < s->n_units && s->core == core; i++) {
-		tell_known(s, i, true);
+		tell_known(s, i, recs[i].main, recs[i].main_pid);
 		if (s->core == core)
-			tell_known(s, i, false);
+			tell_known(s, i, recs[i].control, 0);
+	}
+}
+
+/* Faults are over: what ignored signals obeys, and what outlived its unit ends. */
+void host_release(struct sim *s)
+{
+	for (size_t i = 0; i < SIM_PROCS_MAX; i++) {
+		struct proc *p = &s->procs[i];
+		if (!p->is_used || !p->is_alive)
+			continue;
+		p->ignores_term = false;
+		if (unit_is_down(s->w->units[p->unit]) || s->w->units[p->unit]->rec.state == INST_AUTO_RESTART)
+			end_later(s, p, sim_random(s, USEC_PER_SEC), CHILD_EXITED, 0);
 	}
 }

@@ -3,6 +3,7 @@
 #include "sim.h"
 
 #define EFFECTS_MAX 4096
+#define HANG_US     (120 * USEC_PER_SEC) /* longer than any timeout of universe.c */
 
 static bool is_exempt(const struct unit_conf *c)
 {
@@ -52,14 +53,13 @@ static void check_start_order(struct sim *s, const struct unit *u)
 	}
 }
 
-/* At the effect of a start, the unit may have gone on in the same step; its order was decided
- * earlier in it, so units that it is After= may not have begun anything since. */
 static void check_stop_order(struct sim *s, const struct unit *u)
 {
 	for (uint32_t i = 0; i < u->n_edges; i++) {
 		const struct unit *x = u->edges[i].to;
 		if (u->edges[i].kind == DEP_AFTER && u->edges[i].is_inverse && x->rec.stop_wanted &&
-			!unit_is_down(x) && u->rec.stop_wanted)
+			!unit_is_down(x) && u->rec.stop_wanted && u->rec.main.seq &&
+			u->rec.result == RES_SUCCESS) /* else it went by itself */
 			sim_fail(s, "%s stops before %s, which is after it", u->name, x->name);
 	}
 }
@@ -75,8 +75,9 @@ static void check_limit(struct sim *s, const struct effect *e)
 	if (e->event != EVENT_RESTART)
 		return;
 	v->since_clear++;
+	v->since_request++;
 	v->restarts[v->n_restarts++ % max] = s->now_us;
-	for (unsigned i = 0; i < MIN(MIN(v->n_restarts, v->since_clear), max); i++)
+	for (unsigned i = 0; i < MIN(MIN(v->n_restarts, v->since_request), max); i++)
 		n += s->now_us - v->restarts[(v->n_restarts - 1 - i) % max] < c->limit_interval_us;
 	if (c->limit_interval_us && c->on_limit == ON_LIMIT_FAIL && n > 2 * c->limit_burst)
 		sim_fail(s, "%s was restarted %u times within its interval", v->conf->name, n);
@@ -88,7 +89,7 @@ static void check_reply(struct sim *s, const struct effect *e)
 		sim_fail(s, "request %llu is answered, but is not open",
 			(unsigned long long)e->request);
 	else
-		s->requests[e->request] = 2;
+		s->requests[e->request] = e->result == REPLY_REFUSED ? 4 : 2;
 }
 
 void check_effect(struct sim *s, const struct effect *e)
@@ -153,18 +154,20 @@ void check_end(struct sim *s)
 		const char *state = inst_state_name((enum inst_state)u->rec.state);
 		bool is_over = unit_is_down(u) || unit_is_up(u) || u->rec.state == INST_AUTO_RESTART;
 		if (u->rec.want == WANT_UP && unit_is_down(u) && !u->is_stuck &&
-			!(u->waits_for && (u->waits_for == u || u->waits_for->rec.left_over)))
+			!(u->waits_for && (u->waits_for == u || u->waits_for->rec.left_over ||
+						  u->waits_for->rec.state == INST_AUTO_RESTART)))
 			sim_fail(s, "%s is wanted, but %s, and nothing is said to be in the way",
 				u->name, state);
 		if (u->rec.want == WANT_UP && u->is_stuck && unit_is_up(u->waits_for))
 			sim_fail(s, "%s is stuck, but %s is up", u->name, u->waits_for->name);
-		if (u->rec.want == WANT_DOWN && !unit_is_down(u))
+		if (u->rec.want == WANT_DOWN && !unit_is_down(u) && is_over)
 			sim_fail(s, "%s shall be down, but is %s", u->name, state);
 		if (s->units[i].expects_down && !unit_is_down(u))
 			sim_fail(s, "%s was told to stop, but is %s", u->name, state);
-		if (!is_over)
+		/* Some come and go for ever, by their configuration; none stays in between. */
+		if (!is_over && s->now_us - u->rec.state_since_us > HANG_US)
 			sim_fail(s, "%s hangs in %s", u->name, state);
-		if (u->rec.stop_wanted)
+		if (u->rec.stop_wanted && s->now_us - u->rec.state_since_us > HANG_US)
 			sim_fail(s, "%s still waits to stop", u->name);
 	}
 	for (size_t i = 1; i < s->n_requests; i++)

@@ -69,6 +69,13 @@ void sim_fail(struct sim *s, const char *format, ...)
 	vsnprintf(s->failure, sizeof(s->failure), format, args);
 	va_end(args);
 	sim_trace(s, "FAILURE %s", s->failure);
+	for (uint32_t i = 0; s->is_tracing && s->w && i < s->w->n_units; i++) {
+		const struct unit *u = s->w->units[i];
+		sim_trace(s, "  %s %s want %d stop %d restart %d stuck %d waits for %s: %s", u->name,
+			inst_state_name((enum inst_state)u->rec.state), u->rec.want,
+			u->rec.stop_wanted, u->rec.restart_wanted, u->is_stuck,
+			u->waits_for ? u->waits_for->name : "-", u->fail_text);
+	}
 }
 
 /* ---- things to come ---- */
@@ -116,6 +123,7 @@ static void core_start(struct sim *s)
 		struct sim_unit *v = &s->units[i];
 		if (!v->has_stored)
 			continue;
+		s->restored[i] = v->stored;
 		world_restore_unit(s->w, s->w->units[i], &v->stored);
 		if (memcmp(&s->w->units[i]->rec, &v->stored, sizeof(v->stored)) != 0)
 			sim_fail(s, "%s: a restored record is another one", v->conf->name);
@@ -221,11 +229,16 @@ uint64_t sim_request(struct sim *s, enum request_verb verb, struct unit *u, stru
 	struct request r = {.id = id, .verb = verb, .unit = u, .set = set, .actor = "sim"};
 	struct event ev = {.kind = EV_REQUEST, .request = &r};
 	sim_trace(s, "request %llu: %d %s", (unsigned long long)id, (int)verb, u ? u->name : "");
-	if (u && verb <= REQ_RESET_FAILED && verb != REQ_STOP && verb != REQ_RELOAD)
-		s->units[u->id].since_clear = 0;
+	uint32_t unit = u ? u->id : 0;
+	if (u)
+		s->units[unit].since_request = 0;
 	for (uint32_t i = 0; i < s->n_units; i++)
 		s->units[i].expects_down = false;
+	bool is_clearing = u && (verb == REQ_START || verb == REQ_RESET_FAILED) &&
+			   u->conf->load == LOAD_LOADED;
 	sim_step(s, &ev);
+	if (is_clearing && s->requests[id] != 4)
+		s->units[unit].since_clear = 0;
 	return id;
 }
 
@@ -241,6 +254,48 @@ static void random_request(struct sim *s)
 	sim_request(s, (enum request_verb)verbs[sim_random(s, ARRAY_SIZE(verbs))], u, NULL);
 }
 
+/* What a process may say at any time, and answers that come late or twice. */
+static void stray_event(struct sim *s)
+{
+	uint32_t i = (uint32_t)sim_random(s, s->n_units);
+	struct unit *u = s->w->units[i];
+	struct event ev = {.unit = u};
+	switch (sim_random(s, 6)) {
+	case 0:
+		ev.kind = EV_CONDITIONS;
+		ev.ok = sim_chance(s, 5000);
+		break;
+	case 1:
+		if (!host_unit_is_empty(s, i))
+			return;
+		ev.kind = EV_EMPTY;
+		break;
+	case 2:
+		ev.kind = EV_MAIN_PID;
+		break;
+	case 3: /* of another time */
+		ev.kind = sim_chance(s, 5000) ? EV_EXITED : EV_SPAWN_FAILED;
+		ev.id = u->rec.main;
+		ev.id.seq += 1000000;
+		ev.code = CHILD_EXITED;
+		ev.status = ev.stage = EXIT_EXEC;
+		break;
+	case 4: /* the same process, but of an invocation before */
+		ev.kind = EV_EXITED;
+		ev.id = u->rec.main;
+		ev.id.invocation[3] ^= 1;
+		ev.code = CHILD_EXITED;
+		break;
+	default:
+		if (host_unit_is_empty(s, i) && sim_chance(s, 8000))
+			return;
+		ev.kind = EV_NOTIFY;
+		ev.bits = 1u << sim_random(s, 7);
+		ev.value_us = sim_random(s, 10 * USEC_PER_SEC);
+	}
+	sim_step(s, &ev);
+}
+
 /* ---- time ---- */
 
 /* One thing happens: what was to come, a deadline of core, or a request. False: nothing will. */
@@ -250,7 +305,7 @@ static bool advance(struct sim *s, uint64_t until_us)
 	if (due != USEC_INFINITY && !s->is_quiet && sim_chance(s, 500))
 		due += sim_random(s, 50 * USEC_PER_MSEC); /* core is slow */
 	uint64_t next = s->n_heap ? s->heap[0].at_us : USEC_INFINITY;
-	if (MIN(due, next) > until_us)
+	if (MIN(due, next) == USEC_INFINITY || MIN(due, next) > until_us)
 		return false;
 	if (due < next) {
 		struct event ev = {.kind = EV_TIME};
@@ -272,6 +327,8 @@ static void faulty_time(struct sim *s)
 	while (s->step < STEPS_WITH_FAULTS && !s->has_failed) {
 		if (sim_chance(s, 300))
 			random_request(s);
+		else if (sim_fault(s, 300))
+			stray_event(s);
 		else if (!advance(s, USEC_INFINITY)) {
 			s->now_us += sim_random(s, USEC_PER_SEC);
 			random_request(s);
@@ -279,11 +336,11 @@ static void faulty_time(struct sim *s)
 	}
 }
 
-static bool is_triggered(const struct unit *u)
+/* OnFailure= and OnSuccess= may start anything again, by way of what they start. */
+static bool has_triggers(const struct sim *s)
 {
-	for (uint32_t i = 0; i < u->n_edges; i++)
-		if (u->edges[i].is_inverse && (u->edges[i].kind == DEP_ON_FAILURE ||
-						      u->edges[i].kind == DEP_ON_SUCCESS))
+	for (uint32_t i = 0; i < s->n_units; i++)
+		if (s->units[i].conf->deps[DEP_ON_FAILURE].n || s->units[i].conf->deps[DEP_ON_SUCCESS].n)
 			return true;
 	return false;
 }
@@ -299,26 +356,24 @@ static void last_words(struct sim *s)
 	if (is_told && sim_chance(s, 5000) && !s->has_failed)
 		core_die(s);
 	if (!s->has_failed)
-		s->units[i].expects_down = is_told && !is_triggered(s->w->units[i]);
-}
-
-/* Processes that hung or ignored signals are let go: the liveness asked for is that of the model. */
-static void release(struct sim *s)
-{
-	for (size_t i = 0; i < SIM_PROCS_MAX; i++)
-		if (s->procs[i].is_used)
-			s->procs[i].ignores_term = false;
+		s->units[i].expects_down = is_told && !has_triggers(s);
 }
 
 static void quiet_time(struct sim *s)
 {
 	s->is_quiet = true;
-	release(s);
 	fake_lb_quiet(s);
 	last_words(s);
-	uint64_t until = s->now_us + QUIET_US, steps = s->step + QUIET_STEPS_MAX;
-	while (!s->has_failed && s->step < steps && advance(s, until))
-		;
+	uint64_t until = s->now_us + QUIET_US, steps = s->step + QUIET_STEPS_MAX, release = 0;
+	while (!s->has_failed && s->step < steps && s->now_us < until) {
+		/* Now and then, because a unit may yet go down and leave something. */
+		if (s->now_us >= release) {
+			host_release(s);
+			release = s->now_us + 300 * USEC_PER_SEC;
+		}
+		if (!advance(s, MIN(until, release)))
+			s->now_us = release;
+	}
 	if (!s->has_failed)
 		check_end(s);
 }

@@ -57,8 +57,7 @@ struct sim_unit {
 	bool wants_empty; /* core asked for EV_EMPTY */
 	bool expects_down;
 	uint64_t restarts[64]; /* times of automatic ones, ring */
-	unsigned n_restarts, since_clear;
-	unsigned find_tries;
+	unsigned n_restarts, since_clear, since_request;
 };
 
 struct sim {
@@ -71,13 +70,14 @@ struct sim {
 	uint32_t core; /* generation */
 	struct effects fx;
 	struct sim_unit units[SIM_UNITS_MAX];
+	struct unit_rec restored[SIM_UNITS_MAX]; /* as the last core found them */
 	uint32_t n_units;
 	struct proc procs[SIM_PROCS_MAX];
 	int32_t next_pid;
 	uint64_t next_serial;
 	struct pending *heap;
 	size_t n_heap, cap_heap;
-	uint8_t *requests; /* by id: 0 none, 1 open, 2 answered, 3 lost with core */
+	uint8_t *requests; /* by id: 0 none, 1 open, 2 answered, 3 lost with core, 4 refused */
 	size_t n_requests, cap_requests;
 	unsigned p_core_dies, p_fault; /* of 10000 */
 	uint64_t coverage[INST_STATE_MAX * FSM_MAX];
@@ -107,6 +107,7 @@ void host_core_died(struct sim *s); /* what core had asked for and not heard is 
 void host_core_back(struct sim *s); /* keeper tells what it knows */
 bool host_unit_is_empty(const struct sim *s, uint32_t unit);
 void host_flush_births(struct sim *s);
+void host_release(struct sim *s);
 
 /* ---- invariants.c ---- */
 void check_birth(struct sim *s, const struct proc *p);

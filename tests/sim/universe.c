@@ -99,6 +99,18 @@ static void make_edges(struct sim *s, uint32_t i)
 		conf_dep(&s->arena, c, sim_chance(s, 5000) ? DEP_REQUIRES : DEP_WANTS, "gone.service");
 }
 
+static void trace_units(struct sim *s)
+{
+	for (uint32_t i = 0; i < s->n_units; i++) {
+		const struct unit_conf *c = s->units[i].conf;
+		sim_trace(s, "%s type %d restart %d kill %d", c->name, (int)c->service.type,
+			(int)c->service.restart.mode, (int)c->service.kill_mode);
+		for (int k = 0; k < DEP_MAX; k++)
+			for (size_t j = 0; j < c->deps[k].n; j++)
+				sim_trace(s, "    dep %d %s", k, c->deps[k].v[j]);
+	}
+}
+
 void universe_make(struct sim *s)
 {
 	char name[32];
@@ -113,6 +125,7 @@ void universe_make(struct sim *s)
 	s->units[s->n_units].conf = conf_target(&s->arena, "gone.service");
 	s->units[s->n_units++].conf->load = LOAD_NOT_FOUND;
 	fake_lb_universe(s);
+	trace_units(s);
 }
 
 void universe_build_world(struct sim *s)
