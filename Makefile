@@ -7,7 +7,7 @@ B       := build$(if $(SAN),-san)
 PREFIX  ?= /usr
 CC      ?= gcc
 PKGS    := build-essential pkg-config libcap-dev libseccomp-dev libinih-dev libjansson-dev check \
-           libcurl4-openssl-dev python3 haproxy mandoc iproute2 procps
+           libcurl4-openssl-dev python3 haproxy mandoc iproute2 procps tini catatonit
 WARN    := -Wall -Wextra -Wshadow -Wswitch-enum -Wstrict-prototypes -Wmissing-prototypes -Wvla \
            -Wformat=2 $(if $(CI),-Werror)
 CFLAGS  ?= -O2 -g
@@ -49,9 +49,9 @@ FUZZ  := $(patsubst tests/fuzz/fuzz_%.c,$B/tests/replay_%,$(wildcard tests/fuzz/
 NETOB  = $(filter-out $B/supervisord/net/main.o,$(call objs,supervisord/net/*.c supervisord/net/lb/*.c))
 CTLOB  = $(filter-out $B/ctl/main.o,$(call objs,ctl/*.c))
 $B/tests/test_net_%: LIBX = $(NETOB) -lcurl
-$B/tests/test_net_%: $(NETOB)
+$(filter $B/tests/test_net_%,$(UNIT)): $(NETOB)
 $B/tests/test_ctl_%: LIBX = $(CTLOB)
-$B/tests/test_ctl_%: $(CTLOB)
+$(filter $B/tests/test_ctl_%,$(UNIT)): $(CTLOB)
 $B/tests/test_%: $B/tests/unit/test_%.o $B/tests/unit/check_main.o $(ARCH)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $< $B/tests/unit/check_main.o $(LIBX) -Wl,--start-group $(ARCH) -Wl,--end-group $(LIBS) -lcheck -lsubunit -lm -lrt -pthread
 $B/tests/replay_%: $B/tests/fuzz/fuzz_%.o $B/tests/fuzz/replay.o $(NETOB) $(ARCH)
@@ -82,8 +82,8 @@ fuzz:
 	$(Q)tests/fuzz/run.sh $(or $(SECONDS),60)
 layers:
 	@/usr/bin/python3 tests/layers.py
-purity: $B/model.a
-	@/usr/bin/python3 tests/purity.py $B/model.a
+purity: $B/model.a $B/keeper.a
+	@for a in $^; do /usr/bin/python3 tests/purity.py $$a || exit 1; done
 fmt:
 	clang-format -i $$(git ls-files '*.c' '*.h')
 install: all

@@ -53,7 +53,7 @@ def main():
                         continue
                     local = os.path.exists(os.path.join(d, inc))
                     to = me if local and "/" not in inc else inc.split("/")[0]
-                    if local and "/" in inc:
+                    if local and "/" in inc and me != "main":
                         to = me
                     if to == "lb":
                         to = "net"

@@ -59,6 +59,13 @@ enum kp_kind {
 	KP_SHIM_EXIT, /* id, pid, code, status: a process below the shim ended */
 };
 
+/* Whose exit (KP_EXITED) or life (KP_CHILD) a frame speaks of; in its role field. */
+enum kp_row {
+	KP_ROW_CHILD = 1,   /* the process that said KP_BORN: the program, or its shim */
+	KP_ROW_TRACKED = 2, /* a main process named by KP_TRACK */
+	KP_ROW_BELOW = 3,   /* ended below the shim of that id */
+};
+
 #define KP_NAME_MAX 96
 
 struct kp_frame {
@@ -84,6 +91,7 @@ enum ln_flags {
 	LN_HAS_STDERR = 4,
 	LN_HAS_CGROUP = 8,
 	LN_PLAN_IN_FD = 16,
+	LN_SYNC = 32, /* no plan: answer LN_SYNCED when every earlier request has been answered */
 };
 #define LN_FRAME_MAX (160 * 1024) /* below the default socket buffer; larger plans go by memfd */
 #define LN_PLAN_MAX  (8 * 1024 * 1024)
@@ -99,6 +107,7 @@ struct ln_head {
 enum ln_kind {
 	LN_SPAWNED = 1, /* exec succeeded: pid is running the program */
 	LN_FAILED,      /* nothing runs: stage (enum exec_exit), error, detail */
+	LN_SYNCED,      /* to LN_SYNC */
 };
 
 struct ln_reply {
@@ -107,8 +116,8 @@ struct ln_reply {
 	struct spawn_id id;
 	int32_t pid;
 	int32_t stage;
-	int32_t error;   /* errno */
-	int32_t is_shim; /* pid is a shim; the program is its child */
+	int32_t error;    /* errno */
+	int32_t shim_pid; /* not 0: the shim above the program */
 	char detail[192];
 };
 
@@ -121,7 +130,7 @@ enum lg_kind {
 	LG_NOTE,  /* core -> logger: name, text: a line of the daemon's own about the unit */
 	LG_SYNC,  /* core -> logger: number; answered when all read so far is written */
 	LG_SYNCED = 32, /* logger -> core: number */
-	LG_TROUBLE, /* logger -> core: name, text: disk full, read-only ...; again when it is over */
+	LG_TROUBLE, /* logger -> core: name, text: disk full, read-only ...; number 0, then 1 when over */
 };
 
 struct lg_frame {
@@ -151,8 +160,9 @@ enum nt_kind {
 	/* net -> core */
 	NT_PROBED = 32, /* number, ok, latency_us, text = "http 200", "connection refused" ... */
 	NT_LB_CONNECT,  /* lb, number, text = path: open this Unix socket for me (non-blocking) */
-	NT_LB_STATUS, /* lb, reachable, generation (grows when the LB restarted), text = trouble */
-	NT_LB_SAMPLE, /* lb, server, struct lb_sample: what the LB itself says */
+	NT_LB_STATUS, /* lb, reachable, generation (grows when the LB restarted), text = trouble,
+			 also when reachable */
+	NT_LB_SAMPLE, /* lb, server, struct lb_sample: what the LB itself says; text = why not in sync */
 };
 
 enum lb_state { LB_MAINT, LB_DRAIN, LB_READY, LB_STATE_MAX };

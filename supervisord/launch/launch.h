@@ -41,7 +41,13 @@ struct launch_image {
 	uint32_t *groups;
 	size_t n_groups;
 	char *home, *shell, *user_name;
+	/* Shared between images with the same filters. Up to two programs stand one behind the other
+	 * (an allow-list, then the restrictions); seccomp_split bytes belong to the first, 0: one. */
 	struct bpf_program seccomp;
+	size_t seccomp_split;
+	uint64_t drop_bounding; /* capabilities to take out of the bounding set */
+	bool no_new_privileges; /* asked for, or implied as systemd does */
+	struct launch_caps caps;
 	struct degraded *degraded; /* what this host does not allow, with the reason */
 	size_t n_degraded;
 	struct arena arena;

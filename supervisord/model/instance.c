@@ -888,6 +888,7 @@ void inst_fire(struct world *w, struct unit *u, enum inst_event_id e)
 
 void inst_start(struct world *w, struct unit *u)
 {
+	rollout_unit_starting(w, u);
 	inst_fire(w, u, FSM_START);
 }
 

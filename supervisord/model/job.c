@@ -363,24 +363,6 @@ static void want_down(struct world *w, struct unit *root)
 	free(s.v);
 }
 
-/* The conf of the other revision becomes the one in force, and may be swapped back later. */
-static void swap_conf(struct world *w, struct unit *u)
-{
-	char release[sizeof(u->rec.release)];
-	uint32_t revision = u->rec.revision;
-	struct unit_conf *conf = u->conf;
-	if (!u->next_conf)
-		return;
-	str_copy(release, u->rec.release, sizeof(release));
-	u->conf = u->next_conf;
-	u->rec.revision = u->next_revision;
-	str_copy(u->rec.release, u->next_release, sizeof(u->rec.release));
-	u->next_conf = conf;
-	u->next_revision = revision;
-	str_copy(u->next_release, release, sizeof(u->next_release));
-	unit_touch(w, u);
-}
-
 /* Marks what is up of the units that go down and up with u. */
 static void restart_followers(struct world *w, struct unit *root)
 {
@@ -404,18 +386,15 @@ static void restart_followers(struct world *w, struct unit *root)
 	free(s.v);
 }
 
-static void restart(struct world *w, struct unit *u, uint8_t mode)
+static void restart(struct world *w, struct unit *u)
 {
 	if (w->is_shutting_down)
 		return;
 	want_up(w, u, false);
-	if (unit_is_down(u)) {
-		if (mode == 2)
-			swap_conf(w, u);
+	if (unit_is_down(u))
 		return;
-	}
 	u->rec.stop_wanted = 1;
-	u->rec.restart_wanted = mode;
+	u->rec.restart_wanted = 1;
 	unit_touch(w, u);
 	restart_followers(w, u);
 }
@@ -424,7 +403,7 @@ void unit_restart(struct world *w, struct unit *u, uint64_t request)
 {
 	if (!request_add(w, u, request, REQ_RESTART))
 		return;
-	restart(w, u, u->next_conf ? 2 : 1);
+	restart(w, u);
 }
 
 void unit_want(struct world *w, struct unit *u, enum want want, bool is_manual, uint64_t request)
@@ -702,8 +681,6 @@ static void went_down(struct world *w, struct unit *u)
 	bool is_skipped = !is_failed && u->rec.result != RES_SUCCESS;
 	u->rec.stop_wanted = 0;
 	if (u->rec.restart_wanted) {
-		if (u->rec.restart_wanted == 2)
-			swap_conf(w, u);
 		u->rec.restart_wanted = 0;
 		return;
 	}
@@ -782,7 +759,7 @@ static void request_restart(struct world *w, const struct request *r)
 		fx_reply(w, r->id, REPLY_REFUSED, "%s refuses manual starts or stops", u->name);
 	} else if (request_add(w, u, r->id, REQ_RESTART)) {
 		backoff_clear(w, u);
-		restart(w, u, 1);
+		restart(w, u);
 	}
 }
 

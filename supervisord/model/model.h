@@ -205,7 +205,7 @@ struct unit_rec {
 	uint8_t check_ok[CHECK_KIND_MAX];     /* 0 unknown, 1 passing, 2 failing */
 	uint8_t check_streak[CHECK_KIND_MAX]; /* equal results in a row, saturating */
 	uint8_t stop_wanted;                  /* a stop waits for the drain, or is under way */
-	uint8_t restart_wanted; /* start again when it is down: 1 as it is, 2 on next_conf */
+	uint8_t restart_wanted; /* start again when it is down */
 	uint8_t left_over;      /* it went down without being seen empty; cleared by EV_EMPTY */
 	uint8_t is_unhealthy;   /* a live check failed: to be replaced once it is drained */
 	struct spawn_id main, control;        /* seq 0 = none */
@@ -232,7 +232,9 @@ struct rollout_rec {
 	uint32_t version;
 	uint8_t state, resume_state; /* enum rollout_state */
 	uint8_t is_undo, is_rollback_wanted;
-	uint64_t id; /* d-118 */
+	uint8_t is_canary_passed,
+		is_restart; /* restart: same revision, members are replaced once */
+	uint64_t id;        /* d-118 */
 	char set[UNIT_NAME_MAX + 1];
 	uint32_t from_revision, to_revision;
 	char from_release[RELEASE_NAME_MAX + 1], to_release[RELEASE_NAME_MAX + 1];
@@ -409,7 +411,8 @@ struct lb_member {
 	uint64_t zero_total[SET_LBS_MAX];     /* stot when sessions were first zero */
 	uint8_t zero_seen[SET_LBS_MAX];     /* samples in a row with zero sessions and stot still */
 	uint64_t since_us;                  /* this phase */
-	uint64_t first_serial[SET_LBS_MAX]; /* samples before the change do not count */
+	uint64_t first_serial[SET_LBS_MAX]; /* the sample that read the change back; 0 = not yet */
+	uint64_t request;                   /* DRAIN or UNDRAIN that waits for its outcome */
 };
 
 /* A resolved dependency. */
@@ -470,6 +473,13 @@ struct set {
 	struct timer timers[TIMER_SET_MAX - TIMER_UNIT_MAX];
 	char wait_text[192]; /* what the rollout waits for */
 	uint64_t wait_since_us;
+	uint32_t wait_key;   /* of what it is, so that a changed number is no new wait */
+	uint64_t op_request; /* START, STOP, SCALE or ABORT of the set that waits for its end */
+	uint8_t op_verb;
+	/* Of the rollout under way, by index - 1; a restarted core starts them anew. */
+	uint64_t soak_since_us[SET_MEMBERS_MAX];
+	uint8_t best_step[SET_MEMBERS_MAX];   /* only what goes beyond it is progress */
+	uint8_t has_started[SET_MEMBERS_MAX]; /* the instance's start was seen */
 	void *core;
 };
 

@@ -33,7 +33,7 @@ uint64_t world_random(struct world *w, uint64_t below);
 /* ---- job.c: desired state and dependencies ---- */
 /* Sets what is wanted and queues the unit; request 0 = nobody waits. */
 void unit_want(struct world *w, struct unit *u, enum want want, bool is_manual, uint64_t request);
-/* Down (drained first), then up again, on next_conf when there is one. */
+/* Down (drained first), then up again; rollout_unit_starting() chooses the conf. */
 void unit_restart(struct world *w, struct unit *u, uint64_t request);
 void unit_poke(struct world *w, struct unit *u); /* look at it again in this step */
 void jobs_run(struct world *w);                  /* until the queue is empty; bounded */
@@ -126,15 +126,32 @@ void lb_timer(struct world *w, struct unit *u, enum timer_kind kind);
 bool lb_is_in(const struct unit *u); /* traffic flows, or no LB */
 void lb_request(struct world *w, struct unit *u, const struct request *r); /* DRAIN, UNDRAIN */
 void lb_restored(struct world *w, struct unit *u);
+/* "draining, 14 sessions left on 1 of 2 load balancers"; adds nothing when it waits for nothing. */
+void lb_waiting_text(const struct world *w, const struct unit *u, struct buf *out);
+/* A load balancer of the set that forbids a change now (unreachable, not yet heard of): false and
+ * text. Unreachable=skip ones do not count. */
+bool lb_set_is_usable(const struct set *s, const struct lb_conf *c, struct buf *ret_why);
+/* Every reachable load balancer has a row for u, or u has none to have; else false and text. */
+bool lb_unit_is_known(const struct unit *u, struct buf *ret_why);
 
 /* ---- set.c, rollout.c ---- */
 void set_unit_changed(struct world *w, struct unit *u); /* anything a set may care about */
 void set_run(struct world *w);                          /* reconcile the dirty sets */
 void set_request(struct world *w, const struct request *r);
 void set_timer(struct world *w, struct set *s, enum timer_kind kind);
+void set_queue(struct world *w, struct set *s); /* look at it again in this step */
+void set_op_cancel(struct world *w, struct set *s, const char *why);
+bool rollout_is_active(const struct set *s); /* also while paused */
+void rollout_request(struct world *w, const struct request *r);
+void rollout_set_stopped(struct world *w, struct set *s); /* the whole set is told to stop */
+void rollout_deadline(struct world *w, struct set *s);
+void rollout_plan(const struct world *w, const struct set *s, struct buf *out);
 void rollout_step_set(struct world *w, struct set *s);
 void rollout_unit_failed(struct world *w, struct unit *u,
 	const char *why); /* a new instance crashed, timed out, is unhealthy */
 void rollout_restored(struct world *w, struct set *s);
+/* inst_start() calls it first: swaps conf and next_conf when a rollout wants u on the other
+ * revision, and journals the step. The old conf stays in next_conf: rolling back swaps again. */
+void rollout_unit_starting(struct world *w, struct unit *u);
 /* True while u is being replaced by a rollout: a crash then fails the rollout instead of backing off. */
 bool rollout_owns(const struct unit *u);

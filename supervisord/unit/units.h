@@ -16,6 +16,7 @@ struct unit_path {
 	/* For specifiers (%t %S %C %L %E %H %m %b %v ...); filled by unit_path_default(). */
 	char *runtime_dir, *state_dir, *cache_dir, *logs_dir, *config_dir;
 	bool is_system; /* running as root for the whole host or container */
+	struct unit_cache *cache; /* listings of dirs; made and revalidated by the loader */
 };
 
 /* path_arg: "DIR[:DIR]" from --unit-path, or NULL for the defaults of root or of the user (XDG). */
@@ -92,4 +93,7 @@ struct directive_info {
 };
 size_t directive_count(void);
 const struct directive_info *directive_at(size_t i);
+/* section NULL: the first section that has it, in any case of letters. */
 const struct directive_info *directive_find(const char *section, const char *key);
+/* The long text and title of a diagnostic code ("S0101"), NULL when there is none. */
+const char *diagnostic_explain(const char *code, const char **ret_title);

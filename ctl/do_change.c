@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Verbs that change units and the daemon. They wait and report; --no-wait, --timeout and Ctrl-C
+ * leave the request to the daemon and print its id.
+ */
+#include "ctl.h"
+
+static void set_flag(json_t *params, const char *key, bool value)
+{
+	if (value)
+		json_object_set_new(params, key, json_true());
+}
+
+/* Calls, shows nothing until the last answer. The first of several carries the id. */
+static int change(struct ctl *c, const char *method, json_t *params)
+{
+	struct client cl;
+	struct reply rep = {0};
+	char id[32] = "";
+	set_flag(params, "no_wait", c->no_wait);
+	int r = connect_or_say(c, &cl);
+	if (r) {
+		json_decref(params);
+		return r;
+	}
+	r = client_call(&cl, method, params, !c->no_wait);
+	while (r == 0 && (r = client_reply(&cl, &rep)) == 0 && rep.continues) {
+		str_copy(id, js(rep.params, "request"), sizeof(id));
+		reply_done(&rep);
+	}
+	client_close(&cl);
+	if (r)
+		return say_broken(r, id[0] ? id : NULL);
+	r = rep.error ? say_error(c, &rep) : print_outcomes(c, rep.params);
+	reply_done(&rep);
+	return r;
+}
+
+static int change_units(struct ctl *c, const char *method, const char *flag, bool flag_value)
+{
+	if (c->argc == 0)
+		return usage(c, "which unit?");
+	json_t *params = json_pack("{s:o}", "names", names_json(c));
+	if (flag)
+		set_flag(params, flag, flag_value);
+	return change(c, method, params);
+}
+
+int do_START(struct ctl *c)
+{
+	return change_units(c, "Start", NULL, false);
+}
+
+int do_STOP(struct ctl *c)
+{
+	return change_units(c, "Stop", NULL, false);
+}
+
+int do_RESTART(struct ctl *c)
+{
+	return change_units(c, "Restart", "try", c->try_restart);
+}
+
+int do_RELOAD(struct ctl *c)
+{
+	return change_units(c, "Reload", "or_restart", c->or_restart);
+}
+
+int do_DRAIN(struct ctl *c)
+{
+	return change_units(c, "Drain", NULL, false);
+}
+
+int do_UNDRAIN(struct ctl *c)
+{
+	return change_units(c, "Undrain", NULL, false);
+}
+
+static int simple(struct ctl *c, const char *method, json_t *params)
+{
+	struct reply rep;
+	int r = ask(c, method, params, &rep);
+	if (r)
+		return r;
+	r = print_outcomes(c, rep.params);
+	reply_done(&rep);
+	return r;
+}
+
+int do_RESET_FAILED(struct ctl *c)
+{
+	return simple(c, "ResetFailed", json_pack("{s:o}", "names", names_json(c)));
+}
+
+int do_KILL(struct ctl *c)
+{
+	if (c->argc == 0)
+		return usage(c, "which unit?");
+	json_t *params = json_pack("{s:o}", "names", names_json(c));
+	if (c->signal)
+		json_object_set_new(params, "signal", json_string(c->signal));
+	if (c->who)
+		json_object_set_new(params, "who", json_string(c->who));
+	return simple(c, "Kill", params);
+}
+
+/* web=6 */
+int do_SCALE(struct ctl *c)
+{
+	if (c->argc != 1)
+		return usage(c, "scale takes one UNIT=N");
+	char *eq = strrchr(c->argv[0], '='), *end;
+	long n = eq ? strtol(eq + 1, &end, 10) : -1;
+	if (!eq || eq == c->argv[0] || end == eq + 1 || *end || n < 0 || n > SET_MEMBERS_MAX)
+		return usage(c, "'%s' is not UNIT=N with N from 0 to %d", c->argv[0], SET_MEMBERS_MAX);
+	char *name = xstrndup(c->argv[0], (size_t)(eq - c->argv[0]));
+	json_t *params = json_pack("{s:s,s:I}", "name", name, "count", (json_int_t)n);
+	free(name);
+	return change(c, "Scale", params);
+}
+
+/* ---- links -------------------------------------------------------------------------------------------- */
+
+static int change_links(struct ctl *c, const char *method, int (*then)(struct ctl *))
+{
+	struct reply rep;
+	size_t i;
+	json_t *line;
+	if (c->argc == 0)
+		return usage(c, "which unit?");
+	json_t *params = json_pack("{s:o}", "names", names_json(c));
+	set_flag(params, "runtime", c->runtime);
+	int r = ask(c, method, params, &rep);
+	if (r)
+		return r;
+	if (c->json)
+		print_json(c->verb->name, rep.params);
+	else
+		json_array_foreach(json_object_get(rep.params, "changes"), i, line)
+			print_line(c->quiet ? stderr : stdout, "", json_string_value(line),
+				json_string_length(line));
+	reply_done(&rep);
+	return c->now ? then(c) : 0;
+}
+
+int do_ENABLE(struct ctl *c)
+{
+	return change_links(c, "Enable", do_START);
+}
+
+int do_DISABLE(struct ctl *c)
+{
+	return change_links(c, "Disable", do_STOP);
+}
+
+/* ---- the daemon ------------------------------------------------------------------------------------------ */
+
+static int no_operands(struct ctl *c)
+{
+	return c->argc ? usage(c, "%s takes no '%s'", c->verb->name, c->argv[0]) : 0;
+}
+
+static int daemon_does(struct ctl *c, const char *method, json_t *params)
+{
+	struct reply rep;
+	int r = ask(c, method, params, &rep);
+	if (r)
+		return r;
+	const char *notes = js(rep.params, "notes");
+	while (*notes) {
+		size_t n = strcspn(notes, "\n");
+		print_line(stderr, "note: ", notes, n);
+		notes += n + (notes[n] == '\n');
+	}
+	if (c->json)
+		print_json(c->verb->name, rep.params);
+	reply_done(&rep);
+	return 0;
+}
+
+int do_DAEMON_RELOAD(struct ctl *c)
+{
+	int r = no_operands(c);
+	return r ? r : daemon_does(c, "DaemonReload", NULL);
+}
+
+int do_REEXEC(struct ctl *c)
+{
+	if (c->argc > 1)
+		return usage(c, "reexec takes one PATH");
+	return daemon_does(
+		c, "Reexec", c->argc ? json_pack("{s:s}", "path", c->argv[0]) : NULL);
+}
+
+int do_SHUTDOWN(struct ctl *c)
+{
+	int r = no_operands(c);
+	if (r)
+		return r;
+	return daemon_does(c, "Shutdown",
+		c->code >= 0 ? json_pack("{s:I}", "code", (json_int_t)c->code) : NULL);
+}
+
+int do_PING(struct ctl *c)
+{
+	struct reply rep;
+	int r = no_operands(c);
+	if (r == 0)
+		r = ask(c, "Ping", NULL, &rep);
+	if (r)
+		return r;
+	if (c->json)
+		print_json("ping", rep.params);
+	else if (!c->quiet)
+		printf("stayd %s\n", js(rep.params, "version"));
+	reply_done(&rep);
+	return 0;
+}
+
+/* Works without a daemon, too: the version of stayctl is then all there is. */
+int do_VERSION(struct ctl *c)
+{
+	struct client cl;
+	struct reply rep = {0};
+	char *path = socket_path(c->socket);
+	bool has = client_open(&cl, path) == 0 && client_call(&cl, "Ping", NULL, false) == 0 &&
+		   client_reply(&cl, &rep) == 0;
+	const char *daemon = has ? js(rep.params, "version") : "";
+	client_close(&cl);
+	free(path);
+	if (c->json)
+		printf("{\"schema\":\"stay.version/1\",\"stayctl\":\"%s\",\"stayd\":%s%s%s}\n", STAYD_VERSION,
+			daemon[0] ? "\"" : "", daemon[0] ? daemon : "null", daemon[0] ? "\"" : "");
+	else
+		printf("stayctl %s\nstayd %s\n", STAYD_VERSION, daemon[0] ? daemon : "(not reachable)");
+	reply_done(&rep);
+	return 0;
+}

@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the control verbs may ask of core (verbs.h), where it is no business of store.c. */
+#include "core/inner.h"
+
+#include <signal.h>
+
+const struct core_status *core_status(struct core *c)
+{
+	static struct core_status s;
+	s = (struct core_status){
+		.version = STAYD_VERSION,
+		.state = c->world->is_shutting_down ? "stopping" : "running",
+		.keeper_pid = c->keeper_pid,
+		.core_pid = getpid(),
+		.launcher_pid = c->role_pid[ROLE_LAUNCHER],
+		.net_pid = c->role_pid[ROLE_NET],
+		.logger_pid = c->role_pid[ROLE_LOGGER],
+		.restarts_of_core = c->restarts_of_core,
+		.started_wall_us = c->started_wall_us,
+		.log_dir = c->log_dir,
+		.runtime_dir = c->runtime_dir,
+		.state_dir = c->state_dir,
+		.unit_path = &c->path,
+	};
+	for (size_t i = 0; streq(s.state, "running") && i < c->world->n_units; i++)
+		if (inst_active_state(c->world->units[i]->rec.state) == ACTIVE_FAILED)
+			s.state = "degraded";
+	return &s;
+}
+
+struct world *core_world(struct core *c)
+{
+	return c->world;
+}
+
+/* Unique across cores: the upper half is how many cores came before. */
+uint64_t core_next_request(struct core *c)
+{
+	return ((uint64_t)(c->restarts_of_core + 1) << 32) | ++c->next_request;
+}
+
+int core_submit(struct core *c, const struct request *r)
+{
+	struct event ev = {.kind = EV_REQUEST, .unit = r->unit, .set = r->set, .request = r};
+	core_step(c, &ev);
+	return 0;
+}
+
+const char *core_unit_cgroup(struct core *c, const struct unit *u)
+{
+	static struct buf path;
+	if (!c->cgroup_base)
+		return NULL;
+	buf_reset(&path);
+	cgroup_path_of(c, u, &path);
+	return path.data;
+}
+
+int core_kill(struct core *c, struct unit *u, int signo, enum kill_who who, struct err *e)
+{
+	if (!u->rec.main.seq && !u->rec.control.seq)
+		return err_set(e, -ESRCH, "%s has no process", u->name);
+	cgroup_kill(c, u, who, signo);
+	return 0;
+}
+
+int core_enable(
+	struct core *c, const char *name, bool is_runtime, struct strv *changes, struct err *e)
+{
+	return unit_enable(&c->path, name, is_runtime, changes, e);
+}
+
+int core_disable(struct core *c, const char *name, struct strv *changes, struct err *e)
+{
+	return unit_disable(&c->path, name, changes, e);
+}
+
+int core_reexec(struct core *c, const char *path, const char *actor, struct err *e)
+{
+	if (path && access(path, X_OK) < 0)
+		return err_set(e, -errno, "%s: %s", path, errno_name(errno));
+	if (path && strlen(path) >= KP_NAME_MAX)
+		return err_set(e, -ENAMETOOLONG, "%s: longer than %d bytes", path, KP_NAME_MAX - 1);
+	log_note(NULL, "re-exec asked for by %s", actor);
+	keeper_reexec(c, strna(path));
+	return 0;
+}
+
+int core_shutdown(struct core *c, int exit_code, const char *actor, struct err *e)
+{
+	struct event ev = {.kind = EV_SHUTDOWN, .number = (uint64_t)exit_code};
+	(void)e;
+	log_note(NULL, "shutdown asked for by %s", actor);
+	core_step(c, &ev);
+	return 0;
+}

@@ -1,0 +1,543 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Which processes belong to a unit, and how to reach all of them.
+ *
+ * With a writable cgroup v2: a cgroup per unit. Its emptiness is read from cgroup.events; the
+ * kernel's notification may be 10 ms late, so after an exit the file is read directly and the
+ * notification only serves stragglers. Without one: a shim (subreaper) above each program; the
+ * unit is the shim's tree, found by a walk of /proc.
+ *
+ *  1. Only keeper signals a pid that keeper reaps. Everything else is signalled through a pidfd
+ *     that was opened first and checked for membership afterwards, so a reused pid is never hit.
+ *  2. Never touch a cgroup above our own (/proc/self/cgroup): in a container with the host's
+ *     cgroup namespace the rest belongs to others.
+ *  3. Emptiness is watched only while the model asked for it: no descriptor per idle unit.
+ */
+#include "core/inner.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/epoll.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+
+#define PROCS_FILE_MAX (1024 * 1024)
+#define KILL_ROUNDS_MAX                                                                            \
+	50 /* a fork bomb without cgroup.kill: rounds until the walk finds nobody new */
+#define TREE_PIDS_MAX    32768
+#define SCOPE_SWEEPS_MAX 16
+
+static int pidfd_open_(pid_t pid)
+{
+	return (int)syscall(SYS_pidfd_open, pid, 0);
+}
+
+static int pidfd_signal(int pidfd, int signo)
+{
+	return (int)syscall(SYS_pidfd_send_signal, pidfd, signo, NULL, 0);
+}
+
+static int write_at(int dirfd, const char *file, const char *text)
+{
+	CLEANUP_CLOSE int fd = openat(dirfd, file, O_WRONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	return write(fd, text, strlen(text)) < 0 ? -errno : 0;
+}
+
+/* ---- finding our place ------------------------------------------------------------------------ */
+
+/* Mount point of cgroup2 and the part of the tree it shows. */
+static char *cgroup2_mount(char **ret_root)
+{
+	struct buf b = {0};
+	char *found = NULL;
+	if (read_file(AT_FDCWD, "/proc/self/mountinfo", 4 * 1024 * 1024, &b) == 0) {
+		char *save = NULL;
+		for (char *line = strtok_r(b.data, "\n", &save); line && !found;
+			line = strtok_r(NULL, "\n", &save)) {
+			char root[512], point[512];
+			char *tail = strstr(line, " - ");
+			if (!tail || !startswith(tail, " - cgroup2 "))
+				continue;
+			if (sscanf(line, "%*s %*s %*s %511s %511s", root, point) == 2) {
+				found = xstrdup(point);
+				*ret_root = xstrdup(root);
+			}
+		}
+	}
+	buf_done(&b);
+	return found;
+}
+
+static char *own_cgroup_path(void)
+{
+	struct buf b = {0};
+	char *path = NULL;
+	if (read_file(AT_FDCWD, "/proc/self/cgroup", 65536, &b) == 0) {
+		char *p = startswith(b.data, "0::") ? b.data : strstr(b.data, "\n0::");
+		if (p) {
+			p = strstr(p, "0::") + 3;
+			path = xstrndup(p, strcspn(p, "\n"));
+		}
+	}
+	buf_done(&b);
+	return path;
+}
+
+static char *own_cgroup_dir(void)
+{
+	CLEANUP_FREE char *root = NULL;
+	CLEANUP_FREE char *mount = cgroup2_mount(&root);
+	CLEANUP_FREE char *path = own_cgroup_path();
+	if (!mount || !path || startswith(path, "/.."))
+		return NULL;
+	const char *below = path;
+	if (!streq(root, "/") && startswith(path, root))
+		below = path + strlen(root);
+	return xasprintf("%s%s", mount, streq(below, "/") ? "" : below);
+}
+
+/* ---- setting up -------------------------------------------------------------------------------- */
+
+/* Controllers can be enabled for children only when the cgroup itself has no process ("no internal
+ * processes"). As PID 1 of a container we move everybody into init.scope first, again and again:
+ * a process exec'ed into the container from outside lands in the root at any time. */
+static void leave_root(int dirfd)
+{
+	if (mkdirat(dirfd, "init.scope", 0755) < 0 && errno != EEXIST)
+		return;
+	for (int sweep = 0; sweep < SCOPE_SWEEPS_MAX; sweep++) {
+		struct buf b = {0};
+		int moved = 0;
+		if (read_file(dirfd, "cgroup.procs", PROCS_FILE_MAX, &b) == 0) {
+			char *save = NULL;
+			for (char *pid = strtok_r(b.data, "\n", &save); pid;
+				pid = strtok_r(NULL, "\n", &save))
+				moved += write_at(dirfd, "init.scope/cgroup.procs", pid) == 0;
+		}
+		buf_done(&b);
+		if (!moved)
+			return;
+	}
+}
+
+static void enable_controllers(struct core *c, int dirfd)
+{
+	struct buf b = {0};
+	if (read_file(dirfd, "cgroup.controllers", 4096, &b) == 0) {
+		char *save = NULL;
+		/* One by one: a write with several fails as a whole. */
+		for (char *name = strtok_r(b.data, " \n", &save); name;
+			name = strtok_r(NULL, " \n", &save)) {
+			CLEANUP_FREE char *text = xasprintf("+%s", name);
+			if (write_at(dirfd, "cgroup.subtree_control", text) == 0 &&
+				!strv_has(&c->cgroup_controllers, name))
+				strv_add(&c->cgroup_controllers, name);
+		}
+	}
+	buf_done(&b);
+}
+
+void cgroup_setup(struct core *c)
+{
+	c->cgroup_base_fd = -1;
+	if (c->tracking_is_forced_shim)
+		return;
+	CLEANUP_FREE char *own = own_cgroup_dir();
+	if (!own)
+		return;
+	/* A restarted core sits in init.scope: its base is beside it. */
+	if (c->is_init && endswith(own, "/init.scope"))
+		own[strlen(own) - strlen("/init.scope")] = '\0';
+	CLEANUP_FREE char *base =
+		c->is_init ? xasprintf("%s/system.slice", own)
+			   : xasprintf("%s/stayd-%08x", own,
+				     (unsigned)hash_bytes(c->runtime_dir, strlen(c->runtime_dir)));
+	CLEANUP_CLOSE int own_fd = open(own, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (own_fd < 0)
+		return;
+	if (c->is_init) {
+		leave_root(own_fd);
+		enable_controllers(c, own_fd);
+	}
+	if (mkdir(base, 0755) < 0 && errno != EEXIST) {
+		log_note(NULL, "no cgroup of our own (%s: %s): tracking processes by shims", base,
+			errno_name(errno));
+		return;
+	}
+	c->cgroup_base_fd = open(base, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (c->cgroup_base_fd < 0 ||
+		faccessat(c->cgroup_base_fd, "cgroup.procs", W_OK, AT_EACCESS) < 0) {
+		c->cgroup_base_fd = fd_close(c->cgroup_base_fd);
+		return;
+	}
+	enable_controllers(c, c->cgroup_base_fd);
+	c->cgroup_base = TAKE_PTR(base);
+}
+
+void cgroup_done(struct core *c)
+{
+	if (!c->cgroup_base)
+		return;
+	for (size_t i = 0; i < c->world->n_units; i++)
+		cgroup_remove_unit(c, c->world->units[i]);
+	(void)rmdir(c->cgroup_base);
+	c->cgroup_base_fd = fd_close(c->cgroup_base_fd);
+	free(TAKE_PTR(c->cgroup_base));
+}
+
+/* ---- one unit's cgroup --------------------------------------------------------------------------- */
+
+static void set_limit(struct core *c, struct unit *u, int fd, const char *controller,
+	const char *file, uint64_t value)
+{
+	char text[32];
+	if (value == UINT64_MAX || !strv_has(&c->cgroup_controllers, controller))
+		return;
+	snprintf(text, sizeof(text), "%llu", (unsigned long long)value);
+	int r = write_at(fd, file, text);
+	if (r < 0)
+		log_warn(u->name, "cannot set %s to %s: %s", file, text, errno_name(r));
+}
+
+static uint64_t physical_memory(void)
+{
+	return (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+static void apply_limits(struct core *c, struct unit *u, int fd)
+{
+	const struct cgroup_limits *l = &u->conf->exec.cgroup;
+	uint64_t max = l->memory_max_permille ? physical_memory() / 1000 * l->memory_max_permille
+					      : l->memory_max;
+	set_limit(c, u, fd, "memory", "memory.max", max);
+	set_limit(c, u, fd, "memory", "memory.high", l->memory_high);
+	set_limit(c, u, fd, "memory", "memory.low", l->memory_low);
+	set_limit(c, u, fd, "memory", "memory.min", l->memory_min);
+	set_limit(c, u, fd, "memory", "memory.swap.max", l->memory_swap_max);
+	set_limit(c, u, fd, "pids", "pids.max", l->tasks_max);
+	set_limit(c, u, fd, "cpu", "cpu.weight", l->cpu_weight);
+	set_limit(c, u, fd, "io", "io.weight", l->io_weight);
+	if (l->cpu_quota_us_per_sec != UINT64_MAX && strv_has(&c->cgroup_controllers, "cpu")) {
+		char text[64];
+		snprintf(text, sizeof(text), "%llu 100000",
+			(unsigned long long)(l->cpu_quota_us_per_sec / 10));
+		int r = write_at(fd, "cpu.max", text);
+		if (r < 0)
+			log_warn(u->name, "cannot set cpu.max to %s: %s", text, errno_name(r));
+	}
+}
+
+int cgroup_open_unit(struct core *c, struct unit *u, struct err *e)
+{
+	struct unit_core *x = uc(u);
+	if (x->cgroup_fd >= 0)
+		return x->cgroup_fd;
+	bool is_new = mkdirat(c->cgroup_base_fd, u->name, 0755) == 0;
+	if (!is_new && errno != EEXIST)
+		return err_set(
+			e, -errno, "cgroup %s/%s: %s", c->cgroup_base, u->name, errno_name(errno));
+	x->cgroup_fd = openat(c->cgroup_base_fd, u->name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (x->cgroup_fd < 0)
+		return err_set(
+			e, -errno, "cgroup %s/%s: %s", c->cgroup_base, u->name, errno_name(errno));
+	apply_limits(c, u, x->cgroup_fd);
+	return x->cgroup_fd;
+}
+
+/* The unit's cgroup as it is, not made: after a restart of core it is there but not open. -1: none. */
+int cgroup_fd_of(struct core *c, struct unit *u)
+{
+	struct unit_core *x = uc(u);
+	if (x->cgroup_fd < 0 && c->cgroup_base)
+		x->cgroup_fd = openat(c->cgroup_base_fd, u->name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	return x->cgroup_fd;
+}
+
+void cgroup_remove_unit(struct core *c, struct unit *u)
+{
+	struct unit_core *x = uc(u);
+	x->cgroup_fd = fd_close(x->cgroup_fd);
+	if (c->cgroup_base)
+		(void)unlinkat(c->cgroup_base_fd, u->name,
+			AT_REMOVEDIR); /* EBUSY: somebody is left; reported by the model */
+}
+
+void cgroup_path_of(const struct core *c, const struct unit *u, struct buf *out)
+{
+	if (c->cgroup_base)
+		buf_printf(out, "%s/%s", c->cgroup_base, u->name);
+}
+
+static bool cgroup_is_populated(int fd)
+{
+	struct buf b = {0};
+	bool populated =
+		read_file(fd, "cgroup.events", 4096, &b) == 0 && strstr(b.data, "populated 1");
+	buf_done(&b);
+	return populated;
+}
+
+/* ---- trees without cgroups ------------------------------------------------------------------------- */
+
+static pid_t parent_of(pid_t pid)
+{
+	char path[64];
+	struct buf b = {0};
+	pid_t parent = 0;
+	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+	if (read_file(AT_FDCWD, path, 4096, &b) == 0) {
+		char *p =
+			strrchr(b.data, ')'); /* the name may hold anything but is in parentheses */
+		if (p)
+			sscanf(p + 1, " %*c %d", &parent);
+	}
+	buf_done(&b);
+	return parent;
+}
+
+static bool is_below(pid_t pid, pid_t ancestor)
+{
+	for (int depth = 0; pid > 1 && depth < 4096; depth++) {
+		if (pid == ancestor)
+			return true;
+		pid = parent_of(pid);
+	}
+	return false;
+}
+
+/* Appends the descendants of root, breadth first. */
+static size_t tree_pids(pid_t root, pid_t **ret)
+{
+	pid_t *v = NULL;
+	size_t n = 0, cap = 0;
+	GROW(v, n, cap);
+	v[n++] = root;
+	for (size_t i = 0; i < n && n < TREE_PIDS_MAX; i++) {
+		char path[64];
+		struct buf b = {0};
+		snprintf(path, sizeof(path), "/proc/%d/task/%d/children", (int)v[i], (int)v[i]);
+		if (read_file(AT_FDCWD, path, PROCS_FILE_MAX, &b) == 0) {
+			char *end = b.data;
+			for (char *p = b.data; p && *p; p = end) {
+				long child = strtol(p, &end, 10);
+				if (end == p)
+					break;
+				GROW(v, n, cap);
+				v[n++] = (pid_t)child;
+			}
+		}
+		buf_done(&b);
+	}
+	*ret = v;
+	return n;
+}
+
+static pid_t shim_of(struct core *c, struct unit *u)
+{
+	for (size_t i = 0; i < c->procs.cap; i++) {
+		struct proc *p = c->procs.by_id[i];
+		if (p && p->unit == u && p->kind == PROC_UNIT && p->shim_pid)
+			return p->shim_pid;
+	}
+	return 0;
+}
+
+static bool has_process(struct core *c, struct unit *u)
+{
+	for (size_t i = 0; i < c->procs.cap; i++) {
+		struct proc *p = c->procs.by_id[i];
+		if (p && p->unit == u && p->kind == PROC_UNIT)
+			return true;
+	}
+	return false;
+}
+
+/* ---- emptiness -------------------------------------------------------------------------------------- */
+
+static bool unit_is_empty(struct core *c, struct unit *u)
+{
+	if (!c->cgroup_base)
+		return !has_process(c, u);
+	return cgroup_fd_of(c, u) < 0 || !cgroup_is_populated(uc(u)->cgroup_fd);
+}
+
+static void unwatch(struct core *c, struct unit *u)
+{
+	struct unit_core *x = uc(u);
+	loop_remove(&c->loop, &x->empty_source);
+	x->empty_fd = fd_close(x->empty_fd);
+	x->waits_empty = false;
+}
+
+static void on_cgroup_events(struct source *s, uint32_t events)
+{
+	struct unit_core *x = container_of(s, struct unit_core, empty_source);
+	(void)events;
+	cgroup_check_empty(x->core, x->unit);
+}
+
+void cgroup_check_empty(struct core *c, struct unit *u)
+{
+	struct unit_core *x = uc(u);
+	if (unit_is_empty(c, u)) {
+		struct event ev = {.kind = EV_EMPTY, .unit = u};
+		unwatch(c, u);
+		core_step(c, &ev);
+		return;
+	}
+	if (x->waits_empty) {
+		/* Reading re-arms EPOLLPRI; unit_is_empty() opened the file anew, so read ours too. */
+		char c1[64];
+		if (x->empty_fd >= 0 && pread(x->empty_fd, c1, sizeof(c1), 0) < 0)
+			unwatch(c, u);
+		return;
+	}
+	x->waits_empty = true;
+	if (!c->cgroup_base)
+		return; /* the exit of the shim comes back here */
+	x->empty_fd = openat(x->cgroup_fd, "cgroup.events", O_RDONLY | O_CLOEXEC);
+	if (x->empty_fd < 0)
+		return;
+	char text[64];
+	(void)!pread(x->empty_fd, text, sizeof(text), 0);
+	loop_add(&c->loop, &x->empty_source, x->empty_fd, EPOLLPRI, PRIO_NORMAL, on_cgroup_events);
+	if (unit_is_empty(c, u)) { /* it became so in between */
+		struct event ev = {.kind = EV_EMPTY, .unit = u};
+		unwatch(c, u);
+		core_step(c, &ev);
+	}
+}
+
+/* ---- signals ------------------------------------------------------------------------------------------ */
+
+/* Signals pid if it is (still) in the unit's cgroup. */
+static void signal_member(struct core *c, struct unit *u, pid_t pid, int signo)
+{
+	CLEANUP_CLOSE int fd = pidfd_open_(pid);
+	if (fd >= 0 && cgroup_unit_of(c, pid) == u)
+		(void)pidfd_signal(fd, signo);
+}
+
+static void signal_cgroup(struct core *c, struct unit *u, int signo, pid_t except)
+{
+	int fd = cgroup_fd_of(c, u);
+	if (fd < 0)
+		return;
+	if (signo == SIGKILL && !except && write_at(fd, "cgroup.kill", "1") == 0)
+		return;
+	struct buf b = {0};
+	if (read_file(fd, "cgroup.procs", PROCS_FILE_MAX, &b) == 0) {
+		char *save = NULL;
+		for (char *line = strtok_r(b.data, "\n", &save); line;
+			line = strtok_r(NULL, "\n", &save)) {
+			pid_t pid = (pid_t)strtol(line, NULL, 10);
+			if (pid == except || pid <= 1)
+				continue;
+			if (pid == u->rec.main_pid)
+				keeper_signal(c, &u->rec.main, signo);
+			else if (pid == u->rec.control_pid)
+				keeper_signal(c, &u->rec.control, signo);
+			else
+				signal_member(c, u, pid, signo);
+		}
+	}
+	buf_done(&b);
+}
+
+static void signal_tree(struct core *c, struct unit *u, int signo, pid_t except)
+{
+	pid_t shim = shim_of(c, u);
+	if (!shim)
+		return;
+	/* SIGKILL: again until nobody new appears, or a forking process could outrun the walk. */
+	for (int round = 0; round < (signo == SIGKILL ? KILL_ROUNDS_MAX : 1); round++) {
+		pid_t *v;
+		size_t n = tree_pids(shim, &v), hit = 0;
+		for (size_t i = 0; i < n; i++) {
+			if (v[i] == shim || v[i] == except)
+				continue;
+			CLEANUP_CLOSE int fd = pidfd_open_(v[i]);
+			if (fd >= 0 && is_below(v[i], shim))
+				hit += pidfd_signal(fd, signo) == 0;
+		}
+		free(v);
+		if (!hit)
+			return;
+	}
+}
+
+static void signal_one(
+	struct core *c, struct unit *u, const struct spawn_id *id, pid_t pid, int signo)
+{
+	if (!id->seq)
+		return;
+	if (c->cgroup_base || !pid) {
+		keeper_signal(c, id, signo);
+		return;
+	}
+	CLEANUP_CLOSE int fd = pidfd_open_(pid);
+	pid_t shim = shim_of(c, u);
+	if (fd >= 0 && shim && is_below(pid, shim))
+		(void)pidfd_signal(fd, signo);
+}
+
+void cgroup_kill(struct core *c, struct unit *u, enum kill_who who, int signo)
+{
+	if (who == KILL_WHO_MAIN)
+		signal_one(c, u, &u->rec.main, u->rec.main_pid, signo);
+	else if (who == KILL_WHO_CONTROL)
+		signal_one(c, u, &u->rec.control, u->rec.control_pid, signo);
+	else if (c->cgroup_base)
+		signal_cgroup(c, u, signo, 0);
+	else
+		signal_tree(c, u, signo, 0);
+	/* A stopped process does not see a signal other than KILL until it is continued (systemd too). */
+	if (signo != SIGKILL && signo != SIGCONT) {
+		if (who == KILL_WHO_MAIN)
+			signal_one(c, u, &u->rec.main, u->rec.main_pid, SIGCONT);
+		else if (who == KILL_WHO_ALL && c->cgroup_base)
+			signal_cgroup(c, u, SIGCONT, 0);
+		else if (who == KILL_WHO_ALL)
+			signal_tree(c, u, SIGCONT, 0);
+	}
+}
+
+/* ---- whose is it? --------------------------------------------------------------------------------------- */
+
+static struct unit *unit_by_cgroup(struct core *c, pid_t pid)
+{
+	char path[64];
+	struct buf b = {0};
+	struct unit *u = NULL;
+	snprintf(path, sizeof(path), "/proc/%d/cgroup", (int)pid);
+	if (read_file(AT_FDCWD, path, 65536, &b) == 0) {
+		const char *base = strrchr(c->cgroup_base, '/');
+		char *p = startswith(b.data, "0::") ? b.data : strstr(b.data, "\n0::");
+		p = p ? strstr(p, base) : NULL;
+		if (p) {
+			p += strlen(base);
+			if (*p == '/') {
+				p[1 + strcspn(p + 1, "/\n")] = '\0';
+				u = world_unit(c->world, p + 1);
+			}
+		}
+	}
+	buf_done(&b);
+	return u;
+}
+
+struct unit *cgroup_unit_of(struct core *c, pid_t pid)
+{
+	if (c->cgroup_base)
+		return unit_by_cgroup(c, pid);
+	for (int depth = 0; pid > 1 && depth < 64; depth++) {
+		struct proc *p = proc_find_pid(&c->procs, pid);
+		if (p && p->kind == PROC_UNIT)
+			return p->unit;
+		pid = parent_of(pid);
+	}
+	return NULL;
+}

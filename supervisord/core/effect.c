@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Performs what the model decided, in its order. Nothing here decides: an effect that cannot be
+ * performed becomes an event.
+ */
+#include "core/inner.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+
+static void perform_conditions(struct core *c, struct unit *u)
+{
+	struct event ev = {.kind = EV_CONDITIONS, .unit = u};
+	struct buf text = {0};
+	bool is_assert;
+	condition_check(c, u, &ev.ok, &text, &is_assert);
+	ev.text = text.data;
+	ev.number = is_assert;
+	core_step(c, &ev);
+	buf_done(&text);
+}
+
+/* PIDFile= of a forking service, or the only process left in its cgroup. */
+static void perform_find_main(struct core *c, struct unit *u)
+{
+	struct event ev = {.kind = EV_MAIN_PID, .unit = u};
+	const char *file = u->conf->service.pid_file;
+	struct buf b = {0};
+	if (file && read_file(AT_FDCWD, file, 4096, &b) == 0) {
+		long pid = strtol(b.data, NULL, 10);
+		if (pid > 1 && pid <= INT32_MAX && cgroup_unit_of(c, (pid_t)pid) == u)
+			ev.pid = (int32_t)pid;
+	} else if (!file && u->conf->service.guess_main_pid && cgroup_fd_of(c, u) >= 0) {
+		if (read_file(cgroup_fd_of(c, u), "cgroup.procs", 65536, &b) == 0) {
+			char *end;
+			long pid = strtol(b.data, &end, 10);
+			if (pid > 1 && (end[0] == '\0' || end[1] == '\0')) /* exactly one */
+				ev.pid = (int32_t)pid;
+		}
+	}
+	buf_done(&b);
+	core_step(c, &ev);
+}
+
+static void perform_cleanup(struct core *c, struct unit *u)
+{
+	cgroup_remove_unit(c, u);
+	fdstore_clear(c, u);
+	launch_cleanup_dirs(u->conf, c->runtime_root);
+}
+
+static void perform_event(struct core *c, const struct effect *fx)
+{
+	const char *name = fx->unit ? fx->unit->name : fx->set ? fx->set->name : NULL;
+	int level = event_level(fx->event);
+	log_at(level, name, "%s%s%s", event_name(fx->event), fx->text ? ": " : "", strna(fx->text));
+	if (fx->unit && level <= LOG_NOTE)
+		logger_note(c, fx->unit, fx->text ? fx->text : event_name(fx->event));
+	if (c->control)
+		control_event(c->control, fx);
+}
+
+static void perform_exit(struct core *c, int code, const char *how)
+{
+	cgroup_done(c);
+	(void)unlink(c->control_path);
+	(void)unlink(c->notify_path);
+	CLEANUP_FREE char *state = xasprintf("%s/state", c->runtime_dir);
+	(void)unlink(state);
+	keeper_exit(c, code, how);
+}
+
+static void perform(struct core *c, const struct effect *fx)
+{
+	struct unit *u = fx->unit;
+	switch (fx->kind) {
+	case FX_CONDITIONS:
+		perform_conditions(c, u);
+		break;
+	case FX_SPAWN:
+		launcher_spawn(c, u, fx->exec, fx->index, &fx->id);
+		break;
+	case FX_KILL:
+		cgroup_kill(c, u, fx->who, fx->signal);
+		break;
+	case FX_CHECK_EMPTY:
+		cgroup_check_empty(c, u);
+		break;
+	case FX_FIND_MAIN_PID:
+		perform_find_main(c, u);
+		break;
+	case FX_CLEANUP:
+		perform_cleanup(c, u);
+		break;
+	case FX_PROBE:
+		net_probe(c, u, fx->check, fx->number, fx->timeout_us,
+			u->conf->health[fx->check].target);
+		break;
+	case FX_LB_WANT:
+		net_lb_want(c, u, fx->lb_state, fx->weight);
+		break;
+	case FX_LB_FORGET:
+		net_lb_forget(c, u);
+		break;
+	case FX_LB_FAST:
+		net_lb_fast(c, fx->set);
+		break;
+	case FX_JOURNAL:
+		journal_write(c, fx->set, fx->text);
+		break;
+	case FX_RELEASE_LINK:
+		journal_commit(c, fx->set);
+		break;
+	case FX_REPLY:
+		if (c->control)
+			control_reply_done(c->control, fx->request, fx->result, fx->text);
+		break;
+	case FX_EVENT:
+		perform_event(c, fx);
+		break;
+	case FX_EXIT:
+		perform_exit(c, (int)fx->number, fx->text);
+		break;
+	case FX_KIND_MAX:
+		break;
+	}
+}
+
+void core_perform(struct core *c, const struct effects *fx)
+{
+	for (size_t i = 0; i < fx->n; i++)
+		perform(c, &fx->v[i]);
+}

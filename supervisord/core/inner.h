@@ -1,0 +1,273 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the files of core/ share: struct core and one section per file. Private to core/.
+ *
+ * One turn: sources are read in priority order (notify, keeper, launcher, timers, the rest,
+ * control); each event goes through core_step(), which steps the model, writes the records that
+ * changed, and only then performs the effects. So whatever a successor of this process finds in
+ * the records is what was decided, and what was decided but not done is done again or reported lost.
+ */
+#pragma once
+
+#include "base/base.h"
+#include "launch/launch.h"
+#include "logd/logd.h"
+#include "model/model.h"
+#include "unit/units.h"
+
+#include "core/control.h"
+#include "core/verbs.h"
+
+struct core;
+struct unit_core;
+
+/* ---- proc.c: the processes core has asked for ------------------------------------------- */
+
+enum proc_kind { PROC_UNIT, PROC_PROBE };
+
+struct proc {
+	struct spawn_id id;
+	enum proc_kind kind;
+	struct unit *unit;
+	int32_t pid;           /* of the program; 0 = not known yet */
+	int32_t shim_pid;      /* 0 = none */
+	int32_t tracked_pid;   /* named by MAINPID= or PIDFile=: it is the main process now */
+	bool is_shimmed;       /* keeper's child is a shim, the program is below it */
+	bool is_spawned;       /* LN_SPAWNED came */
+	bool has_exited;       /* EV_EXITED was said */
+	bool child_gone;       /* keeper's child is reaped; a tracked main may live on */
+	bool is_timed_out;     /* PROC_PROBE: killed by us */
+	enum check_kind check; /* PROC_PROBE */
+	uint64_t number, began_us, deadline_us;
+	struct {
+		int32_t pid, code, status;
+	} early[8]; /* exits below a shim that came before LN_SPAWNED told whose they are */
+	unsigned n_early;
+};
+
+struct procs {
+	struct proc **by_id; /* open addressing */
+	size_t n, cap;
+	size_t n_probes;
+};
+struct proc *proc_new(
+	struct procs *t, const struct spawn_id *id, enum proc_kind kind, struct unit *u);
+struct proc *proc_find(const struct procs *t, const struct spawn_id *id);
+struct proc *proc_find_pid(const struct procs *t, int32_t pid); /* program or shim */
+void proc_drop(struct procs *t, struct proc *p);
+void procs_done(struct procs *t);
+
+/* ---- store.c: units, sets, revisions ------------------------------------------------------ */
+
+#define FD_STORE_MAX 512
+
+struct stored_fd {
+	int fd;
+	uint32_t number;
+	char name[64];
+};
+
+/* Core's companion of a unit. */
+struct unit_core {
+	struct core *core;
+	struct unit *unit;
+	uint32_t slot; /* of its record; UINT32_MAX = none yet */
+	uint64_t record_generation;
+	struct launch_image *image;
+	struct unit_conf *image_conf; /* a reference: the conf the image was made from */
+	int cgroup_fd;                /* -1 = not made */
+	int log_fd;                   /* write end of the log pipe; -1 */
+	bool waits_empty;
+	struct source empty_source; /* cgroup.events while waits_empty */
+	int empty_fd;
+	struct stored_fd *fds;
+	size_t n_fds, cap_fds;
+	uint32_t next_fd_number;
+	bool is_logged; /* the logger knows the stream */
+};
+
+struct set_core {
+	struct unit_conf
+		*conf; /* of the committed revision's first member or the template; a reference */
+	uint32_t last_revision;
+	int journal_fd;
+	uint64_t journal_seq, journal_id;
+	uint16_t lb_base; /* wire number of its first load balancer */
+};
+
+/* ---- net link: probes and load balancers --------------------------------------------------- */
+
+struct lb_row { /* (lb, server) -> unit, for samples; and what was wanted last, to say it again */
+	char key[160];
+	struct unit *unit;
+	unsigned lb_index;
+	struct nt_frame want;
+};
+
+struct core {
+	struct loop loop;
+	struct world *world;
+	struct effects fx;
+	bool is_stepping;
+	struct procs procs;
+	struct unit_path path;
+	struct launch_caps caps;
+	/* where things are */
+	char *runtime_dir, *state_dir, *log_dir;
+	char *notify_path, *control_path;
+	char *runtime_root; /* what %t is */
+	struct strv start_units;
+	bool is_root, is_container, is_init;
+	bool logs_to_console;
+	/* links */
+	int keeper_fd, launcher_fd, logger_fd, net_fd;
+	struct source keeper_source, launcher_source, logger_source, net_source, notify_source,
+		listen_source;
+	int notify_fd, control_fd;
+	struct control *control;
+	pid_t keeper_pid, role_pid[ROLE_MAX];
+	uint32_t restarts_of_core;
+	uint64_t started_us, started_wall_us;
+	bool is_adopting; /* keeper's list is being read */
+	bool net_wanted, logger_wanted;
+	/* records */
+	int record_fd;
+	uint32_t n_slots;
+	struct id128 boot;
+	/* cgroups */
+	char *cgroup_base; /* NULL: no writable cgroup v2: shims */
+	int cgroup_base_fd;
+	struct strv cgroup_controllers;
+	/* spawns that found the launcher's socket full */
+	struct pending_spawn {
+		struct unit *unit;
+		enum exec_kind exec;
+		uint32_t index;
+		struct spawn_id id;
+	} * pending;
+	size_t n_pending, cap_pending, head_pending;
+	struct map lb_rows; /* "lb/server" -> struct lb_row */
+	uint16_t next_lb;
+	uint64_t next_request;
+	uint64_t heartbeat_us;
+	bool is_exiting;
+	bool tracking_is_forced_shim;
+	uint64_t stop_budget_len_us; /* 0 = none: units' own timeouts only */
+	uint64_t stop_budget_us;     /* when it is spent; 0 = not stopping */
+};
+
+static inline struct unit_core *uc(const struct unit *u)
+{
+	return u->core;
+}
+static inline struct set_core *sc(const struct set *s)
+{
+	return s->core;
+}
+
+/* main.c */
+void core_step(struct core *c, struct event *ev); /* fills in the time; performs the effects */
+void core_arm(struct core *c);
+
+/* effect.c */
+void core_perform(struct core *c, const struct effects *fx);
+
+/* keeper.c */
+int keeper_connect(struct core *c); /* HELLO ... WELCOME; fills links, deposited fds, children */
+int deposit_take(const char *name); /* before the records are restored; -1 = none */
+int keeper_put(struct core *c, const char *name, int fd);
+void keeper_drop(struct core *c, const char *name);
+void keeper_signal(struct core *c, const struct spawn_id *id, int signo);
+void keeper_track(struct core *c, const struct spawn_id *id, pid_t pid);
+void keeper_forget(struct core *c, const struct spawn_id *id, pid_t pid); /* pid 0: all of the id */
+void keeper_role(struct core *c, enum role role, bool is_wanted);
+void keeper_exit(struct core *c, int code, const char *how); /* exit, reboot, poweroff */
+void keeper_reexec(struct core *c, const char *path);
+void keeper_adopt(struct core *c); /* children of before, after the records are restored */
+void keeper_alive(struct core *c);
+void proc_ended(struct core *c, struct proc *p, enum kp_row row, pid_t pid, int code, int status);
+void main_pid_changed(
+	struct core *c, struct unit *u, pid_t pid); /* after EV_MAIN_PID was stepped */
+
+/* launcher.c */
+void launcher_connected(struct core *c, int fd);
+int launcher_sync(struct core *c);    /* blocks, bounded: see keeper_connect() */
+void launcher_replay(struct core *c); /* what it answered meanwhile */
+void launcher_spawn(struct core *c, struct unit *u, enum exec_kind exec, uint32_t index,
+	const struct spawn_id *id);
+int launcher_spawn_probe(struct core *c, struct unit *u, enum check_kind check, uint64_t number,
+	uint64_t timeout_us, const char *cmd);
+void launcher_probe_timeouts(struct core *c);
+uint64_t launcher_probe_deadline(const struct core *c);
+
+/* record.c */
+int record_open(struct core *c, int deposited_fd);
+void record_write(struct core *c, struct unit *u);
+/* Calls fn for each valid record of this boot. */
+void record_each(struct core *c,
+	void (*fn)(struct core *c, uint32_t slot, uint64_t generation, const struct unit_rec *r));
+
+/* store.c */
+struct unit *core_load_unit(struct core *c, const char *name, struct err *e);
+int store_load_closure(struct core *c);
+void store_attach(struct core *c, struct unit *u);
+void store_load_sets(struct core *c);
+struct unit *store_restore_unit(struct core *c, const struct unit_rec *r);
+void store_restore_rollouts(struct core *c);
+int store_reload(struct core *c);
+
+/* journal.c */
+void journal_write(struct core *c, struct set *s, const char *text);
+void journal_commit(struct core *c, struct set *s); /* current revision + release, ReleaseLink */
+int journal_last(struct core *c, struct set *s, struct rollout_rec *ret);
+int state_read_number(struct core *c, const char *set, const char *file, uint32_t *ret);
+int state_write(struct core *c, const char *set, const char *file, const char *text);
+
+/* cgroup.c */
+void cgroup_setup(struct core *c);
+int cgroup_open_unit(struct core *c, struct unit *u, struct err *e); /* fd; made when missing */
+int cgroup_fd_of(struct core *c, struct unit *u);
+void cgroup_check_empty(struct core *c, struct unit *u);
+void cgroup_kill(struct core *c, struct unit *u, enum kill_who who, int signo);
+void cgroup_remove_unit(struct core *c, struct unit *u);
+void cgroup_done(struct core *c);
+struct unit *cgroup_unit_of(struct core *c, pid_t pid); /* by cgroup, else by descent */
+void cgroup_path_of(const struct core *c, const struct unit *u, struct buf *out);
+
+/* notify.c */
+int notify_open(struct core *c, int deposited_fd);
+void fdstore_restore(struct core *c, struct unit *u, uint32_t number, const char *name, int fd);
+void fdstore_clear(struct core *c, struct unit *u);
+
+/* condition.c */
+void condition_check(
+	struct core *c, struct unit *u, bool *ret_ok, struct buf *ret_text, bool *ret_is_assert);
+
+/* port.c */
+int port_allocate(struct core *c, struct unit *u);
+
+/* netlink.c: the link to stay-net */
+void net_connected(struct core *c, int fd);
+void net_probe(struct core *c, struct unit *u, enum check_kind check, uint64_t number,
+	uint64_t timeout_us, const char *target);
+void net_lb_want(struct core *c, struct unit *u, enum lb_state state, unsigned weight);
+void net_lb_forget(struct core *c, struct unit *u);
+void net_lb_fast(struct core *c, struct set *s);
+void net_set_configure(struct core *c, struct set *s);
+
+/* loglink.c: the link to the logger */
+void logger_connected(struct core *c, int fd);
+int logger_stream(struct core *c, struct unit *u); /* write end for the unit's output; -1: none */
+void logger_adopt(struct core *c, struct unit *u, int read_fd);
+void logger_note(struct core *c, struct unit *u, const char *text);
+
+/* release.c: variables and paths of a start */
+struct start_vars {
+	struct strv env;
+	char *release_dir;
+};
+void start_vars_make(struct core *c, struct unit *u, enum exec_kind exec, const struct spawn_id *id,
+	struct start_vars *ret);
+void start_vars_done(struct start_vars *v);
+char *expand_variables(
+	struct core *c, struct unit *u, const char *text); /* ${PORT} ${INSTANCE} ${RELEASE} ... */

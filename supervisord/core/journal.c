@@ -1,0 +1,315 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What must survive a reboot: the state directory.
+ *
+ *   sets/<set>/count                 the scaled count, when it is not the unit file's
+ *   sets/<set>/current               "<revision> <release>": what is committed
+ *   sets/<set>/revisions/<n>/unit    snapshot of the unit with its drop-ins; and release
+ *   sets/<set>/rollouts/d-<id>.log   the journal of one rollout
+ *
+ * A journal is JSON lines, each with the whole rollout record, then a tab and a CRC of the line:
+ * readable by people, exact for us. The last line whose CRC holds is the truth.
+ *
+ *  1. A line is on disk (fdatasync) before the effects that follow it are performed.
+ *  2. Whole files are replaced atomically and fsync'ed (write_file_atomic).
+ */
+#include "core/inner.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <jansson.h>
+#include <sys/stat.h>
+
+#define JOURNAL_LINE_MAX 16384
+#define JOURNAL_FILE_MAX (16 * 1024 * 1024)
+
+static char *set_dir(const struct core *c, const char *set, const char *below)
+{
+	return xasprintf("%s/sets/%s%s%s", c->state_dir, set, *below ? "/" : "", below);
+}
+
+int state_read_number(struct core *c, const char *set, const char *file, uint32_t *ret)
+{
+	CLEANUP_FREE char *path = set_dir(c, set, file);
+	struct buf b = {0};
+	char *end;
+	int r = read_file(AT_FDCWD, path, 4096, &b);
+	if (r == 0) {
+		unsigned long v = strtoul(b.data, &end, 10);
+		if (end == b.data || v > UINT32_MAX)
+			r = -EBADMSG;
+		else
+			*ret = (uint32_t)v;
+	}
+	buf_done(&b);
+	return r;
+}
+
+int state_write(struct core *c, const char *set, const char *file, const char *text)
+{
+	CLEANUP_FREE char *dir = set_dir(c, set, "");
+	CLEANUP_FREE char *path = set_dir(c, set, file);
+	int r = mkdir_parents(dir, 0755);
+	return r < 0 ? r : write_file_atomic(path, text, strlen(text), 0644);
+}
+
+/* ---- rollout_rec <-> JSON ----------------------------------------------------------------------- */
+
+/* One letter a member keeps a line of 256 members short. */
+static void steps_text(const uint8_t *v, unsigned n, char *out)
+{
+	for (unsigned i = 0; i < n; i++)
+		out[i] = (char)('a' + v[i]);
+	out[n] = '\0';
+}
+
+static void steps_parse(const char *s, uint8_t *v)
+{
+	for (unsigned i = 0; s && s[i] && i < SET_MEMBERS_MAX; i++)
+		v[i] = (uint8_t)(s[i] - 'a');
+}
+
+static char *record_text(const struct rollout_rec *r, uint64_t seq, const char *text)
+{
+	char steps[SET_MEMBERS_MAX + 1], touched[SET_MEMBERS_MAX + 1], stamp[TIMESTAMP_MAX];
+	steps_text(r->step, SET_MEMBERS_MAX, steps);
+	steps_text(r->touched, SET_MEMBERS_MAX, touched);
+	unsigned n = SET_MEMBERS_MAX; /* untouched members at the end need no letters */
+	while (n > 0 && steps[n - 1] == 'a' && touched[n - 1] == 'a')
+		n--;
+	steps[n] = touched[n] = '\0';
+	json_t *j = json_pack(
+		"{sI ss ss ss sI ss si si ss ss si si si ss ss sI sI sI si si ss ss ss}", "seq",
+		(json_int_t)seq, "time", format_timestamp(stamp, now_wall_us()), "state",
+		rollout_state_name(r->state), "resume", rollout_state_name(r->resume_state), "id",
+		(json_int_t)r->id, "set", r->set, "from", (int)r->from_revision, "to",
+		(int)r->to_revision, "from_release", r->from_release, "to_release", r->to_release,
+		"count", (int)r->count, "surge", (int)r->surge, "unavailable", (int)r->unavailable,
+		"steps", steps, "touched", touched, "began", (json_int_t)r->began_wall_us, "ended",
+		(json_int_t)r->ended_wall_us, "request", (json_int_t)r->request, "undo", r->is_undo,
+		"rollback", r->is_rollback_wanted, "actor", r->actor, "reason", r->reason, "text",
+		strna(text));
+	char *out = j ? json_dumps(j, JSON_COMPACT) : NULL;
+	json_decref(j);
+	return out;
+}
+
+static void copy_field(const json_t *j, const char *key, char *out, size_t size)
+{
+	const char *s = json_string_value(json_object_get(j, key));
+	str_copy(out, strna(s), size);
+}
+
+static uint64_t number_field(const json_t *j, const char *key)
+{
+	return (uint64_t)json_integer_value(json_object_get(j, key));
+}
+
+static uint8_t state_field(const json_t *j, const char *key)
+{
+	const char *s = json_string_value(json_object_get(j, key));
+	for (int i = 0; s && i < ROLL_STATE_MAX; i++)
+		if (streq(s, rollout_state_name((enum rollout_state)i)))
+			return (uint8_t)i;
+	return ROLL_NONE;
+}
+
+static int record_parse(const char *line, size_t size, struct rollout_rec *ret)
+{
+	const char *tab = memrchr(line, '\t', size);
+	struct json_t *j;
+	if (!tab || strtoul(tab + 1, NULL, 16) != crc32_of(line, (size_t)(tab - line)))
+		return -EBADMSG;
+	int r = json_parse_bounded(line, (size_t)(tab - line), 4, &j, NULL);
+	if (r < 0)
+		return r;
+	memset(ret, 0, sizeof(*ret));
+	ret->version = ROLLOUT_REC_VERSION;
+	ret->state = state_field(j, "state");
+	ret->resume_state = state_field(j, "resume");
+	ret->id = number_field(j, "id");
+	ret->from_revision = (uint32_t)number_field(j, "from");
+	ret->to_revision = (uint32_t)number_field(j, "to");
+	ret->count = (uint32_t)number_field(j, "count");
+	ret->surge = (uint32_t)number_field(j, "surge");
+	ret->unavailable = (uint32_t)number_field(j, "unavailable");
+	ret->began_wall_us = number_field(j, "began");
+	ret->ended_wall_us = number_field(j, "ended");
+	ret->request = number_field(j, "request");
+	ret->is_undo = (uint8_t)number_field(j, "undo");
+	ret->is_rollback_wanted = (uint8_t)number_field(j, "rollback");
+	copy_field(j, "set", ret->set, sizeof(ret->set));
+	copy_field(j, "from_release", ret->from_release, sizeof(ret->from_release));
+	copy_field(j, "to_release", ret->to_release, sizeof(ret->to_release));
+	copy_field(j, "actor", ret->actor, sizeof(ret->actor));
+	copy_field(j, "reason", ret->reason, sizeof(ret->reason));
+	steps_parse(json_string_value(json_object_get(j, "steps")), ret->step);
+	steps_parse(json_string_value(json_object_get(j, "touched")), ret->touched);
+	json_decref(j);
+	return 0;
+}
+
+/* ---- the journal ----------------------------------------------------------------------------------- */
+
+static int journal_open(struct core *c, struct set *s)
+{
+	struct set_core *x = sc(s);
+	if (x->journal_fd >= 0 && x->journal_id == s->rollout.id)
+		return 0;
+	x->journal_fd = fd_close(x->journal_fd);
+	CLEANUP_FREE char *dir = set_dir(c, s->name, "rollouts");
+	CLEANUP_FREE char *path =
+		xasprintf("%s/d-%llu.log", dir, (unsigned long long)s->rollout.id);
+	int r = mkdir_parents(dir, 0755);
+	if (r < 0)
+		return r;
+	x->journal_fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0644);
+	x->journal_id = s->rollout.id;
+	return x->journal_fd < 0 ? -errno : 0;
+}
+
+void journal_write(struct core *c, struct set *s, const char *text)
+{
+	int r = journal_open(c, s);
+	if (r == 0) {
+		char *line = record_text(&s->rollout, ++sc(s)->journal_seq, text);
+		CLEANUP_FREE char *full = xasprintf(
+			"%s\t%08x\n", strna(line), crc32_of(strna(line), strlen(strna(line))));
+		free(line);
+		r = write_all(sc(s)->journal_fd, full, strlen(full));
+		if (r == 0 && fdatasync(sc(s)->journal_fd) < 0)
+			r = -errno;
+	}
+	if (r < 0)
+		log_error(s->name, "rollout journal: %s; a crash now would not resume the rollout",
+			errno_name(r));
+}
+
+static int last_line(const char *path, struct rollout_rec *ret)
+{
+	struct buf b = {0};
+	int r = read_file(AT_FDCWD, path, JOURNAL_FILE_MAX, &b);
+	if (r == 0) {
+		r = -ENODATA;
+		for (char *line = b.data; line && *line;) {
+			char *end = strchr(line, '\n');
+			struct rollout_rec rec;
+			if (!end)
+				break; /* torn by a crash: the one before counts */
+			if (record_parse(line, (size_t)(end - line), &rec) == 0) {
+				*ret = rec;
+				r = 0;
+			}
+			line = end + 1;
+		}
+	}
+	buf_done(&b);
+	return r;
+}
+
+static int by_number(const void *a, const void *b)
+{
+	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+	return x < y ? -1 : x > y;
+}
+
+static size_t journal_ids(struct core *c, struct set *s, uint64_t **ret)
+{
+	CLEANUP_FREE char *dir = set_dir(c, s->name, "rollouts");
+	DIR *d = opendir(dir);
+	uint64_t *v = NULL;
+	size_t n = 0, cap = 0;
+	for (struct dirent *e; d && (e = readdir(d));) {
+		if (!startswith(e->d_name, "d-"))
+			continue;
+		GROW(v, n, cap);
+		v[n++] = strtoull(e->d_name + 2, NULL, 10);
+	}
+	if (d)
+		closedir(d);
+	if (n)
+		qsort(v, n, sizeof(*v), by_number);
+	*ret = v;
+	return n;
+}
+
+static int journal_read(struct core *c, struct set *s, uint64_t id, struct rollout_rec *ret)
+{
+	CLEANUP_FREE char *dir = set_dir(c, s->name, "rollouts");
+	CLEANUP_FREE char *path = xasprintf("%s/d-%llu.log", dir, (unsigned long long)id);
+	return last_line(path, ret);
+}
+
+int journal_last(struct core *c, struct set *s, struct rollout_rec *ret)
+{
+	CLEANUP_FREE uint64_t *ids = NULL;
+	size_t n = journal_ids(c, s, &ids);
+	int r = -ENODATA;
+	while (n > 0 && r < 0)
+		r = journal_read(c, s, ids[--n], ret);
+	return r;
+}
+
+int core_history(struct core *c, struct set *s,
+	void (*each)(void *arg, const struct rollout_rec *rec), void *arg)
+{
+	CLEANUP_FREE uint64_t *ids = NULL;
+	size_t n = journal_ids(c, s, &ids);
+	for (size_t i = n > HISTORY_MAX ? n - HISTORY_MAX : 0; i < n; i++) {
+		struct rollout_rec r;
+		if (journal_read(c, s, ids[i], &r) == 0)
+			each(arg, &r);
+	}
+	return 0;
+}
+
+/* ---- commit -------------------------------------------------------------------------------------------- */
+
+/* Atomically, for people and for systemd: a new link renamed over the old one. */
+static int switch_link(const char *link, const char *target)
+{
+	CLEANUP_FREE char *tmp = xasprintf("%s.new.%d", link, (int)getpid());
+	struct stat st;
+	if (lstat(link, &st) == 0 && !S_ISLNK(st.st_mode))
+		return -EEXIST; /* a real file or directory stands there: not ours to replace */
+	(void)unlink(tmp);
+	if (symlink(target, tmp) < 0)
+		return -errno;
+	if (rename(tmp, link) < 0) {
+		int r = -errno;
+		(void)unlink(tmp);
+		return r;
+	}
+	return 0;
+}
+
+/* Old snapshots beyond RevisionHistory= go, never the committed one. */
+static void prune_revisions(struct core *c, struct set *s, unsigned keep)
+{
+	for (uint32_t n = 1; s->revision > keep && n < s->revision - keep; n++) {
+		static const char *const files[] = {"unit", "release"};
+		CLEANUP_FREE char *sub = xasprintf("revisions/%u", n);
+		CLEANUP_FREE char *dir = set_dir(c, s->name, sub);
+		for (size_t i = 0; i < ARRAY_SIZE(files); i++) {
+			CLEANUP_FREE char *path = xasprintf("%s/%s", dir, files[i]);
+			(void)unlink(path);
+		}
+		(void)rmdir(dir);
+	}
+}
+
+void journal_commit(struct core *c, struct set *s)
+{
+	const struct rollout_conf *conf = &sc(s)->conf->rollout;
+	CLEANUP_FREE char *text = xasprintf("%u %s\n", s->revision, s->release);
+	int r = state_write(c, s->name, "current", text);
+	if (r < 0)
+		log_error(s->name, "cannot record revision %u: %s", s->revision, errno_name(r));
+	if (conf->release_link && conf->release_root && s->release[0]) {
+		CLEANUP_FREE char *target = xasprintf("%s/%s", conf->release_root, s->release);
+		r = switch_link(conf->release_link, target);
+		if (r < 0)
+			log_warn(s->name, "ReleaseLink=%s: %s", conf->release_link, errno_name(r));
+	}
+	prune_revisions(c, s, conf->revision_history ? conf->revision_history : 10);
+}

@@ -1,0 +1,462 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Core's side of the link to keeper: exits, signals to children, deposited descriptors, roles.
+ *
+ *  1. An exit is forgotten (KP_FORGET) only after the model has seen it and the record was
+ *     written: delivered at least once, and a second delivery finds no such process and is dropped.
+ *  2. Frames to keeper are never lost: the link is blocking for writing; keeper always reads.
+ *  3. At most KEEPER_BATCH frames are handled a turn, so that a crash storm leaves room for
+ *     control clients.
+ */
+#include "core/inner.h"
+
+#include <poll.h>
+#include <signal.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+
+#define KEEPER_BATCH      64
+#define KEEPER_CONNECT_MS 10000
+
+static void on_keeper(struct source *s, uint32_t events);
+
+static void send_frame(struct core *c, struct kp_frame *f, int fd)
+{
+	f->build = WIRE_BUILD;
+	ssize_t n = send_fds(c->keeper_fd, f, sizeof(*f), &fd, fd >= 0 ? 1 : 0, 0);
+	if (n < 0 && !c->is_exiting) {
+		/* Without keeper nobody reaps: die; keeper, or its successor, starts another core. */
+		log_error(NULL, "link to keeper: %s; leaving", errno_name((int)n));
+		_exit(EXIT_FAILURE);
+	}
+}
+
+int keeper_put(struct core *c, const char *name, int fd)
+{
+	struct kp_frame f = {.kind = KP_PUT};
+	if (strlen(name) >= sizeof(f.name))
+		return -ENAMETOOLONG;
+	str_copy(f.name, name, sizeof(f.name));
+	send_frame(c, &f, fd);
+	return 0;
+}
+
+void keeper_drop(struct core *c, const char *name)
+{
+	struct kp_frame f = {.kind = KP_DROP};
+	str_copy(f.name, name, sizeof(f.name));
+	send_frame(c, &f, -1);
+}
+
+void keeper_signal(struct core *c, const struct spawn_id *id, int signo)
+{
+	struct kp_frame f = {.kind = KP_SIGNAL, .id = *id, .status = signo};
+	send_frame(c, &f, -1);
+}
+
+void keeper_track(struct core *c, const struct spawn_id *id, pid_t pid)
+{
+	struct kp_frame f = {.kind = KP_TRACK, .id = *id, .pid = pid};
+	send_frame(c, &f, -1);
+}
+
+void keeper_forget(struct core *c, const struct spawn_id *id, pid_t pid)
+{
+	struct kp_frame f = {.kind = KP_FORGET, .id = *id, .pid = pid};
+	send_frame(c, &f, -1);
+}
+
+void keeper_role(struct core *c, enum role role, bool is_wanted)
+{
+	struct kp_frame f = {.kind = KP_ROLE, .role = (uint16_t)role, .status = is_wanted};
+	send_frame(c, &f, -1);
+}
+
+void keeper_exit(struct core *c, int code, const char *how)
+{
+	struct kp_frame f = {.kind = KP_EXIT, .status = code};
+	f.code = how && streq(how, "reboot") ? 1 : how && streq(how, "poweroff") ? 2 : 0;
+	c->is_exiting = true;
+	send_frame(c, &f, -1);
+}
+
+void keeper_reexec(struct core *c, const char *path)
+{
+	struct kp_frame f = {.kind = KP_REEXEC};
+	str_copy(f.name, path, sizeof(f.name));
+	send_frame(c, &f, -1);
+}
+
+void keeper_alive(struct core *c)
+{
+	struct kp_frame f = {.kind = KP_ALIVE};
+	send_frame(c, &f, -1);
+}
+
+/* ---- exits ---------------------------------------------------------------------------------- */
+
+static void probe_exited(struct core *c, struct proc *p, int code, int status)
+{
+	char text[96];
+	if (p->is_timed_out)
+		snprintf(text, sizeof(text), "timed out");
+	else if (code == CLD_EXITED)
+		snprintf(text, sizeof(text), "exit status %d", status);
+	else
+		snprintf(text, sizeof(text), "killed by %s", strna(signal_name(status)));
+	struct event ev = {.kind = EV_PROBED,
+		.unit = p->unit,
+		.check = p->check,
+		.number = p->number,
+		.ok = code == CLD_EXITED && status == 0 && !p->is_timed_out,
+		.latency_us = now_boot_us() - p->began_us,
+		.text = text};
+	core_step(c, &ev);
+}
+
+static void say_exited(struct core *c, struct proc *p, pid_t pid, int code, int status)
+{
+	struct event ev = {.kind = EV_EXITED,
+		.unit = p->unit,
+		.id = p->id,
+		.pid = pid,
+		.code = code,
+		.status = status};
+	if (p->has_exited)
+		return;
+	p->has_exited = true;
+	if (p->kind == PROC_PROBE)
+		probe_exited(c, p, code, status);
+	else
+		core_step(c, &ev);
+}
+
+/* The process whose main was named to be pid, when the exit comes under its shim's identity. */
+static struct proc *tracked_proc(struct core *c, const struct unit *u, pid_t pid)
+{
+	for (size_t i = 0; i < c->procs.cap; i++) {
+		struct proc *p = c->procs.by_id[i];
+		if (p && p->unit == u && p->tracked_pid == pid)
+			return p;
+	}
+	return NULL;
+}
+
+/* Something ended under p's identity. The model hears of the exit of the program, or of the main
+ * process that was named since; the entry goes when nothing can come under it any more. */
+void proc_ended(struct core *c, struct proc *p, enum kp_row row, pid_t pid, int code, int status)
+{
+	struct unit *u = p->unit;
+	if (row == KP_ROW_BELOW) {
+		struct proc *t = pid == p->pid && !p->tracked_pid ? p : tracked_proc(c, u, pid);
+		if (!t)
+			return; /* a helper of the service */
+		say_exited(c, t, pid, code, status);
+		if (t != p)
+			proc_drop(&c->procs, t);
+		return;
+	}
+	if (row == KP_ROW_TRACKED)
+		p->tracked_pid = 0;
+	else
+		p->child_gone = true;
+	/* The first process of a service that named another main: not news. */
+	if (!(row == KP_ROW_CHILD && p->tracked_pid))
+		say_exited(c, p, pid, code, status);
+	if (p->tracked_pid ||
+		(row == KP_ROW_TRACKED && p->is_spawned && !p->child_gone && p->is_shimmed))
+		return;
+	bool may_be_empty = p->is_shimmed && u && uc(u)->waits_empty;
+	proc_drop(&c->procs, p);
+	if (may_be_empty)
+		cgroup_check_empty(c, u);
+}
+
+static void child_exited(struct core *c, const struct kp_frame *f)
+{
+	struct proc *p = proc_find(&c->procs, &f->id);
+	if (p && f->role == KP_ROW_BELOW && !p->is_spawned && p->n_early < ARRAY_SIZE(p->early)) {
+		/* Whose it was is known when the launcher's word comes. */
+		p->early[p->n_early].pid = f->pid;
+		p->early[p->n_early].code = f->code;
+		p->early[p->n_early++].status = f->status;
+		return;
+	}
+	if (p)
+		proc_ended(c, p, f->role, f->pid, f->code, f->status);
+	/* Without p: a second delivery, or one nobody waits for. */
+	keeper_forget(c, &f->id, f->pid);
+}
+
+/* The model took pid as the main process under the identity it now has. */
+void main_pid_changed(struct core *c, struct unit *u, pid_t pid)
+{
+	if (!u->rec.main.seq || u->rec.main_pid != pid)
+		return;
+	struct proc *p = proc_find(&c->procs, &u->rec.main);
+	bool is_new = !p;
+	if (is_new)
+		p = proc_new(&c->procs, &u->rec.main, PROC_UNIT, u);
+	p->child_gone = p->child_gone || is_new;
+	p->is_spawned = true;
+	p->pid = p->tracked_pid = pid;
+	keeper_track(c, &u->rec.main, pid);
+}
+
+/* ---- links to the other roles ---------------------------------------------------------------- */
+
+static void link_received(struct core *c, const struct kp_frame *f, int fd)
+{
+	if (f->role < ROLE_MAX)
+		c->role_pid[f->role] = f->pid;
+	switch (f->role) {
+	case ROLE_LAUNCHER:
+		launcher_connected(c, fd);
+		break;
+	case ROLE_LOGGER:
+		logger_connected(c, fd);
+		break;
+	case ROLE_NET:
+		net_connected(c, fd);
+		break;
+	default:
+		fd_close(fd);
+	}
+}
+
+static void on_signal(struct core *c, int signo)
+{
+	struct event ev = {.kind = EV_SHUTDOWN};
+	if (signo == SIGHUP) {
+		store_reload(c);
+		return;
+	}
+	if (signo == SIGTERM || signo == SIGINT || signo == SIGQUIT || signo == SIGPWR ||
+		signo == SIGRTMIN + 3 || signo == SIGRTMIN + 4 || signo == 37) {
+		log_note(NULL, "got %s: stopping everything", strna(signal_name(signo)));
+		if (c->stop_budget_len_us && !c->stop_budget_us)
+			c->stop_budget_us = now_boot_us() + c->stop_budget_len_us;
+		core_step(c, &ev);
+	}
+}
+
+static void frame_received(struct core *c, const struct kp_frame *f, int fd)
+{
+	switch (f->kind) {
+	case KP_EXITED:
+		child_exited(c, f);
+		break;
+	case KP_LINK:
+		link_received(c, f, TAKE_FD(fd));
+		break;
+	case KP_GOT:
+		on_signal(c, f->status);
+		break;
+	case KP_REFUSED:
+		log_warn(NULL, "keeper refused frame %d: %s", f->code, errno_name(f->status));
+		break;
+	default:
+		break;
+	}
+	fd_close(fd);
+}
+
+static ssize_t receive(struct core *c, struct kp_frame *f, int *ret_fd, int flags)
+{
+	size_t n_fds = 1;
+	*ret_fd = -1;
+	ssize_t n = recv_fds(c->keeper_fd, f, sizeof(*f), ret_fd, &n_fds, flags);
+	if (n == 0)
+		return -EPIPE;
+	if (n > 0 && (n != sizeof(*f) || f->build != WIRE_BUILD)) {
+		*ret_fd = fd_close(*ret_fd);
+		return -EPROTO;
+	}
+	if (n > 0)
+		f->name[sizeof(f->name) - 1] = '\0';
+	return n;
+}
+
+static void on_keeper(struct source *s, uint32_t events)
+{
+	struct core *c = container_of(s, struct core, keeper_source);
+	(void)events;
+	for (int i = 0; i < KEEPER_BATCH; i++) {
+		struct kp_frame f;
+		int fd;
+		ssize_t n = receive(c, &f, &fd, MSG_DONTWAIT);
+		if (n == -EAGAIN)
+			return;
+		if (n < 0) {
+			if (!c->is_exiting)
+				log_error(NULL, "link to keeper: %s; leaving", errno_name((int)n));
+			c->loop.is_done = true;
+			c->loop.exit_code = c->is_exiting ? 0 : EXIT_FAILURE;
+			return;
+		}
+		frame_received(c, &f, fd);
+	}
+}
+
+/* ---- the first conversation -------------------------------------------------------------------- */
+
+/* What keeper told before WELCOME, kept until the records are restored. */
+static struct kp_frame *known;
+static size_t n_known, cap_known;
+static struct deposit {
+	char name[KP_NAME_MAX];
+	int fd;
+} * deposits;
+static size_t n_deposits, cap_deposits;
+
+static void forget_known(void)
+{
+	for (size_t i = 0; i < n_deposits; i++)
+		fd_close(deposits[i].fd);
+	n_known = n_deposits = 0;
+}
+
+static int hello(struct core *c)
+{
+	struct kp_frame h = {.kind = KP_HELLO};
+	send_frame(c, &h, -1);
+	for (;;) {
+		struct kp_frame f;
+		int fd;
+		struct pollfd p = {.fd = c->keeper_fd, .events = POLLIN};
+		if (poll(&p, 1, KEEPER_CONNECT_MS) == 0)
+			return -ETIMEDOUT;
+		ssize_t n = receive(c, &f, &fd, 0);
+		if (n < 0)
+			return (int)n;
+		if (f.kind == KP_WELCOME) {
+			c->restarts_of_core = (uint32_t)f.status;
+			return 0;
+		}
+		if (f.kind == KP_CHILD || f.kind == KP_EXITED || f.kind == KP_GOT) {
+			GROW(known, n_known, cap_known);
+			known[n_known++] = f;
+		} else if (f.kind == KP_FD) {
+			GROW(deposits, n_deposits, cap_deposits);
+			str_copy(deposits[n_deposits].name, f.name, KP_NAME_MAX);
+			deposits[n_deposits++].fd = TAKE_FD(fd);
+		} else if (f.kind == KP_LINK) {
+			link_received(c, &f, TAKE_FD(fd));
+		}
+		fd_close(fd);
+	}
+}
+
+/* A core before us may have asked the launcher for processes that it has not started yet. They
+ * would be missing from keeper's list now and run later, beside their successors: so the launcher
+ * answers everything it was asked first, and then keeper tells its list (again). */
+int keeper_connect(struct core *c)
+{
+	int r = hello(c);
+	if (r == 0 && c->restarts_of_core && launcher_sync(c) == 0) {
+		forget_known();
+		r = hello(c);
+	}
+	if (r < 0)
+		return r;
+	return loop_add(&c->loop, &c->keeper_source, c->keeper_fd, EPOLLIN, PRIO_KEEPER, on_keeper);
+}
+
+int deposit_take(const char *name)
+{
+	for (size_t i = 0; i < n_deposits; i++)
+		if (deposits[i].fd >= 0 && streq(deposits[i].name, name))
+			return TAKE_FD(deposits[i].fd);
+	return -1;
+}
+
+/* "log/<unit>" and "fds/<number>/<slot>/<name>" find their units. */
+static void adopt_deposits(struct core *c)
+{
+	for (size_t i = 0; i < n_deposits; i++) {
+		struct deposit *d = &deposits[i];
+		unsigned number, slot;
+		int used = 0;
+		if (d->fd < 0)
+			continue;
+		if (startswith(d->name, "log/")) {
+			unsigned log_slot = (unsigned)strtoul(d->name + 4, NULL, 10);
+			for (size_t k = 0; k < c->world->n_units; k++)
+				if (uc(c->world->units[k])->slot == log_slot)
+					logger_adopt(c, c->world->units[k], TAKE_FD(d->fd));
+		} else if (sscanf(d->name, "fds/%u/%u/%n", &number, &slot, &used) == 2 && used) {
+			for (size_t k = 0; k < c->world->n_units; k++)
+				if (uc(c->world->units[k])->slot == slot)
+					fdstore_restore(c, c->world->units[k], number,
+						d->name + used, TAKE_FD(d->fd));
+		}
+		if (d->fd >= 0) { /* of a unit that is no more */
+			keeper_drop(c, d->name);
+			d->fd = fd_close(d->fd);
+		}
+	}
+	free(TAKE_PTR(deposits));
+	n_deposits = cap_deposits = 0;
+}
+
+static const struct kp_frame *known_child(const struct spawn_id *id, enum kp_row row)
+{
+	for (size_t i = 0; i < n_known; i++)
+		if (known[i].kind == KP_CHILD && known[i].role == row &&
+			memcmp(&known[i].id, id, sizeof(*id)) == 0)
+			return &known[i];
+	return NULL;
+}
+
+/* One process that a record speaks of: known to keeper, or never started. */
+static void adopt_process(struct core *c, struct unit *u, const struct spawn_id *id, int32_t pid)
+{
+	if (!id->seq)
+		return;
+	const struct kp_frame *child = known_child(id, KP_ROW_CHILD),
+			      *tracked = known_child(id, KP_ROW_TRACKED);
+	if (!child && !tracked) {
+		/* The record was written, the launcher was not asked, or did not get to it. */
+		struct event lost = {.kind = EV_EXITED, .unit = u, .id = *id, .pid = pid};
+		core_step(c, &lost);
+		return;
+	}
+	struct proc *p = proc_new(&c->procs, id, PROC_UNIT, u);
+	p->is_shimmed = !c->cgroup_base;
+	p->child_gone = !child;
+	p->shim_pid = p->is_shimmed && child ? child->pid : 0;
+	p->tracked_pid = tracked ? tracked->pid : 0;
+	p->pid = tracked ? tracked->pid : pid ? pid : p->is_shimmed ? 0 : child->pid;
+	p->is_spawned = p->pid != 0;
+	if (!pid && p->pid && !(child && child->code)) {
+		struct event ev = {.kind = EV_SPAWNED, .unit = u, .id = *id, .pid = p->pid};
+		core_step(c, &ev);
+	}
+}
+
+void keeper_adopt(struct core *c)
+{
+	adopt_deposits(c);
+	for (size_t i = 0; i < c->world->n_units; i++) {
+		struct unit *u = c->world->units[i];
+		struct unit_rec r = u->rec;
+		adopt_process(c, u, &r.main, r.main_pid);
+		adopt_process(c, u, &r.control, r.control_pid);
+	}
+	launcher_replay(c);
+	/* Exits that waited in keeper, and children that no record knows. */
+	for (size_t i = 0; i < n_known; i++) {
+		struct kp_frame *k = &known[i];
+		if (k->kind == KP_GOT) {
+			on_signal(c, k->status);
+		} else if (k->kind == KP_EXITED || k->code) {
+			child_exited(c, k);
+		} else if (!proc_find(&c->procs, &k->id)) {
+			log_warn(NULL, "pid %d has no record: killing it", k->pid);
+			keeper_signal(c, &k->id, SIGKILL);
+		}
+	}
+	free(TAKE_PTR(known));
+	n_known = cap_known = 0;
+}

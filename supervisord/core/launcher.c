@@ -1,0 +1,431 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Core's side of the link to the launcher: plans out, outcomes in.
+ *
+ *  1. A process is entered in the table before the launcher is asked for it.
+ *  2. A full socket does not lose a start: it waits in a queue and is built when there is room.
+ *  3. When the launcher is replaced, starts it had not answered are looked up with keeper: a
+ *     process that was born reports itself there; one that was not is started again by the model
+ *     after EV_SPAWN_FAILED.
+ */
+#include "core/inner.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/epoll.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+
+#define PROBES_EXEC_MAX  256
+#define LAUNCHER_SYNC_MS 5000
+#define LAUNCHER_BATCH   64
+#define LAUNCHER_FDS_MAX 12 /* to pass on, beside stdio and the cgroup; FDS_MAX in one frame */
+
+static void spawn_failed(
+	struct core *c, const struct spawn_id *id, int stage, int error, const char *text)
+{
+	struct proc *p = proc_find(&c->procs, id);
+	if (!p)
+		return;
+	if (p->kind == PROC_PROBE) {
+		struct event ev = {.kind = EV_PROBED,
+			.unit = p->unit,
+			.check = p->check,
+			.number = p->number,
+			.text = text};
+		proc_drop(&c->procs, p);
+		core_step(c, &ev);
+		return;
+	}
+	struct event ev = {.kind = EV_SPAWN_FAILED,
+		.unit = p->unit,
+		.id = *id,
+		.stage = stage,
+		.error = error,
+		.text = text};
+	proc_drop(&c->procs, p);
+	core_step(c, &ev);
+	keeper_forget(
+		c, id, 0); /* a child may have been born and have left with the stage's status */
+}
+
+static void spawned(struct core *c, const struct ln_reply *r)
+{
+	struct proc *p = proc_find(&c->procs, &r->id);
+	if (!p)
+		return; /* it is over already */
+	p->is_spawned = true;
+	p->pid = r->pid;
+	p->shim_pid = r->shim_pid;
+	if (p->kind == PROC_UNIT) {
+		struct event ev = {.kind = EV_SPAWNED, .unit = p->unit, .id = p->id, .pid = r->pid};
+		core_step(c, &ev);
+	}
+	for (unsigned i = 0; (p = proc_find(&c->procs, &r->id)) && i < p->n_early; i++) {
+		int32_t pid = p->early[i].pid;
+		proc_ended(c, p, KP_ROW_BELOW, pid, p->early[i].code, p->early[i].status);
+		keeper_forget(c, &r->id, pid);
+	}
+}
+
+static void run_pending(struct core *c);
+
+/* ---- after a restart of core ---------------------------------------------------------------- */
+
+static struct ln_reply *answers; /* to the core before us */
+static size_t n_answers, cap_answers;
+
+int launcher_sync(struct core *c)
+{
+	struct ln_head head = {.build = WIRE_BUILD, .flags = LN_SYNC};
+	if (c->launcher_fd < 0 || send_fds(c->launcher_fd, &head, sizeof(head), NULL, 0, 0) < 0)
+		return -ENOTCONN;
+	for (;;) {
+		struct ln_reply r;
+		size_t n_fds = 0;
+		struct pollfd p = {.fd = c->launcher_fd, .events = POLLIN};
+		if (poll(&p, 1, LAUNCHER_SYNC_MS) == 0)
+			return -ETIMEDOUT;
+		ssize_t n = recv_fds(c->launcher_fd, &r, sizeof(r), NULL, &n_fds, MSG_DONTWAIT);
+		if (n == -EAGAIN)
+			continue;
+		if (n != sizeof(r) || r.build != WIRE_BUILD)
+			return -EPROTO;
+		if (r.kind == LN_SYNCED)
+			return 0;
+		r.detail[sizeof(r.detail) - 1] = '\0';
+		GROW(answers, n_answers, cap_answers);
+		answers[n_answers++] = r;
+	}
+}
+
+static void answered(struct core *c, const struct ln_reply *r)
+{
+	if (r->kind == LN_SPAWNED)
+		spawned(c, r);
+	else if (r->kind == LN_FAILED)
+		spawn_failed(c, &r->id, r->stage, r->error, r->detail);
+}
+
+void launcher_replay(struct core *c)
+{
+	for (size_t i = 0; i < n_answers; i++)
+		answered(c, &answers[i]);
+	free(TAKE_PTR(answers));
+	n_answers = cap_answers = 0;
+}
+
+/* ---- the link --------------------------------------------------------------------------------- */
+
+static void on_launcher(struct source *s, uint32_t events)
+{
+	struct core *c = container_of(s, struct core, launcher_source);
+	if (events & EPOLLOUT)
+		run_pending(c);
+	for (int i = 0; i < LAUNCHER_BATCH; i++) {
+		struct ln_reply r;
+		size_t n_fds = 0;
+		ssize_t n = recv_fds(c->launcher_fd, &r, sizeof(r), NULL, &n_fds, MSG_DONTWAIT);
+		if (n == -EAGAIN)
+			return;
+		if (n != sizeof(r) || r.build != WIRE_BUILD) {
+			/* The launcher died; keeper replaces it and sends a new link. */
+			loop_remove(&c->loop, &c->launcher_source);
+			c->launcher_fd = fd_close(c->launcher_fd);
+			return;
+		}
+		r.detail[sizeof(r.detail) - 1] = '\0';
+		answered(c, &r);
+	}
+}
+
+void launcher_connected(struct core *c, int fd)
+{
+	loop_remove(&c->loop, &c->launcher_source);
+	fd_close(c->launcher_fd);
+	c->launcher_fd = fd;
+	(void)fd_set_nonblock(fd, true);
+	loop_add(&c->loop, &c->launcher_source, fd, EPOLLIN, PRIO_LAUNCHER, on_launcher);
+	run_pending(c);
+}
+
+/* ---- one start ------------------------------------------------------------------------------ */
+
+struct start {
+	struct ln_head head;
+	int fds[FDS_MAX];
+	size_t n_fds;
+	bool owned[FDS_MAX];
+	struct buf message;
+};
+
+static void start_done(struct start *s)
+{
+	for (size_t i = 0; i < s->n_fds; i++)
+		if (s->owned[i])
+			fd_close(s->fds[i]);
+	buf_done(&s->message);
+}
+
+static void start_fd(struct start *s, int fd, bool is_owned, uint32_t flag)
+{
+	s->fds[s->n_fds] = fd;
+	s->owned[s->n_fds++] = is_owned;
+	s->head.flags |= flag;
+}
+
+static int open_stream(const struct std_stream *st, bool is_input)
+{
+	int flags = is_input ? O_RDONLY : O_WRONLY | O_CREAT;
+	if (st->kind == STD_APPEND)
+		flags |= O_APPEND;
+	else if (st->kind == STD_TRUNCATE)
+		flags |= O_TRUNC;
+	int fd = open(st->path, flags | O_CLOEXEC | O_NOCTTY | O_NOFOLLOW * 0, 0644);
+	return fd < 0 ? -errno : fd;
+}
+
+/* Standard streams: a descriptor where there is something to open; none means /dev/null. */
+static int start_streams(struct core *c, struct unit *u, struct start *s, struct err *e)
+{
+	const struct exec_conf *x = &u->conf->exec;
+	const struct std_stream *streams[] = {&x->std_in, &x->std_out, &x->std_err};
+	static const uint32_t flags[] = {LN_HAS_STDIN, LN_HAS_STDOUT, LN_HAS_STDERR};
+	int last = -1;
+	for (int i = 0; i < 3; i++) {
+		const struct std_stream *st = streams[i];
+		int fd = -1;
+		bool is_owned = true;
+		if (st->kind == STD_FILE || st->kind == STD_APPEND || st->kind == STD_TRUNCATE) {
+			fd = open_stream(st, i == 0);
+			if (fd < 0)
+				return err_set(e, fd, "%s: %s", st->path, errno_name(fd));
+		} else if (st->kind == STD_LOG && i > 0) {
+			fd = logger_stream(c, u);
+			is_owned = false;
+		} else if (st->kind == STD_INHERIT && i > 0) {
+			fd = i == 2 && last >= 0 ? last : logger_stream(c, u);
+			is_owned = false;
+		}
+		if (fd >= 0)
+			start_fd(s, fd, is_owned, flags[i]);
+		last = fd;
+	}
+	return 0;
+}
+
+static int image_of(struct core *c, struct unit *u, struct err *e)
+{
+	struct unit_core *x = uc(u);
+	if (x->image && x->image_conf == u->conf)
+		return 0;
+	x->image = launch_image_free(x->image);
+	unit_conf_unref(x->image_conf);
+	x->image_conf = NULL;
+	int r = launch_image_new(u->conf, &c->caps, &x->image, e);
+	if (r < 0)
+		return r;
+	x->image_conf = unit_conf_ref(u->conf);
+	return 0;
+}
+
+static int start_build(struct core *c, struct unit *u, const struct exec_cmd *cmd,
+	enum exec_kind exec, const struct spawn_id *id, struct start *s, struct err *e)
+{
+	struct unit_core *x = uc(u);
+	int r = image_of(c, u, e);
+	if (r < 0)
+		return r;
+	r = start_streams(c, u, s, e);
+	if (r < 0)
+		return r;
+	if (c->cgroup_base) {
+		r = cgroup_open_unit(c, u, e);
+		if (r < 0)
+			return r;
+		start_fd(s, x->cgroup_fd, false, LN_HAS_CGROUP);
+	}
+	const char *names[LAUNCHER_FDS_MAX];
+	size_t n_pass = 0;
+	for (size_t i = 0; exec == EXEC_START && i < x->n_fds && n_pass < LAUNCHER_FDS_MAX &&
+			   s->n_fds < FDS_MAX - 1;
+		i++) {
+		names[n_pass++] = x->fds[i].name;
+		start_fd(s, x->fds[i].fd, false, 0);
+	}
+	struct start_vars vars;
+	start_vars_make(c, u, exec, id, &vars);
+	struct launch_vars v = {
+		.id = *id,
+		.cmd = cmd,
+		.kind = exec,
+		.env = (const char *const *)vars.env.v,
+		.n_env = vars.env.n,
+		.fd_names = names,
+		.n_fds = n_pass,
+		.release_link = vars.release_dir ? u->conf->rollout.release_link : NULL,
+		.release_dir = vars.release_dir,
+		.runtime_root = c->runtime_root,
+		.state_root = c->path.state_dir,
+		.cache_root = c->path.cache_dir,
+		.logs_root = c->path.logs_dir,
+		.config_root = c->path.config_dir,
+		.use_shim = !c->cgroup_base,
+		.dirs_wanted = true,
+	};
+	buf_add(&s->message, &s->head, sizeof(s->head));
+	r = plan_build(x->image, &v, &s->message, e);
+	start_vars_done(&vars);
+	if (r < 0)
+		return r;
+	s->head.build = WIRE_BUILD;
+	s->head.id = *id;
+	s->head.plan_size = (uint32_t)(s->message.size - sizeof(s->head));
+	s->head.n_pass_fds = (uint32_t)n_pass;
+	if (s->message.size > LN_FRAME_MAX) {
+		int fd = memfd_create("plan", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+		if (fd < 0)
+			return err_set(e, -errno, "memfd_create: %s", errno_name(errno));
+		start_fd(s, fd, true, LN_PLAN_IN_FD);
+		r = write_all(fd, s->message.data + sizeof(s->head), s->head.plan_size);
+		if (r < 0)
+			return err_set(e, r, "plan: %s", errno_name(r));
+		(void)fcntl(
+			fd, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE);
+		s->message.size = sizeof(s->head);
+	}
+	memcpy(s->message.data, &s->head, sizeof(s->head));
+	return 0;
+}
+
+/* 1: the launcher cannot take it now. */
+static int start_send(struct core *c, struct start *s)
+{
+	if (c->launcher_fd < 0)
+		return 1;
+	ssize_t n = send_fds(
+		c->launcher_fd, s->message.data, s->message.size, s->fds, s->n_fds, MSG_DONTWAIT);
+	if (n == -EAGAIN || n == -ENOBUFS || n == -EPIPE || n == -ECONNRESET)
+		return 1;
+	return n < 0 ? (int)n : 0;
+}
+
+/* 1: queue it. */
+static int try_spawn(struct core *c, struct unit *u, enum exec_kind exec, uint32_t index,
+	const struct spawn_id *id)
+{
+	struct err e = {0};
+	struct start s = {0};
+	int stage = EXIT_EXEC;
+	int r = port_allocate(c, u);
+	if (r < 0)
+		err_set(&e, r, "no free port in %u-%u", u->conf->replicas.port_first,
+			u->conf->replicas.port_last);
+	if (r == 0 && index >= u->conf->service.exec[exec].n)
+		r = err_set(&e, -EINVAL, "no command %u", index);
+	if (r == 0)
+		r = start_build(c, u, &u->conf->service.exec[exec].v[index], exec, id, &s, &e);
+	if (r == -ESRCH)
+		stage = EXIT_USER;
+	if (r == 0)
+		r = start_send(c, &s);
+	start_done(&s);
+	if (r < 0)
+		spawn_failed(c, id, stage, -r, e.text[0] ? e.text : errno_name(r));
+	return r;
+}
+
+static void enqueue(struct core *c, struct unit *u, enum exec_kind exec, uint32_t index,
+	const struct spawn_id *id)
+{
+	GROW(c->pending, c->n_pending, c->cap_pending);
+	c->pending[c->n_pending++] = (struct pending_spawn){u, exec, index, *id};
+	if (c->launcher_source.is_added)
+		loop_modify(&c->loop, &c->launcher_source, EPOLLIN | EPOLLOUT);
+}
+
+static void run_pending(struct core *c)
+{
+	while (c->head_pending < c->n_pending) {
+		struct pending_spawn p = c->pending[c->head_pending];
+		if (proc_find(&c->procs, &p.id) && try_spawn(c, p.unit, p.exec, p.index, &p.id) > 0)
+			return;
+		c->head_pending++;
+	}
+	c->head_pending = c->n_pending = 0;
+	if (c->launcher_source.is_added)
+		loop_modify(&c->loop, &c->launcher_source, EPOLLIN);
+}
+
+void launcher_spawn(struct core *c, struct unit *u, enum exec_kind exec, uint32_t index,
+	const struct spawn_id *id)
+{
+	proc_new(&c->procs, id, PROC_UNIT, u)->is_shimmed = !c->cgroup_base;
+	if (c->head_pending < c->n_pending || try_spawn(c, u, exec, index, id) > 0)
+		enqueue(c, u, exec, index, id);
+}
+
+/* ---- exec: probes ---------------------------------------------------------------------------- */
+
+int launcher_spawn_probe(struct core *c, struct unit *u, enum check_kind check, uint64_t number,
+	uint64_t timeout_us, const char *cmd)
+{
+	struct spawn_id id = {.seq = (uint32_t)number | 0x80000000u};
+	struct err e = {0};
+	struct start s = {0};
+	if (c->procs.n_probes >= PROBES_EXEC_MAX)
+		return -EBUSY;
+	random_bytes(id.invocation, sizeof(id.invocation));
+	/* Words are split as in an Exec line; ${PORT} and the like are expanded by the plan. */
+	struct strv words = {0};
+	const char *pos = cmd;
+	char *word;
+	int r;
+	while ((r = split_word(&pos, &word, true, &e)) > 0)
+		strv_add_take(&words, word);
+	if (r == 0 && words.n == 0)
+		r = -EINVAL;
+	if (r == 0) {
+		struct exec_cmd x = {.path = words.v[0], .argv = words.v, .argc = words.n};
+		struct proc *p = proc_new(&c->procs, &id, PROC_PROBE, u);
+		p->is_shimmed = !c->cgroup_base;
+		p->check = check;
+		p->number = number;
+		p->began_us = now_boot_us();
+		p->deadline_us = p->began_us + timeout_us;
+		r = start_build(c, u, &x, EXEC_CONDITION, &id, &s, &e);
+		if (r == 0)
+			r = start_send(c, &s);
+		if (r != 0)
+			proc_drop(&c->procs, p);
+	}
+	start_done(&s);
+	strv_done(&words);
+	return r > 0 ? -EAGAIN : r;
+}
+
+uint64_t launcher_probe_deadline(const struct core *c)
+{
+	uint64_t due = USEC_INFINITY;
+	for (size_t i = 0; c->procs.n_probes && i < c->procs.cap; i++) {
+		const struct proc *p = c->procs.by_id[i];
+		if (p && p->kind == PROC_PROBE)
+			due = MIN(due, p->deadline_us);
+	}
+	return due;
+}
+
+void launcher_probe_timeouts(struct core *c)
+{
+	uint64_t now = now_boot_us();
+	for (size_t i = 0; c->procs.n_probes && i < c->procs.cap; i++) {
+		struct proc *p = c->procs.by_id[i];
+		if (p && p->kind == PROC_PROBE && p->deadline_us <= now) {
+			keeper_signal(c, &p->id, SIGKILL);
+			p->is_timed_out = true;
+			p->deadline_us = USEC_INFINITY; /* once; its exit comes */
+		}
+	}
+}

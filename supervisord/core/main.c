@@ -1,0 +1,392 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The core process: comes up, restores what was, then turns.
+ *
+ * Order of coming up, which is the same after a crash, a re-exec and an upgrade:
+ *   options -> keeper (deposits, links, children) -> world -> records -> rollouts -> EV_RESTORED
+ *   -> exits that waited -> control socket -> first start (only when there was no core before).
+ */
+#include "core/core.h"
+
+#include "core/inner.h"
+
+#include <fcntl.h>
+#include <getopt.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+
+#define CONTROL_BACKLOG 128
+#define STOP_BUDGET_DEFAULT                                                                        \
+	(8 * USEC_PER_SEC) /* as PID 1 of a container: docker stop kills after 10 s */
+
+/* ---- one event ---------------------------------------------------------------------------------- */
+
+/* Events that come up while effects are performed wait until the list is done: effects of one
+ * step are never interleaved with those of another. */
+struct queued_event {
+	struct event ev;
+	char *text;
+	struct lb_sample sample;
+};
+
+static struct queued_event *queued;
+static size_t n_queued, cap_queued, head_queued;
+
+static void enqueue(const struct event *ev)
+{
+	assert(ev->kind != EV_REQUEST);
+	GROW(queued, n_queued, cap_queued);
+	struct queued_event *q = &queued[n_queued++];
+	q->ev = *ev;
+	q->text = ev->text ? xstrdup(ev->text) : NULL;
+	if (ev->sample)
+		q->sample = *ev->sample;
+}
+
+static void write_records(struct core *c)
+{
+	struct world *w = c->world;
+	for (size_t i = 0; i < w->n_dirty; i++) {
+		struct unit *u = w->dirty[i];
+		u->in_dirty_list = false;
+		if (u->core && u->is_dirty)
+			record_write(c, u);
+	}
+	w->n_dirty = 0;
+}
+
+static void step_once(struct core *c, struct event *ev)
+{
+	ev->now_us = now_boot_us();
+	ev->wall_us = now_wall_us();
+	effects_reset(&c->fx);
+	int r = world_step(c->world, ev, &c->fx);
+	if (r < 0)
+		log_error(ev->unit ? ev->unit->name : NULL, "event %d cannot be: %s", (int)ev->kind,
+			errno_name(r));
+	write_records(c);
+	if (ev->kind == EV_MAIN_PID && ev->pid)
+		main_pid_changed(c, ev->unit, ev->pid);
+	core_perform(c, &c->fx);
+}
+
+void core_step(struct core *c, struct event *ev)
+{
+	if (c->is_stepping) {
+		enqueue(ev);
+		return;
+	}
+	c->is_stepping = true;
+	step_once(c, ev);
+	while (head_queued < n_queued) {
+		struct queued_event q = queued[head_queued++];
+		q.ev.text = q.text;
+		if (q.ev.sample)
+			q.ev.sample = &q.sample;
+		step_once(c, &q.ev);
+		free(q.text);
+	}
+	n_queued = head_queued = 0;
+	c->is_stepping = false;
+	core_arm(c);
+}
+
+/* ---- time ------------------------------------------------------------------------------------------- */
+
+void core_arm(struct core *c)
+{
+	uint64_t due = world_next_deadline(c->world);
+	due = MIN(due, launcher_probe_deadline(c));
+	if (c->stop_budget_us)
+		due = MIN(due, c->stop_budget_us);
+	loop_arm(&c->loop, due);
+}
+
+/* The container's runtime kills everything soon: better we do, and in order. */
+static void stop_budget_spent(struct core *c)
+{
+	c->stop_budget_us = 0;
+	log_warn(NULL, "the time to stop is over: killing what is left");
+	for (size_t i = 0; i < c->world->n_units; i++)
+		if (!unit_is_down(c->world->units[i]))
+			cgroup_kill(c, c->world->units[i], KILL_WHO_ALL, SIGKILL);
+}
+
+static void on_timer(struct loop *l)
+{
+	struct core *c = container_of(l, struct core, loop);
+	struct event ev = {.kind = EV_TIME};
+	uint64_t now = now_boot_us();
+	launcher_probe_timeouts(c);
+	if (c->stop_budget_us && now >= c->stop_budget_us)
+		stop_budget_spent(c);
+	core_step(c, &ev);
+}
+
+/* ---- options ------------------------------------------------------------------------------------------ */
+
+/* Rows of options.def; main() has refused everything else before keeper was started. */
+enum option_id {
+#define OPTION(field, name, argument, documentation) OPT_##field,
+#include "stayd/options.def"
+#undef OPTION
+	OPT_MAX,
+};
+
+/* clang-format off */
+static const struct option options[] = {
+#define OPTION(field, name, argument, documentation)                                               \
+	{name, argument ? required_argument : no_argument, NULL, OPT_##field},
+#include "stayd/options.def"
+#undef OPTION
+	{NULL, 0, NULL, 0},
+};
+/* clang-format on */
+
+static char *xdg_dir(const char *variable, const char *fallback_below_home)
+{
+	const char *v = getenv(variable);
+	if (v && v[0] == '/')
+		return xstrdup(v);
+	const char *home = getenv("HOME");
+	return xasprintf("%s%s", home && home[0] == '/' ? home : "/tmp", fallback_below_home);
+}
+
+static void default_dirs(struct core *c)
+{
+	if (c->is_root) {
+		c->runtime_root = xstrdup("/run");
+	} else {
+		const char *run = getenv("XDG_RUNTIME_DIR");
+		c->runtime_root = run && run[0] == '/'
+					  ? xstrdup(run)
+					  : xasprintf("/tmp/stayd-%u", (unsigned)getuid());
+	}
+	CLEANUP_FREE char *state =
+		c->is_root ? xstrdup("/var/lib") : xdg_dir("XDG_STATE_HOME", "/.local/state");
+	if (!c->runtime_dir)
+		c->runtime_dir = xasprintf("%s/stayd", c->runtime_root);
+	if (!c->state_dir)
+		c->state_dir = xasprintf("%s/stayd", state);
+	if (!c->log_dir)
+		c->log_dir =
+			c->is_root ? xstrdup("/var/log/stayd") : xasprintf("%s/stayd/log", state);
+}
+
+static int parse_options(struct core *c, int argc, char **argv)
+{
+	const char *unit_path = NULL;
+	int o;
+	optind = 1;
+	while ((o = getopt_long(argc, argv, "+", options, NULL)) != -1) {
+		switch (o) {
+		case OPT_UNIT_PATH:
+			unit_path = optarg;
+			break;
+		case OPT_RUNTIME_DIR:
+			c->runtime_dir = xstrdup(optarg);
+			break;
+		case OPT_STATE_DIR:
+			c->state_dir = xstrdup(optarg);
+			break;
+		case OPT_LOG_DIR:
+			c->log_dir = xstrdup(optarg);
+			break;
+		case OPT_TRACKING:
+			c->tracking_is_forced_shim = streq(optarg, "shim");
+			break;
+		case OPT_LOG_CONSOLE:
+			c->logs_to_console = true;
+			break;
+		case OPT_HELP:
+		case OPT_VERSION:
+			break; /* main()'s */
+		default:
+			return -EINVAL;
+		}
+	}
+	for (; optind < argc; optind++)
+		strv_add(&c->start_units, argv[optind]);
+	default_dirs(c);
+	unit_path_default(&c->path, unit_path);
+	return 0;
+}
+
+/* ---- coming up ------------------------------------------------------------------------------------------- */
+
+static int make_dirs(struct core *c)
+{
+	const char *const dirs[] = {c->runtime_dir, c->state_dir, c->log_dir};
+	for (size_t i = 0; i < ARRAY_SIZE(dirs); i++) {
+		int r = mkdir_parents(dirs[i], 0755);
+		if (r < 0)
+			log_warn(NULL, "%s: %s", dirs[i], errno_name(r));
+		if (r < 0 && i == 0)
+			return r;
+	}
+	c->notify_path = xasprintf("%s/notify", c->runtime_dir);
+	c->control_path = xasprintf("%s/control.sock", c->runtime_dir);
+	return 0;
+}
+
+static int control_listen(struct core *c, int deposited_fd)
+{
+	c->control_fd = deposited_fd;
+	if (c->control_fd < 0) {
+		struct sockaddr_un a;
+		unsigned len;
+		int r = unix_addr(c->control_path, &a, &len);
+		if (r < 0)
+			return r;
+		c->control_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+		if (c->control_fd < 0)
+			return -errno;
+		(void)unlink(c->control_path);
+		if (bind(c->control_fd, (struct sockaddr *)&a, len) < 0 ||
+			listen(c->control_fd, CONTROL_BACKLOG) < 0)
+			return -errno;
+		(void)chmod(
+			c->control_path, 0666); /* who may do what is decided by peer credentials */
+		keeper_put(c, "control", c->control_fd);
+	}
+	return control_new(&c->loop, c->control_fd, c, &c->control);
+}
+
+static void restore_record(
+	struct core *c, uint32_t slot, uint64_t generation, const struct unit_rec *r)
+{
+	struct unit *u = store_restore_unit(c, r);
+	if (uc(u)->slot != UINT32_MAX && uc(u)->record_generation >= generation)
+		return;
+	uc(u)->slot = slot;
+	uc(u)->record_generation = generation;
+	world_restore_unit(c->world, u, r);
+}
+
+static void restore(struct core *c)
+{
+	struct event restored = {.kind = EV_RESTORED};
+	record_each(c, restore_record);
+	store_load_closure(c);
+	store_restore_rollouts(c);
+	keeper_adopt(c);
+	core_step(c, &restored);
+}
+
+static void start_unit(struct core *c, struct unit *u)
+{
+	struct request q = {.verb = REQ_START, .unit = u, .actor = "start-up"};
+	core_submit(c, &q);
+}
+
+static int start_named(struct core *c, const char *name)
+{
+	struct err e = {0};
+	CLEANUP_FREE char *full = unit_name_complete(name);
+	struct set *s = core_find_set(c, name);
+	if (s && s->is_template) {
+		for (unsigned i = 0; i < s->count; i++)
+			start_unit(c, s->members[i]);
+		return 0;
+	}
+	struct unit *u = core_load_unit(c, full, &e);
+	if (!u) {
+		log_error(NULL, "%s", e.text);
+		return e.code;
+	}
+	start_unit(c, u);
+	return 0;
+}
+
+static void first_start(struct core *c)
+{
+	if (c->start_units.n == 0)
+		strv_add(&c->start_units, "default.target");
+	for (size_t i = 0; i < c->start_units.n; i++)
+		start_named(c, c->start_units.v[i]);
+}
+
+static int core_init(struct core *c, int argc, char **argv)
+{
+	c->keeper_fd = ROLE_KEEPER_FD;
+	c->launcher_fd = c->logger_fd = c->net_fd = c->notify_fd = c->control_fd = c->record_fd =
+		-1;
+	c->cgroup_base_fd = -1;
+	c->is_root = geteuid() == 0;
+	c->keeper_pid = getppid();
+	c->is_init = c->keeper_pid == 1;
+	c->started_us = now_boot_us();
+	c->started_wall_us = now_wall_us();
+	boot_id(&c->boot);
+	launch_probe(&c->caps);
+	c->is_container = c->caps.is_container;
+	int r = parse_options(c, argc, argv);
+	if (r == 0)
+		r = make_dirs(c);
+	if (r == 0)
+		r = loop_init(&c->loop);
+	c->loop.on_timer = on_timer;
+	if (c->is_init && c->is_container)
+		c->logs_to_console = true;
+	if (c->is_init && c->is_container)
+		c->stop_budget_len_us = STOP_BUDGET_DEFAULT;
+	const char *budget = getenv("STAYD_STOP_BUDGET");
+	if (budget)
+		(void)parse_timespan(budget, USEC_PER_SEC, &c->stop_budget_len_us, NULL);
+	return r;
+}
+
+static int core_come_up(struct core *c)
+{
+	uint64_t seed;
+	random_bytes(&seed, sizeof(seed));
+	c->world = world_new(seed | 1);
+	c->world->now_us = now_boot_us();
+	c->world->wall_us = now_wall_us();
+	int r = keeper_connect(c);
+	if (r < 0)
+		return r;
+	cgroup_setup(c);
+	r = record_open(c, deposit_take("state"));
+	if (r < 0)
+		return r;
+	r = notify_open(c, deposit_take("notify"));
+	if (r < 0)
+		return r;
+	int control = deposit_take("control");
+	if (c->restarts_of_core) {
+		restore(c);
+	} else {
+		keeper_adopt(c);
+		c->n_slots =
+			0; /* records of a daemon that is gone: overwritten as units get theirs */
+	}
+	r = control_listen(c, control);
+	if (r < 0)
+		return r;
+	if (!c->restarts_of_core)
+		first_start(c);
+	core_arm(c);
+	return 0;
+}
+
+int core_main(int argc, char **argv)
+{
+	static struct core core;
+	struct core *c = &core;
+	log_open("stayd", getenv("STAYD_DEBUG") ? LOG_TRACE : LOG_INFORM);
+	(void)prctl(PR_SET_NAME, "stayd-core");
+	signal(SIGPIPE, SIG_IGN);
+	int r = core_init(c, argc, argv);
+	if (r == 0)
+		r = core_come_up(c);
+	if (r < 0) {
+		log_error(NULL, "cannot start: %s", errno_name(r));
+		return EXIT_FAILURE;
+	}
+	return loop_run(&c->loop);
+}

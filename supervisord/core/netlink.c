@@ -1,0 +1,297 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Core's side of the link to stay-net: probes out, answers in; the desired table of the load
+ * balancers out, samples of what they say in.
+ *
+ *  1. The table is said again, whole, to every new stay-net: it may die at any time.
+ *  2. A probe that cannot be sent is answered as failed, so the model always gets its answer.
+ *  3. Unix sockets of load balancers are opened here, where the privilege is, and handed over:
+ *     stay-net parses what comes back.
+ */
+#include "core/inner.h"
+
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#define NET_BATCH 64
+
+static int send_frame(struct core *c, struct nt_frame *f, int fd)
+{
+	f->build = WIRE_BUILD;
+	if (c->net_fd < 0)
+		return -ENOTCONN;
+	ssize_t n = send_fds(c->net_fd, f, sizeof(*f), &fd, fd >= 0 ? 1 : 0, MSG_DONTWAIT);
+	return n < 0 ? (int)n : 0;
+}
+
+static void want_net(struct core *c)
+{
+	if (c->net_wanted)
+		return;
+	c->net_wanted = true;
+	keeper_role(c, ROLE_NET, true);
+}
+
+/* ---- what it says --------------------------------------------------------------------------------- */
+
+static void connect_for(struct core *c, const struct nt_frame *q)
+{
+	struct nt_frame a = {.kind = NT_LB_SOCKET, .lb = q->lb, .number = q->number};
+	struct sockaddr_un addr;
+	unsigned len;
+	CLEANUP_CLOSE int fd = -1;
+	a.error = -unix_addr(q->text, &addr, &len);
+	if (!a.error) {
+		fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+		/* A full backlog answers EAGAIN at once on Unix sockets: stay-net tries again. */
+		if (fd < 0 || connect(fd, (struct sockaddr *)&addr, len) < 0)
+			a.error = errno;
+	}
+	send_frame(c, &a, a.error ? -1 : fd);
+}
+
+static struct set *set_of_lb(struct core *c, uint16_t lb, unsigned *ret_index)
+{
+	for (size_t i = 0; i < c->world->n_sets; i++) {
+		struct set *s = c->world->sets[i];
+		if (s->n_lbs && lb >= sc(s)->lb_base && lb < sc(s)->lb_base + s->n_lbs) {
+			*ret_index = lb - sc(s)->lb_base;
+			return s;
+		}
+	}
+	return NULL;
+}
+
+static void row_key(char out[160], uint16_t lb, const char *server)
+{
+	snprintf(out, 160, "%u/%s", lb, server);
+}
+
+static void sample_received(struct core *c, const struct nt_frame *f)
+{
+	char key[160];
+	row_key(key, f->lb, f->server);
+	struct lb_row *row = map_get(&c->lb_rows, key);
+	if (!row)
+		return;
+	struct event ev = {
+		.kind = EV_LB_SAMPLE, .unit = row->unit, .lb = row->lb_index, .sample = &f->sample};
+	core_step(c, &ev);
+}
+
+static void status_received(struct core *c, const struct nt_frame *f)
+{
+	struct event ev = {
+		.kind = EV_LB_STATUS, .ok = f->reachable, .number = f->generation, .text = f->text};
+	ev.set = set_of_lb(c, f->lb, &ev.lb);
+	if (ev.set)
+		core_step(c, &ev);
+}
+
+static void probed(struct core *c, const struct nt_frame *f)
+{
+	uint32_t unit_id = (uint32_t)(f->number >> 40);
+	enum check_kind check = (enum check_kind)((f->number >> 36) & 15);
+	if (unit_id >= c->world->n_units || check >= CHECK_KIND_MAX)
+		return;
+	struct unit *u = c->world->units[unit_id];
+	struct event ev = {.kind = EV_PROBED,
+		.unit = u,
+		.check = check,
+		.ok = f->ok,
+		.latency_us = f->latency_us,
+		.text = f->text};
+	/* The low 36 bits are enough to tell a stale answer from the one that is waited for. */
+	uint64_t waited = u->health[check].number;
+	ev.number = (waited & ((1ULL << 36) - 1)) == (f->number & ((1ULL << 36) - 1)) ? waited : 0;
+	core_step(c, &ev);
+}
+
+static void on_net(struct source *s, uint32_t events)
+{
+	struct core *c = container_of(s, struct core, net_source);
+	(void)events;
+	for (int i = 0; i < NET_BATCH; i++) {
+		struct nt_frame f;
+		size_t n_fds = 0;
+		ssize_t n = recv_fds(c->net_fd, &f, sizeof(f), NULL, &n_fds, MSG_DONTWAIT);
+		if (n == -EAGAIN)
+			return;
+		if (n != sizeof(f) || f.build != WIRE_BUILD) {
+			loop_remove(&c->loop, &c->net_source);
+			c->net_fd = fd_close(c->net_fd);
+			return;
+		}
+		f.text[sizeof(f.text) - 1] = f.server[sizeof(f.server) - 1] = '\0';
+		str_make_printable(f.text);
+		switch (f.kind) {
+		case NT_PROBED:
+			probed(c, &f);
+			break;
+		case NT_LB_CONNECT:
+			connect_for(c, &f);
+			break;
+		case NT_LB_STATUS:
+			status_received(c, &f);
+			break;
+		case NT_LB_SAMPLE:
+			sample_received(c, &f);
+			break;
+		default:
+			break;
+		}
+	}
+}
+
+/* ---- what it is told ---------------------------------------------------------------------------------- */
+
+static void say_set(struct core *c, struct set *s)
+{
+	const struct lb_conf *conf = &sc(s)->conf->lb;
+	for (unsigned i = 0; i < s->n_lbs; i++) {
+		struct nt_frame f = {.kind = NT_LB, .lb = (uint16_t)(sc(s)->lb_base + i)};
+		snprintf(f.text, sizeof(f.text), "%s\n%s\n%s", strna(conf->driver),
+			conf->address.v[i], strna(conf->backend));
+		send_frame(c, &f, -1);
+	}
+}
+
+void net_connected(struct core *c, int fd)
+{
+	struct nt_frame hello = {.kind = NT_HELLO};
+	size_t pos = 0;
+	void *v;
+	loop_remove(&c->loop, &c->net_source);
+	fd_close(c->net_fd);
+	c->net_fd = fd;
+	c->net_wanted = true;
+	loop_add(&c->loop, &c->net_source, fd, EPOLLIN, PRIO_NORMAL, on_net);
+	send_frame(c, &hello, -1);
+	if (!c->world)
+		return;
+	for (size_t i = 0; i < c->world->n_sets; i++)
+		say_set(c, c->world->sets[i]);
+	while (map_next(&c->lb_rows, &pos, NULL, &v))
+		send_frame(c, &((struct lb_row *)v)->want, -1);
+	/* Probes that the old one had not answered never will be. */
+	for (size_t i = 0; i < c->world->n_units; i++) {
+		struct unit *u = c->world->units[i];
+		for (int k = 0; k < CHECK_KIND_MAX; k++) {
+			const char *target = u->conf->health[k].target;
+			if (!u->health[k].is_waiting || !target || startswith(target, "exec:"))
+				continue;
+			net_probe(c, u, (enum check_kind)k, u->health[k].number,
+				u->conf->health[k].timeout_us, target);
+		}
+	}
+}
+
+/* The set's load balancers as its conf says now. */
+void net_set_configure(struct core *c, struct set *s)
+{
+	const struct lb_conf *conf = &sc(s)->conf->lb;
+	if (!conf->is_set || !conf->address.n)
+		return;
+	if (!s->n_lbs) {
+		s->n_lbs = (unsigned)MIN(conf->address.n, (size_t)SET_LBS_MAX);
+		sc(s)->lb_base = c->next_lb;
+		c->next_lb += SET_LBS_MAX;
+	}
+	want_net(c);
+	say_set(c, s);
+}
+
+void net_probe(struct core *c, struct unit *u, enum check_kind check, uint64_t number,
+	uint64_t timeout_us, const char *target)
+{
+	if (startswith(target, "exec:")) {
+		int r = launcher_spawn_probe(c, u, check, number, timeout_us, target + 5);
+		if (r < 0) {
+			struct event ev = {.kind = EV_PROBED,
+				.unit = u,
+				.check = check,
+				.number = number,
+				.text = "the probe could not be started"};
+			core_step(c, &ev);
+		}
+		return;
+	}
+	want_net(c);
+	CLEANUP_FREE char *expanded = expand_variables(c, u, target);
+	struct nt_frame f = {.kind = NT_PROBE,
+		.number = (uint64_t)u->id << 40 | (uint64_t)check << 36 |
+			  (number & ((1ULL << 36) - 1)),
+		.timeout_us = timeout_us};
+	str_copy(f.text, expanded, sizeof(f.text));
+	int r = send_frame(c, &f, -1);
+	if (r < 0 && r != -ENOTCONN && r != -EPIPE && r != -ECONNRESET) {
+		struct event ev = {.kind = EV_PROBED,
+			.unit = u,
+			.check = check,
+			.number = number,
+			.text = "stay-net is not listening"};
+		core_step(c, &ev);
+	}
+	/* Not connected: it is being (re)started and is asked again then (net_connected). */
+}
+
+static const char *server_name(const struct unit *u)
+{
+	return u->conf->lb.server ? u->conf->lb.server : u->conf->prefix;
+}
+
+void net_lb_want(struct core *c, struct unit *u, enum lb_state state, unsigned weight)
+{
+	struct set *s = u->set;
+	for (unsigned i = 0; s && i < s->n_lbs; i++) {
+		char key[160];
+		uint16_t lb = (uint16_t)(sc(s)->lb_base + i);
+		row_key(key, lb, server_name(u));
+		struct lb_row *row = map_get(&c->lb_rows, key);
+		if (!row) {
+			row = xcalloc(1, sizeof(*row));
+			str_copy(row->key, key, sizeof(row->key));
+			map_put(&c->lb_rows, row->key, row);
+		}
+		row->unit = u;
+		row->lb_index = i;
+		row->want = (struct nt_frame){.kind = NT_LB_WANT,
+			.lb = lb,
+			.state = state,
+			.weight = weight,
+			.port = u->rec.port};
+		str_copy(row->want.server, server_name(u), sizeof(row->want.server));
+		/* Without $PORT the address in the load balancer's own configuration stands. */
+		if (u->rec.port)
+			str_copy(row->want.addr, u->conf->lb.host ? u->conf->lb.host : "127.0.0.1",
+				sizeof(row->want.addr));
+		send_frame(c, &row->want, -1);
+	}
+}
+
+void net_lb_forget(struct core *c, struct unit *u)
+{
+	struct set *s = u->set;
+	for (unsigned i = 0; s && i < s->n_lbs; i++) {
+		char key[160];
+		uint16_t lb = (uint16_t)(sc(s)->lb_base + i);
+		row_key(key, lb, server_name(u));
+		struct lb_row *row = map_del(&c->lb_rows, key);
+		if (!row)
+			continue;
+		struct nt_frame f = {.kind = NT_LB_FORGET, .lb = lb};
+		str_copy(f.server, server_name(u), sizeof(f.server));
+		send_frame(c, &f, -1);
+		free(row);
+	}
+}
+
+void net_lb_fast(struct core *c, struct set *s)
+{
+	for (unsigned i = 0; i < s->n_lbs; i++) {
+		struct nt_frame f = {
+			.kind = NT_LB_FAST, .lb = (uint16_t)(sc(s)->lb_base + i), .number = 5000};
+		send_frame(c, &f, -1);
+	}
+}

@@ -1,0 +1,328 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The notification socket (sd_notify(3)) and the descriptor store.
+ *
+ *  1. A message counts only for the unit its sender belongs to, by the kernel's credentials and
+ *     the unit's cgroup (or shim): never by what the message says.
+ *  2. MAINPID= must name a process of the same unit (the class of CVE-2018-16888).
+ *  3. At most NOTIFY_BATCH messages a turn: a flood delays the flooder's own messages.
+ *  4. Stored descriptors are deposited with keeper before they count.
+ */
+#include "core/inner.h"
+
+#include <fcntl.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+
+#define NOTIFY_BATCH 64
+#define NOTIFY_MAX   4096
+#define STATUS_MAX   512
+
+struct message {
+	char text[NOTIFY_MAX + 1];
+	struct ucred cred;
+	int fds[FD_STORE_MAX > 253 ? 253 : FD_STORE_MAX]; /* SCM_MAX_FD */
+	size_t n_fds;
+};
+
+static void message_close(struct message *m)
+{
+	for (size_t i = 0; i < m->n_fds; i++)
+		m->fds[i] = fd_close(m->fds[i]);
+	m->n_fds = 0;
+}
+
+/* 1 = a message, 0 = nothing more. */
+static int message_receive(int sock, struct message *m)
+{
+	union {
+		struct cmsghdr align;
+		char bytes[CMSG_SPACE(sizeof(struct ucred)) + CMSG_SPACE(sizeof(int) * 253)];
+	} control;
+	struct iovec iov = {m->text, NOTIFY_MAX};
+	struct msghdr h = {.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = &control,
+		.msg_controllen = sizeof(control)};
+	m->n_fds = 0;
+	m->cred.pid = 0;
+	ssize_t n = recvmsg(sock, &h, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+	if (n < 0)
+		return errno == EINTR ? 1 : 0;
+	m->text[n] = '\0';
+	for (struct cmsghdr *k = CMSG_FIRSTHDR(&h); k; k = CMSG_NXTHDR(&h, k)) {
+		if (k->cmsg_level != SOL_SOCKET)
+			continue;
+		if (k->cmsg_type == SCM_CREDENTIALS) {
+			memcpy(&m->cred, CMSG_DATA(k), sizeof(m->cred));
+		} else if (k->cmsg_type == SCM_RIGHTS) {
+			m->n_fds = (k->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+			memcpy(m->fds, CMSG_DATA(k), m->n_fds * sizeof(int));
+		}
+	}
+	if (h.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) {
+		message_close(m);
+		m->text[0] = '\0';
+	}
+	return 1;
+}
+
+/* The value of KEY= in the message, copied; NULL when absent. */
+static char *field(const char *text, const char *key)
+{
+	size_t n = strlen(key);
+	for (const char *p = text; *p;) {
+		size_t line = strcspn(p, "\n");
+		if (line > n && memcmp(p, key, n) == 0 && p[n] == '=')
+			return xstrndup(p + n + 1, line - n - 1);
+		p += line + (p[line] == '\n');
+	}
+	return NULL;
+}
+
+static bool field_is(const char *text, const char *key, const char *value)
+{
+	CLEANUP_FREE char *v = field(text, key);
+	return v && streq(v, value);
+}
+
+static uint64_t field_number(const char *text, const char *key, bool *ret_has)
+{
+	CLEANUP_FREE char *v = field(text, key);
+	char *end;
+	*ret_has = false;
+	if (!v || !*v || v[0] == '-')
+		return 0;
+	errno = 0;
+	uint64_t n = strtoull(v, &end, 10);
+	*ret_has = !*end && errno == 0;
+	return n;
+}
+
+static bool sender_is_allowed(const struct unit *u, pid_t pid)
+{
+	switch (u->conf->service.notify_access) {
+	case NOTIFY_NONE:
+		return false;
+	case NOTIFY_MAIN:
+		/* Before LN_SPAWNED told the pid, the only process there is is the main one. */
+		return pid == u->rec.main_pid || (!u->rec.main_pid && u->rec.main.seq);
+	case NOTIFY_EXEC:
+		return pid == u->rec.main_pid || pid == u->rec.control_pid || !u->rec.main_pid;
+	case NOTIFY_ALL:
+		return true;
+	}
+	return false;
+}
+
+/* ---- the store --------------------------------------------------------------------------------- */
+
+static void stored_name(const struct unit *u, const struct stored_fd *s, char out[KP_NAME_MAX])
+{
+	snprintf(out, KP_NAME_MAX, "fds/%u/%u/%s", s->number, uc(u)->slot, s->name);
+}
+
+static void store_remove_at(struct core *c, struct unit *u, size_t i)
+{
+	struct unit_core *x = uc(u);
+	char name[KP_NAME_MAX];
+	stored_name(u, &x->fds[i], name);
+	keeper_drop(c, name);
+	fd_close(x->fds[i].fd);
+	memmove(&x->fds[i], &x->fds[i + 1], (x->n_fds - i - 1) * sizeof(*x->fds));
+	x->n_fds--;
+}
+
+static void store_remove(struct core *c, struct unit *u, const char *name)
+{
+	for (size_t i = uc(u)->n_fds; i-- > 0;)
+		if (streq(uc(u)->fds[i].name, name))
+			store_remove_at(c, u, i);
+}
+
+static bool fd_name_is_valid(const char *s)
+{
+	size_t n = strlen(s);
+	for (const char *p = s; *p; p++)
+		if (*p <= ' ' || *p >= 127 || *p == ':' || *p == '/')
+			return false;
+	return n > 0 && n < sizeof(((struct stored_fd *)0)->name);
+}
+
+static void store_add(struct core *c, struct unit *u, const char *name, int fd)
+{
+	struct unit_core *x = uc(u);
+	char deposit[KP_NAME_MAX];
+	GROW(x->fds, x->n_fds, x->cap_fds);
+	struct stored_fd *s = &x->fds[x->n_fds++];
+	s->fd = fd;
+	s->number = x->next_fd_number++;
+	str_copy(s->name, name, sizeof(s->name));
+	stored_name(u, s, deposit);
+	keeper_put(c, deposit, fd);
+}
+
+static void store_message(struct core *c, struct unit *u, struct message *m)
+{
+	CLEANUP_FREE char *name = field(m->text, "FDNAME");
+	if (name && !fd_name_is_valid(name))
+		free(TAKE_PTR(name));
+	if (field_is(m->text, "FDSTOREREMOVE", "1")) {
+		if (name)
+			store_remove(c, u, name);
+		return;
+	}
+	unsigned max = MIN(u->conf->service.fd_store_max, (unsigned)FD_STORE_MAX);
+	for (size_t i = 0; i < m->n_fds; i++) {
+		if (uc(u)->n_fds >= max) {
+			log_warn(u->name,
+				"FDSTORE: more than FileDescriptorStoreMax=%u descriptors, closed",
+				max);
+			return;
+		}
+		store_add(c, u, name ? name : "stored", TAKE_FD(m->fds[i]));
+	}
+}
+
+void fdstore_restore(struct core *c, struct unit *u, uint32_t number, const char *name, int fd)
+{
+	struct unit_core *x = uc(u);
+	(void)c;
+	GROW(x->fds, x->n_fds, x->cap_fds);
+	struct stored_fd *s = &x->fds[x->n_fds++];
+	s->fd = fd;
+	s->number = number;
+	str_copy(s->name, name, sizeof(s->name));
+	x->next_fd_number = MAX(x->next_fd_number, number + 1);
+}
+
+void fdstore_clear(struct core *c, struct unit *u)
+{
+	while (uc(u)->n_fds)
+		store_remove_at(c, u, uc(u)->n_fds - 1);
+}
+
+/* ---- one message --------------------------------------------------------------------------------- */
+
+static void main_pid_message(struct core *c, struct unit *u, const char *text)
+{
+	bool has;
+	uint64_t pid = field_number(text, "MAINPID", &has);
+	if (!has || pid == (uint64_t)u->rec.main_pid)
+		return;
+	if (pid <= 1 || pid > INT32_MAX || cgroup_unit_of(c, (pid_t)pid) != u) {
+		log_warn(u->name, "MAINPID=%llu is not a process of this unit: ignored",
+			(unsigned long long)pid);
+		return;
+	}
+	struct event ev = {.kind = EV_MAIN_PID, .unit = u, .pid = (int32_t)pid};
+	core_step(c, &ev);
+}
+
+static void status_message(struct unit *u, const char *text)
+{
+	char *status = field(text, "STATUS");
+	if (!status)
+		return;
+	if (strlen(status) > STATUS_MAX)
+		status[STATUS_MAX] = '\0';
+	str_make_printable(status);
+	free(u->status_text);
+	u->status_text = status;
+}
+
+static void handle(struct core *c, struct message *m)
+{
+	static const struct {
+		const char *key, *value;
+		uint32_t bit;
+	} words[] = {
+		{"READY",     "1",       NOTIFY_READY           },
+		{"RELOADING", "1",       NOTIFY_RELOADING       },
+		{"STOPPING",  "1",       NOTIFY_STOPPING        },
+		{"WATCHDOG",  "1",       NOTIFY_WATCHDOG        },
+		{"WATCHDOG",  "trigger", NOTIFY_WATCHDOG_TRIGGER},
+	};
+	struct unit *u = m->cred.pid > 0 ? cgroup_unit_of(c, m->cred.pid) : NULL;
+	if (!u) {
+		struct proc *p = m->cred.pid > 0 ? proc_find_pid(&c->procs, m->cred.pid) : NULL;
+		u = p ? p->unit : NULL;
+	}
+	if (!u || u->conf->type != UNIT_SERVICE || !sender_is_allowed(u, m->cred.pid)) {
+		log_trace(u ? u->name : NULL, "notification from pid %d not accepted",
+			(int)m->cred.pid);
+		return;
+	}
+	struct event ev = {.kind = EV_NOTIFY, .unit = u, .pid = m->cred.pid};
+	main_pid_message(c, u, m->text);
+	for (size_t i = 0; i < ARRAY_SIZE(words); i++)
+		if (field_is(m->text, words[i].key, words[i].value))
+			ev.bits |= words[i].bit;
+	bool has;
+	uint64_t extend = field_number(m->text, "EXTEND_TIMEOUT_USEC", &has);
+	if (has) {
+		struct event x = {.kind = EV_NOTIFY,
+			.unit = u,
+			.pid = m->cred.pid,
+			.bits = NOTIFY_EXTEND,
+			.value_us = extend};
+		core_step(c, &x);
+	}
+	uint64_t watchdog = field_number(m->text, "WATCHDOG_USEC", &has);
+	if (has) {
+		struct event x = {.kind = EV_NOTIFY,
+			.unit = u,
+			.pid = m->cred.pid,
+			.bits = NOTIFY_WATCHDOG_USEC,
+			.value_us = watchdog};
+		core_step(c, &x);
+	}
+	status_message(u, m->text);
+	uint64_t error = field_number(m->text, "ERRNO", &has);
+	if (has && error < 4096)
+		snprintf(u->fail_text, sizeof(u->fail_text), "service reported %s",
+			errno_name((int)error));
+	if (field_is(m->text, "FDSTORE", "1") || field_is(m->text, "FDSTOREREMOVE", "1"))
+		store_message(c, u, m);
+	if (ev.bits)
+		core_step(c, &ev);
+	/* BARRIER=1: the sender waits for its descriptor to be closed, which message_close() does now
+	 * that everything before it has been handled. */
+}
+
+static void on_notify(struct source *s, uint32_t events)
+{
+	struct core *c = container_of(s, struct core, notify_source);
+	static struct message m;
+	(void)events;
+	for (int i = 0; i < NOTIFY_BATCH && message_receive(s->fd, &m) > 0; i++) {
+		if (m.text[0])
+			handle(c, &m);
+		message_close(&m);
+	}
+}
+
+int notify_open(struct core *c, int deposited_fd)
+{
+	c->notify_fd = deposited_fd;
+	if (c->notify_fd < 0) {
+		struct sockaddr_un a;
+		unsigned len;
+		int one = 1, r = unix_addr(c->notify_path, &a, &len);
+		if (r < 0)
+			return r;
+		c->notify_fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+		if (c->notify_fd < 0)
+			return -errno;
+		(void)unlink(c->notify_path);
+		(void)setsockopt(c->notify_fd, SOL_SOCKET, SO_PASSCRED, &one, sizeof(one));
+		if (bind(c->notify_fd, (struct sockaddr *)&a, len) < 0)
+			return -errno;
+		/* Services of any user may write; what counts is decided by credentials. */
+		(void)chmod(c->notify_path, 0666);
+		keeper_put(c, "notify", c->notify_fd);
+	}
+	return loop_add(&c->loop, &c->notify_source, c->notify_fd, EPOLLIN, PRIO_NOTIFY, on_notify);
+}

@@ -1,0 +1,535 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Units, replica sets and revisions: from files and the state directory into the world.
+ *
+ *  1. Every unit of the world has a companion (struct unit_core), every set a struct set_core.
+ *  2. A member of a set runs the set's committed revision, which is a snapshot: editing the unit
+ *     file changes nothing until the next deploy. Revision 0 is the file as it was when the set
+ *     was loaded first; it is kept as a snapshot too, so that a first deploy can be undone.
+ *  3. Nothing here starts anything.
+ */
+#include "core/inner.h"
+
+#include <fcntl.h>
+#include <limits.h>
+#include <sys/stat.h>
+
+#define CLOSURE_MAX UNITS_MAX
+
+static struct unit *put(struct core *c, const char *name, uint32_t revision, bool has_revision);
+
+static char *revision_dir(struct core *c, const char *set, uint32_t revision)
+{
+	return xasprintf("%s/sets/%s/revisions/%u", c->state_dir, set, revision);
+}
+
+/* Name of the set a unit of that name would be in: "web@1.service" -> "web". */
+static char *set_name_of(const char *unit)
+{
+	return xstrndup(unit, strcspn(unit, "@."));
+}
+
+static struct unit_conf *load_revision(
+	struct core *c, const char *name, const char *set, uint32_t revision)
+{
+	CLEANUP_FREE char *dir = revision_dir(c, set, revision);
+	CLEANUP_FREE char *file = xasprintf("%s/unit", dir);
+	if (access(file, R_OK) == 0) {
+		struct unit_conf *conf = unit_load(&c->path, name, dir);
+		if (conf->load == LOAD_LOADED || conf->load == LOAD_BAD)
+			return conf;
+		unit_conf_unref(conf);
+	}
+	if (revision)
+		log_warn(name, "no snapshot of revision %u in %s: using the unit file", revision,
+			dir);
+	return unit_load(&c->path, name, NULL);
+}
+
+/* ---- companions ------------------------------------------------------------------------------ */
+
+void store_attach(struct core *c, struct unit *u)
+{
+	if (u->core)
+		return;
+	struct unit_core *x = xcalloc(1, sizeof(*x));
+	x->core = c;
+	x->unit = u;
+	x->slot = UINT32_MAX;
+	x->cgroup_fd = x->log_fd = x->empty_fd = -1;
+	u->core = x;
+}
+
+static const char *first_error(const struct unit_conf *conf)
+{
+	for (size_t i = 0; i < conf->n_diagnostics; i++)
+		if (conf->diagnostics[i].is_error)
+			return conf->diagnostics[i].text;
+	return unit_load_name(conf->load);
+}
+
+static void log_diagnostics(const struct unit_conf *conf)
+{
+	for (size_t i = 0; i < conf->n_diagnostics; i++) {
+		const struct diagnostic *d = &conf->diagnostics[i];
+		log_at(d->is_error ? LOG_ERROR : LOG_WARN, conf->name, "%s:%u:%u: %s%s%s",
+			strna(d->file), d->line, d->column, strna(d->text), d->hint ? "; " : "",
+			strna(d->hint));
+	}
+}
+
+/* ---- sets -------------------------------------------------------------------------------------- */
+
+static bool conf_makes_set(const struct unit_conf *conf)
+{
+	return conf->type == UNIT_SERVICE &&
+	       (conf->replicas.is_set || conf->rollout.is_set || conf->lb.is_set) &&
+	       (conf->load == LOAD_LOADED || conf->load == LOAD_BAD);
+}
+
+static bool read_current(
+	struct core *c, const char *set, uint32_t *ret_revision, char release[RELEASE_NAME_MAX + 1])
+{
+	CLEANUP_FREE char *path = xasprintf("%s/sets/%s/current", c->state_dir, set);
+	struct buf b = {0};
+	bool ok = false;
+	release[0] = '\0';
+	if (read_file(AT_FDCWD, path, 4096, &b) == 0)
+		ok = sscanf(b.data, "%u %63s", ret_revision, release) >= 1;
+	buf_done(&b);
+	return ok;
+}
+
+/* Before the first deploy the release is what ReleaseLink= points at. */
+static void release_of_link(const struct unit_conf *conf, char release[RELEASE_NAME_MAX + 1])
+{
+	char target[PATH_MAX];
+	ssize_t n = conf->rollout.release_link
+			    ? readlink(conf->rollout.release_link, target, sizeof(target) - 1)
+			    : -1;
+	if (n <= 0)
+		return;
+	target[n] = '\0';
+	const char *base = strrchr(target, '/');
+	str_copy(release, base ? base + 1 : target, RELEASE_NAME_MAX + 1);
+}
+
+static void snapshot_write(struct core *c, struct set *s, uint32_t revision, struct err *e)
+{
+	CLEANUP_FREE char *dir = revision_dir(c, s->name, revision);
+	CLEANUP_FREE char *first =
+		s->is_template ? unit_name_with_instance(s->template, "1") : xstrdup(s->template);
+	if (mkdir_parents(dir, 0755) < 0 || unit_snapshot_write(&c->path, first, dir, e) < 0)
+		log_warn(s->name, "cannot keep a snapshot of revision %u: %s", revision, e->text);
+}
+
+static char *member_name(const struct set *s, unsigned index)
+{
+	char number[16];
+	if (!s->is_template)
+		return xstrdup(s->template);
+	snprintf(number, sizeof(number), "%u", index);
+	return unit_name_with_instance(s->template, number);
+}
+
+static unsigned member_index(const struct set *s, const struct unit_conf *conf)
+{
+	char *end;
+	if (!s->is_template)
+		return 1;
+	unsigned long n = conf->instance ? strtoul(conf->instance, &end, 10) : 0;
+	if (n < 1 || n > SET_MEMBERS_MAX || *end || conf->instance[0] == '0')
+		return 0;
+	return (unsigned)n;
+}
+
+static void join_set(struct core *c, struct set *s, struct unit *u)
+{
+	unsigned index = member_index(s, u->conf);
+	if (!index || s->members[index - 1] == u)
+		return;
+	world_set_member(c->world, s, index, u);
+	if (!u->rec.release[0])
+		str_copy(u->rec.release, s->release, sizeof(u->rec.release));
+	if (!u->rec.revision)
+		u->rec.revision = s->revision;
+}
+
+static struct set *make_set(struct core *c, const struct unit_conf *conf)
+{
+	CLEANUP_FREE char *name = set_name_of(conf->name);
+	struct set *s = world_set(c->world, name);
+	if (s)
+		return s;
+	uint32_t count = conf->replicas.is_set ? conf->replicas.count : 1;
+	uint32_t revision = 0;
+	char release[RELEASE_NAME_MAX + 1] = "";
+	if (conf->template)
+		(void)state_read_number(c, name, "count", &count);
+	if (!read_current(c, name, &revision, release))
+		release_of_link(conf, release);
+	s = world_put_set(c->world, name, conf->template ? conf->template : conf->name,
+		MIN(count, (uint32_t)SET_MEMBERS_MAX));
+	struct set_core *x = xcalloc(1, sizeof(*x));
+	x->journal_fd = -1;
+	x->conf = unit_conf_ref((struct unit_conf *)conf);
+	x->last_revision = revision;
+	s->core = x;
+	s->is_template = conf->template != NULL;
+	s->revision = revision;
+	str_copy(s->release, release, sizeof(s->release));
+	struct err e = {0};
+	if (!revision)
+		snapshot_write(c, s, 0, &e);
+	struct rollout_rec last;
+	if (journal_last(c, s, &last) == 0) {
+		c->world->next_rollout_id = MAX(c->world->next_rollout_id, last.id + 1);
+		x->last_revision = MAX(x->last_revision, last.to_revision);
+		x->last_revision = MAX(x->last_revision, last.from_revision);
+	}
+	net_set_configure(c, s);
+	return s;
+}
+
+static void load_members(struct core *c, struct set *s, unsigned from, unsigned to)
+{
+	for (unsigned i = from; i <= to && i <= SET_MEMBERS_MAX; i++) {
+		if (s->members[i - 1])
+			continue;
+		CLEANUP_FREE char *name = member_name(s, i);
+		put(c, name, 0, false);
+	}
+}
+
+/* ---- units ---------------------------------------------------------------------------------------- */
+
+static struct unit *put(struct core *c, const char *name, uint32_t revision, bool has_revision)
+{
+	struct unit *u = world_unit(c->world, name);
+	char release[RELEASE_NAME_MAX + 1] = "";
+	if (u && u->core)
+		return u;
+	CLEANUP_FREE char *set = set_name_of(name);
+	uint32_t current = 0;
+	bool in_set = read_current(c, set, &current, release);
+	if (has_revision)
+		current = revision;
+	struct unit_conf *conf = (in_set || has_revision) && unit_name_type(name) == UNIT_SERVICE
+					 ? load_revision(c, name, set, current)
+					 : unit_load(&c->path, name, NULL);
+	log_diagnostics(conf);
+	u = world_put_unit(c->world, conf);
+	store_attach(c, u);
+	if (conf_makes_set(conf)) {
+		struct set *s = make_set(c, conf);
+		join_set(c, s, u);
+		load_members(c, s, 1, s->count);
+	}
+	unit_conf_unref(conf);
+	return u;
+}
+
+int store_load_closure(struct core *c)
+{
+	const char *name;
+	for (unsigned i = 0; i < CLOSURE_MAX && world_missing(c->world, &name); i++) {
+		CLEANUP_FREE char *copy = xstrdup(name);
+		put(c, copy, 0, false);
+	}
+	effects_reset(&c->fx);
+	world_link(c->world, &c->fx);
+	core_perform(c, &c->fx);
+	return 0;
+}
+
+struct unit *core_load_unit(struct core *c, const char *name, struct err *e)
+{
+	struct unit *u = world_unit(c->world, name);
+	if (!unit_name_is_valid(name)) {
+		err_set(e, -ENOENT, "%s is not a unit name", name);
+		return NULL;
+	}
+	if (!u || !u->core) {
+		struct unit_conf *conf = unit_load(&c->path, name, NULL);
+		enum unit_load load = conf->load;
+		unit_conf_unref(conf);
+		if (load == LOAD_NOT_FOUND && !u) {
+			err_set(e, -ENOENT, "no unit %s in the search path", name);
+			return NULL;
+		}
+		u = put(c, name, 0, false);
+		store_load_closure(c);
+	}
+	if (u->conf->load == LOAD_NOT_FOUND)
+		err_set(e, -ENOENT, "no unit %s in the search path", name);
+	else if (u->conf->load == LOAD_MASKED)
+		err_set(e, -EPERM, "%s is masked", name);
+	else if (u->conf->load == LOAD_BAD)
+		err_set(e, -EBADMSG, "%s: %s", name, first_error(u->conf));
+	return u->conf->load == LOAD_NOT_FOUND ? NULL : u;
+}
+
+struct set *core_find_set(struct core *c, const char *name)
+{
+	CLEANUP_FREE char *set = set_name_of(name);
+	struct set *s = world_set(c->world, set);
+	if (s || strchr(name, '/'))
+		return s;
+	/* A member by its instance is a unit, not the set. */
+	const char *at = strchr(name, '@');
+	if (at && at[1] && at[1] != '.')
+		return NULL;
+	CLEANUP_FREE char *first = xasprintf("%s@1.service", set);
+	CLEANUP_FREE char *plain = xasprintf("%s.service", set);
+	const char *const candidates[] = {first, plain};
+	for (size_t i = 0; i < ARRAY_SIZE(candidates); i++) {
+		if (!unit_name_is_valid(candidates[i]))
+			continue;
+		struct unit_conf *conf = unit_load(&c->path, candidates[i], NULL);
+		bool makes_set = conf_makes_set(conf) && (i == 1 || conf->replicas.is_set);
+		unit_conf_unref(conf);
+		if (makes_set) {
+			put(c, candidates[i], 0, false);
+			store_load_closure(c);
+			return world_set(c->world, set);
+		}
+	}
+	return NULL;
+}
+
+/* ---- after a restart of core ------------------------------------------------------------------------ */
+
+struct unit *store_restore_unit(struct core *c, const struct unit_rec *r)
+{
+	return put(c, r->name, r->revision, r->index != 0);
+}
+
+static bool rollout_is_over(const struct rollout_rec *r)
+{
+	switch ((enum rollout_state)r->state) {
+	case ROLL_NONE:
+	case ROLL_DONE:
+	case ROLL_ROLLED_BACK:
+	case ROLL_HALTED:
+	case ROLL_ABORTED:
+		return true;
+	case ROLL_PREFLIGHT:
+	case ROLL_SURGE:
+	case ROLL_ROLLING:
+	case ROLL_UNSURGE:
+	case ROLL_PAUSED:
+	case ROLL_ROLLING_BACK:
+	case ROLL_STATE_MAX:
+		break;
+	}
+	return false;
+}
+
+/* Gives each member the conf of the revision it is not running. */
+static void give_next_confs(struct core *c, struct set *s, uint32_t from, const char *from_release,
+	uint32_t to, const char *to_release, unsigned members)
+{
+	for (unsigned i = 1; i <= members && i <= SET_MEMBERS_MAX; i++) {
+		struct unit *u = s->members[i - 1];
+		if (!u)
+			continue;
+		bool is_new = u->rec.revision == to;
+		struct unit_conf *conf = load_revision(c, u->name, s->name, is_new ? from : to);
+		world_set_next_conf(
+			c->world, u, conf, is_new ? from : to, is_new ? from_release : to_release);
+		unit_conf_unref(conf);
+	}
+}
+
+void store_restore_rollouts(struct core *c)
+{
+	for (size_t i = 0; i < c->world->n_sets; i++) {
+		struct set *s = c->world->sets[i];
+		struct rollout_rec r;
+		if (journal_last(c, s, &r) < 0)
+			continue;
+		if (!rollout_is_over(&r)) {
+			load_members(c, s, 1, r.count + r.surge);
+			give_next_confs(c, s, r.from_revision, r.from_release, r.to_revision,
+				r.to_release, r.count + r.surge);
+		}
+		world_restore_rollout(c->world, s, &r);
+	}
+}
+
+/* ---- changes ------------------------------------------------------------------------------------------- */
+
+int store_reload(struct core *c)
+{
+	size_t n = c->world->n_units;
+	for (size_t i = 0; i < n; i++) {
+		struct unit *u = c->world->units[i];
+		struct unit_conf *conf =
+			u->set && u->rec.revision
+				? load_revision(c, u->name, u->set->name, u->rec.revision)
+				: unit_load(&c->path, u->name, NULL);
+		/* A unit whose file is gone keeps what it has while it runs. */
+		bool keep = conf->load == LOAD_NOT_FOUND && !unit_is_down(u);
+		if (!keep && !streq(strna(conf->text), strna(u->conf->text))) {
+			log_diagnostics(conf);
+			world_put_unit(c->world, conf);
+			if (u->set && !u->rec.revision && u->rec.index == 1) {
+				struct err e = {0};
+				unit_conf_unref(sc(u->set)->conf);
+				sc(u->set)->conf = unit_conf_ref(conf);
+				snapshot_write(c, u->set, 0, &e);
+				net_set_configure(c, u->set);
+			}
+		}
+		unit_conf_unref(conf);
+	}
+	return store_load_closure(c);
+}
+
+int core_daemon_reload(struct core *c, const char *actor, struct buf *notes, struct err *e)
+{
+	(void)e;
+	(void)notes;
+	log_note(NULL, "unit files loaded again by %s", actor);
+	return store_reload(c);
+}
+
+int core_scale(struct core *c, struct set *s, unsigned count, uint64_t request, const char *actor,
+	struct err *e)
+{
+	char text[16];
+	if (!s->is_template)
+		return err_set(e, -EINVAL, "%s is not a template unit: it cannot have replicas",
+			s->template);
+	if (count > SET_MEMBERS_MAX)
+		return err_set(e, -ERANGE, "at most %d replicas", SET_MEMBERS_MAX);
+	const struct replicas_conf *r = &sc(s)->conf->replicas;
+	if (r->port_first && count > (unsigned)(r->port_last - r->port_first + 1))
+		return err_set(e, -ERANGE, "Ports=%u-%u is too small for %u replicas",
+			r->port_first, r->port_last, count);
+	load_members(c, s, 1, count);
+	store_load_closure(c);
+	struct request q = {
+		.id = request, .verb = REQ_SCALE, .set = s, .number = count, .actor = actor};
+	int res = core_submit(c, &q);
+	if (s->count == count) {
+		snprintf(text, sizeof(text), "%u\n", count);
+		int w = state_write(c, s->name, "count", text);
+		if (w < 0)
+			log_warn(s->name, "cannot record the count: %s", errno_name(w));
+	}
+	return res;
+}
+
+static int check_release(const struct set *s, const char *release, struct err *e)
+{
+	const struct rollout_conf *r = &sc(s)->conf->rollout;
+	struct stat st;
+	if (strlen(release) > RELEASE_NAME_MAX || strchr(release, '/') || release[0] == '.' ||
+		strpbrk(release, " \t\n"))
+		return err_set(e, -EINVAL,
+			"'%s' is not a release name: at most %d characters, no '/', no blank, no leading '.'",
+			release, RELEASE_NAME_MAX);
+	if (!r->release_root)
+		return 0;
+	CLEANUP_FREE char *dir = xasprintf("%s/%s", r->release_root, release);
+	if (stat(dir, &st) < 0)
+		return err_set(e, -ENOENT, "release %s: %s: %s", release, dir, errno_name(errno));
+	if (!S_ISDIR(st.st_mode))
+		return err_set(e, -ENOTDIR, "release %s: %s is not a directory", release, dir);
+	return 0;
+}
+
+static int roll_to(struct core *c, struct set *s, uint32_t revision, const char *release,
+	enum request_verb verb, uint64_t request, const char *actor, struct err *e)
+{
+	struct err ignored = {0};
+	CLEANUP_FREE char *first = member_name(s, 1);
+	struct unit_conf *conf = load_revision(c, first, s->name, revision);
+	if (conf->load != LOAD_LOADED) {
+		int r = err_set(e, -EBADMSG, "%s", first_error(conf));
+		log_diagnostics(conf);
+		unit_conf_unref(conf);
+		return r;
+	}
+	unsigned surge = s->is_template ? amount_of(&conf->rollout.max_surge, s->count, true) : 0;
+	unsigned members = MIN(s->count + surge, (unsigned)SET_MEMBERS_MAX);
+	(void)ignored;
+	load_members(c, s, 1, members);
+	store_load_closure(c);
+	for (unsigned i = 1; i <= members; i++) {
+		struct unit *u = s->members[i - 1];
+		if (!u)
+			continue;
+		struct unit_conf *next = load_revision(c, u->name, s->name, revision);
+		world_set_next_conf(c->world, u, next, revision, release);
+		unit_conf_unref(next);
+	}
+	unit_conf_unref(sc(s)->conf);
+	sc(s)->conf = conf;
+	struct request q = {.id = request,
+		.verb = verb,
+		.set = s,
+		.number = revision,
+		.release = release,
+		.actor = actor};
+	return core_submit(c, &q);
+}
+
+int core_deploy(struct core *c, struct set *s, const char *release, unsigned pause_after,
+	uint64_t request, const char *actor, struct err *e)
+{
+	if (!rollout_is_over(&s->rollout))
+		return err_set(e, -EBUSY, "rollout d-%llu of %s is %s, begun by %s",
+			(unsigned long long)s->rollout.id, s->name,
+			rollout_state_name(s->rollout.state), s->rollout.actor);
+	char name[RELEASE_NAME_MAX + 1];
+	str_copy(name, release && *release ? release : s->release, sizeof(name));
+	if (name[0]) {
+		int r = check_release(s, release && *release ? release : name, e);
+		if (r < 0)
+			return r;
+	}
+	(void)pause_after;
+	uint32_t revision = ++sc(s)->last_revision;
+	CLEANUP_FREE char *dir = revision_dir(c, s->name, revision);
+	CLEANUP_FREE char *first = member_name(s, 1);
+	CLEANUP_FREE char *sub = xasprintf("revisions/%u/release", revision);
+	CLEANUP_FREE char *line = xasprintf("%s\n", name);
+	int r = mkdir_parents(dir, 0755);
+	if (r < 0)
+		return err_set(e, r, "%s: %s", dir, errno_name(r));
+	r = unit_snapshot_write(&c->path, first, dir, e);
+	if (r < 0)
+		return r;
+	r = state_write(c, s->name, sub, line);
+	if (r < 0)
+		return err_set(e, r, "%s: %s", sub, errno_name(r));
+	return roll_to(c, s, revision, name, REQ_DEPLOY, request, actor, e);
+}
+
+int core_undo(struct core *c, struct set *s, uint32_t revision, uint64_t request, const char *actor,
+	struct err *e)
+{
+	if (!rollout_is_over(&s->rollout))
+		return err_set(e, -EBUSY, "rollout d-%llu of %s is %s",
+			(unsigned long long)s->rollout.id, s->name,
+			rollout_state_name(s->rollout.state));
+	if (!revision) {
+		if (s->rollout.state != ROLL_DONE)
+			return err_set(e, -ENOENT, "no completed rollout to undo");
+		revision = s->rollout.from_revision;
+	}
+	char release[RELEASE_NAME_MAX + 1] = "";
+	CLEANUP_FREE char *dir = revision_dir(c, s->name, revision);
+	CLEANUP_FREE char *path = xasprintf("%s/release", dir);
+	struct buf b = {0};
+	if (access(dir, R_OK) < 0)
+		return err_set(e, -ENOENT, "no revision %u of %s is kept", revision, s->name);
+	if (read_file(AT_FDCWD, path, 4096, &b) == 0)
+		(void)sscanf(b.data, "%63s", release);
+	else if (revision == s->rollout.from_revision)
+		str_copy(release, s->rollout.from_release, sizeof(release));
+	buf_done(&b);
+	return roll_to(c, s, revision, release, REQ_UNDO, request, actor, e);
+}

@@ -1,0 +1,241 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * RuntimeDirectory= and its relatives: made before the start, taken away after the stop.
+ *
+ *  1. Every step below the root is by descriptor and follows no symbolic link, so that the unit's
+ *     user, who owns the leaves, cannot turn a later chown or removal against anything else.
+ *  2. A directory that is there with the right owner is left as it is but for its mode.
+ *  3. Walks are iterative and at most TREE_DEPTH_MAX deep; what is deeper stays and is an error.
+ *
+ * child_make_dirs() runs in forked children only (it opens directory streams); the clean-up runs
+ * in core.
+ */
+#include "parts.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <glob.h>
+#include <sys/stat.h>
+
+#define TREE_DEPTH_MAX 128
+
+enum tree_action { TREE_CHOWN, TREE_REMOVE };
+
+struct tree {
+	enum tree_action action;
+	uint32_t uid, gid;
+	DIR *stack[TREE_DEPTH_MAX];
+	char names[TREE_DEPTH_MAX][NAME_MAX + 1];
+	size_t depth;
+	int error;
+};
+
+static void tree_enter(struct tree *t, int at, const char *name)
+{
+	int fd = openat(at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
+	DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	if (!d || t->depth == TREE_DEPTH_MAX) {
+		t->error = d ? -ELOOP : -errno;
+		if (d)
+			closedir(d);
+		else if (fd >= 0)
+			close(fd);
+		return;
+	}
+	str_copy(t->names[t->depth], name, sizeof(t->names[0]));
+	t->stack[t->depth++] = d;
+}
+
+static void tree_entry(struct tree *t, const struct dirent *e)
+{
+	int at = dirfd(t->stack[t->depth - 1]);
+	struct stat st;
+	if (streq(e->d_name, ".") || streq(e->d_name, ".."))
+		return;
+	if (fstatat(at, e->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return;
+	if (t->action == TREE_CHOWN &&
+		fchownat(at, e->d_name, t->uid, t->gid, AT_SYMLINK_NOFOLLOW) < 0)
+		t->error = -errno;
+	if (S_ISDIR(st.st_mode))
+		tree_enter(t, at, e->d_name);
+	else if (t->action == TREE_REMOVE && unlinkat(at, e->d_name, 0) < 0)
+		t->error = -errno;
+}
+
+static void tree_leave(struct tree *t)
+{
+	closedir(t->stack[--t->depth]);
+	if (t->action == TREE_REMOVE && t->depth > 0 &&
+		unlinkat(dirfd(t->stack[t->depth - 1]), t->names[t->depth], AT_REMOVEDIR) < 0)
+		t->error = -errno;
+}
+
+/* Everything below at/name; at/name itself is the caller's. */
+static int tree_walk(struct tree *t, int at, const char *name)
+{
+	tree_enter(t, at, name);
+	while (t->depth) {
+		struct dirent *e = readdir(t->stack[t->depth - 1]);
+		if (e)
+			tree_entry(t, e);
+		else
+			tree_leave(t);
+	}
+	return t->error;
+}
+
+/* ---- making ---- */
+
+static int stage_of(uint32_t kind)
+{
+	static const int stages[DIR_KIND_MAX] = {EXIT_RUNTIME_DIRECTORY, EXIT_STATE_DIRECTORY,
+		EXIT_CACHE_DIRECTORY, EXIT_LOGS_DIRECTORY, EXIT_CONFIGURATION_DIRECTORY};
+	return stages[kind];
+}
+
+/* Opens root/name, making what is missing. *ret_is_new says whether the last part was made. */
+static int open_made(const char *root, const char *name, bool *ret_is_new)
+{
+	char part[NAME_MAX + 1];
+	if (mkdir(root, 0755) < 0 && errno != EEXIST && errno != EROFS)
+		return -errno;
+	int at = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	*ret_is_new = false;
+	while (at >= 0 && *name) {
+		size_t n = strcspn(name, "/");
+		if (n > NAME_MAX || (n == 2 && name[0] == '.' && name[1] == '.')) {
+			close(at);
+			return -EINVAL;
+		}
+		if (n && !(n == 1 && name[0] == '.')) {
+			memcpy(part, name, n);
+			part[n] = '\0';
+			*ret_is_new = mkdirat(at, part, 0755) == 0;
+			int next =
+				!*ret_is_new && errno != EEXIST
+					? -1
+					: openat(at, part,
+						  O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+			int error = errno;
+			close(at);
+			errno = error;
+			at = next;
+		}
+		name += n + (name[n] == '/');
+	}
+	return at < 0 ? -errno : at;
+}
+
+static int give_directory(struct child *c, const struct plan_dir *d, int fd, bool is_new)
+{
+	static struct tree t; /* too large for a stack; this process has no other use for it */
+	uint32_t uid = c->plan->dir_uid, gid = c->plan->dir_gid;
+	struct stat st;
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	bool is_ours = d->kind != DIR_CONFIGURATION && (uid != UINT32_MAX || gid != UINT32_MAX);
+	bool is_wrong =
+		(uid != UINT32_MAX && st.st_uid != uid) || (gid != UINT32_MAX && st.st_gid != gid);
+	if (is_ours && is_wrong) {
+		t = (struct tree){.action = TREE_CHOWN, .uid = uid, .gid = gid};
+		int r = is_new ? 0 : tree_walk(&t, fd, ".");
+		if (r < 0)
+			return r;
+		if (fchown(fd, uid, gid) < 0)
+			return -errno;
+	}
+	if ((st.st_mode & 07777) != d->mode && fchmod(fd, d->mode) < 0)
+		return -errno;
+	return 0;
+}
+
+/* "name:link": root/link points to name; a link of ours from before is fine. */
+static int make_link(const char *root, const char *link, const char *name)
+{
+	int at = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (at < 0)
+		return -errno;
+	int r = strchr(link, '/') ? -EINVAL : 0; /* would need a relative target: not supported */
+	if (r == 0 && symlinkat(name, at, link) < 0 && errno != EEXIST)
+		r = -errno;
+	close(at);
+	return r;
+}
+
+int child_make_dirs(struct child *c)
+{
+	const struct plan_dir *d = plan_at(c->plan, c->plan->dirs.off);
+	for (uint32_t i = 0; i < c->plan->dirs.n; i++, d++) {
+		const char *root = plan_str(c->plan, d->root), *name = plan_str(c->plan, d->name);
+		bool is_new;
+		int fd = open_made(root, name, &is_new);
+		int r = fd < 0 ? fd : give_directory(c, d, fd, is_new);
+		if (fd >= 0)
+			close(fd);
+		if (r == 0 && d->link)
+			r = make_link(root, plan_str(c->plan, d->link), name);
+		if (r < 0)
+			return child_fail(c, stage_of(d->kind), -r, name);
+	}
+	return 0;
+}
+
+/* ---- cleaning up ---- */
+
+static void remove_tree(int at, const char *name)
+{
+	struct tree *t = xcalloc(1, sizeof(*t));
+	t->action = TREE_REMOVE;
+	(void)tree_walk(t, at, name);
+	(void)unlinkat(at, name, AT_REMOVEDIR);
+	free(t);
+}
+
+/* Only what has our owner and mode: anybody may make a directory of that name in /tmp. */
+static void remove_private_tmp(const char *unit)
+{
+	static const char *const where[] = {"/tmp", "/var/tmp"};
+	for (size_t i = 0; i < ARRAY_SIZE(where); i++) {
+		glob_t g = {0};
+		CLEANUP_FREE char *pattern = xasprintf("%s/stayd-private-%s-*", where[i], unit);
+		CLEANUP_CLOSE int at = open(where[i], O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		if (at < 0 || glob(pattern, GLOB_NOSORT | GLOB_NOESCAPE, NULL, &g) != 0)
+			continue;
+		for (size_t k = 0; k < g.gl_pathc; k++) {
+			struct stat st;
+			const char *name = strrchr(g.gl_pathv[k], '/') + 1;
+			if (fstatat(at, name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+				S_ISDIR(st.st_mode) && st.st_uid == geteuid() &&
+				(st.st_mode & 077) == 0)
+				remove_tree(at, name);
+		}
+		globfree(&g);
+	}
+}
+
+void launch_cleanup_dirs(const struct unit_conf *conf, const char *runtime_root)
+{
+	const struct exec_dirs *d = &conf->exec.dirs[DIR_RUNTIME];
+	if (conf->exec.sandbox.private_tmp)
+		remove_private_tmp(conf->name);
+	if (conf->exec.runtime_directory_preserve != PRESERVE_NO || !runtime_root)
+		return;
+	CLEANUP_CLOSE int at = open(runtime_root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	for (size_t i = 0; at >= 0 && i < d->names.n; i++) {
+		/* The innermost directory of "a/b" is ours, "a" may be another unit's too. */
+		CLEANUP_FREE char *name = xstrndup(d->names.v[i], strcspn(d->names.v[i], ":"));
+		char *leaf = strrchr(name, '/');
+		if (!*name || strstr(name, ".."))
+			continue;
+		if (!leaf) {
+			remove_tree(at, name);
+			continue;
+		}
+		*leaf++ = '\0';
+		CLEANUP_CLOSE int parent =
+			openat(at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+		if (parent >= 0 && *leaf)
+			remove_tree(parent, leaf);
+	}
+}

@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The shim: where there is no cgroup, a subreaper above the program that keeps its orphans together.
+ *
+ *  1. It never returns, never allocates, and holds one descriptor: the link to the keeper.
+ *  2. Every process it reaps is reported (KP_SHIM_EXIT) before the next one is waited for.
+ *  3. It leaves when it has no child, with the program's own end: status, or signal without core.
+ *  4. Every signal is blocked: core speaks to the program, and SIGKILL means it.
+ *
+ * Called by child_main().
+ */
+#include "parts.h"
+
+#include <sched.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+static void tell_exit(const struct child *c, const siginfo_t *si)
+{
+	struct kp_frame f;
+	memset(&f, 0, sizeof(f));
+	f.build = WIRE_BUILD;
+	f.kind = KP_SHIM_EXIT;
+	f.id = *c->id;
+	f.pid = si->si_pid;
+	f.code = si->si_code;
+	f.status = si->si_status;
+	ssize_t n;
+	do
+		n = send(c->keeper_fd, &f, sizeof(f), MSG_NOSIGNAL);
+	while (n < 0 && errno == EINTR);
+}
+
+_Noreturn static void leave_like(const siginfo_t *si)
+{
+	struct rlimit none = {0, 0};
+	struct sigaction act = {.sa_handler = SIG_DFL};
+	sigset_t all;
+	if (si->si_code == CLD_EXITED)
+		_exit(si->si_status);
+	(void)setrlimit(RLIMIT_CORE, &none);
+	(void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0); /* core patterns with a pipe ignore the limit */
+	(void)sigaction(si->si_status, &act, NULL);
+	sigemptyset(&all);
+	(void)sigprocmask(SIG_SETMASK, &all, NULL);
+	(void)kill((pid_t)syscall(SYS_getpid), si->si_status);
+	_exit(128 + si->si_status);
+}
+
+/* What the fork copied and the shim will never look at again. */
+static void drop_memory(struct child *c)
+{
+	uintptr_t page = 4096, from = ((uintptr_t)c->plan + page - 1) & ~(page - 1),
+		  to = ((uintptr_t)c->plan + c->plan->size) & ~(page - 1);
+	if (to > from)
+		(void)madvise((void *)from, to - from, MADV_DONTNEED);
+}
+
+_Noreturn void shim_main(struct child *c)
+{
+	sigset_t all, none;
+	siginfo_t main_end = {.si_code = CLD_EXITED};
+	sigfillset(&all);
+	sigemptyset(&none);
+	(void)prctl(PR_SET_NAME, "stayd-shim", 0, 0, 0);
+	(void)setsid();
+	(void)sigprocmask(SIG_SETMASK, &all, NULL);
+	if (prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) < 0) {
+		(void)child_fail(c, EXIT_CGROUP, errno, "subreaper");
+		_exit(EXIT_CGROUP);
+	}
+	pid_t pid = (pid_t)syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, NULL);
+	if (pid == 0) {
+		(void)sigprocmask(SIG_SETMASK, &none, NULL);
+		child_run(c);
+	}
+	if (pid < 0) {
+		(void)child_fail(c, EXIT_LIMITS, errno, "fork");
+		_exit(EXIT_LIMITS);
+	}
+	c->report.kind = REPORT_PROGRAM;
+	c->report.pid = pid;
+	child_report(c);
+	(void)syscall(SYS_close_range, 0, c->keeper_fd - 1, 0);
+	(void)syscall(SYS_close_range, c->keeper_fd + 1, ~0U, 0);
+	drop_memory(c);
+	for (;;) {
+		siginfo_t si = {0};
+		if (waitid(P_ALL, 0, &si, WEXITED | __WALL) < 0) {
+			if (errno == EINTR)
+				continue;
+			leave_like(&main_end);
+		}
+		if (si.si_pid == pid)
+			main_end = si;
+		tell_exit(c, &si);
+	}
+}

@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One program, several processes: finds out which one this is and goes there.
+ *
+ *   stayd [OPTIONS] [UNIT...]        keeper, which starts all the others
+ *   stayd -- CMD [ARG...]            init mode
+ *   stayd --role=ROLE [OPTIONS ...]  a role; only keeper says so, with its own arguments behind
+ *   stayd --keeper-state=FD ...      keeper after a re-exec
+ *
+ * Options are checked here, before anything is started; core gives them their meaning.
+ */
+#include <sys/prctl.h>
+
+#include "base/base.h"
+#include "keeper/keeper.h"
+#include "stayd/stayd.h"
+
+#if __has_include("core/core.h")
+#	include "core/core.h"
+#	include "launch/launch.h"
+#	include "logd/logd.h"
+#else /* a tree without core: keeper and init mode only */
+static int no_such_role(int argc UNUSED, char **argv UNUSED)
+{
+	return 1;
+}
+#	define core_main     no_such_role
+#	define launcher_main no_such_role
+#	define logger_main   no_such_role
+#endif
+
+struct option_row {
+	const char *name, *argument, *documentation;
+};
+
+enum option_index {
+#define OPTION(field, name, argument, documentation) OPTION_##field,
+#include "stayd/options.def"
+#undef OPTION
+	OPTION_MAX
+};
+
+static const struct option_row options[OPTION_MAX] = {
+#define OPTION(field, name, argument, documentation) {name, argument, documentation},
+#include "stayd/options.def"
+#undef OPTION
+};
+
+static int trial_main(int argc UNUSED, char **argv UNUSED)
+{
+	return KEEPER_TRIAL_OK;
+}
+
+static const struct {
+	const char *option, *process_name;
+	int (*main)(int argc, char **argv);
+} roles[] = {
+	{"--role=core",     "stayd-core",     core_main    },
+	{"--role=launcher", "stayd-launcher", launcher_main},
+	{"--role=logger",   "stayd-logger",   logger_main  },
+	{"--role=trial",    "stayd-trial",    trial_main   },
+};
+
+/* The roles are executed from a descriptor, which the kernel would show as their name. */
+static int role_main(int argc, char **argv)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(roles); i++) {
+		if (!streq(argv[1], roles[i].option))
+			continue;
+		(void)prctl(PR_SET_NAME, roles[i].process_name);
+		argv[1] = argv[0];
+		return roles[i].main(argc - 1, argv + 1);
+	}
+	fprintf(stderr, "stayd: no such role: %s\n", argv[1]);
+	return STAY_EXIT_USAGE;
+}
+
+static int usage_error(const char *what, const char *arg)
+{
+	fprintf(stderr, "stayd: %s: %s\nstayd: try --help\n", what, arg);
+	return STAY_EXIT_USAGE;
+}
+
+static int print_help(void)
+{
+	printf("stayd [OPTIONS] [UNIT...]     supervise units (default.target)\n"
+	       "stayd -- CMD [ARG...]         run one command and reap orphans, like tini\n\n");
+	for (size_t i = 0; i < ARRAY_SIZE(options); i++) {
+		const struct option_row *o = &options[i];
+		char left[64];
+		snprintf(left, sizeof(left), "--%s %s", o->name, strna(o->argument));
+		printf("  %-28s %s\n", left, o->documentation);
+	}
+	return STAY_EXIT_OK;
+}
+
+/* The row of "--name", "--name=value"; -1 when there is none. *ret_value is NULL without '='. */
+static int option_find(const char *arg, const char **ret_value)
+{
+	const char *value = strchr(arg, '=');
+	size_t size = (value ? (size_t)(value - arg) : strlen(arg)) - 2;
+	for (int i = 0; i < OPTION_MAX; i++)
+		if (strlen(options[i].name) == size &&
+			strncmp(arg + 2, options[i].name, size) == 0) {
+			*ret_value = value ? value + 1 : NULL;
+			return i;
+		}
+	return -1;
+}
+
+/* >= 0: an exit status; -1: go on. */
+static int check_options(int argc, char **argv)
+{
+	for (int i = 1; i < argc; i++) {
+		const char *value = NULL;
+		if (argv[i][0] != '-')
+			continue;
+		int o = startswith(argv[i], "--") ? option_find(argv[i], &value) : -1;
+		if (o < 0)
+			return usage_error("unknown option", argv[i]);
+		if (options[o].argument ? !value && ++i == argc : value != NULL)
+			return usage_error(value ? "this takes no value" : "this needs a value",
+				argv[i - !value]);
+		if (o == OPTION_HELP)
+			return print_help();
+		if (o == OPTION_VERSION) {
+			printf("stayd %s\n", STAYD_VERSION);
+			return STAY_EXIT_OK;
+		}
+	}
+	return argc > KEEPER_ARGS_MAX ? usage_error("too many arguments", argv[argc - 1]) : -1;
+}
+
+int main(int argc, char **argv)
+{
+	if (argc > 1 && startswith(argv[1], "--role="))
+		return role_main(argc, argv);
+	if (argc > 1 && startswith(argv[1], "--keeper-state="))
+		return keeper_main(argc, argv);
+	if (argc > 1 && streq(argv[1], "--"))
+		return argc > 2 ? init_main(argv + 2) : usage_error("no command behind", "--");
+	int r = check_options(argc, argv);
+	return r >= 0 ? r : keeper_main(argc, argv);
+}

@@ -1,0 +1,295 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A unit's name -> its struct unit_conf: fragment, drop-ins, links, built-ins, defaults.
+ *
+ *  1. There is always a conf; ->load and ->diagnostics say how it went.
+ *  2. ->name is the name after following aliases; it may differ from the one asked for.
+ *  3. Everything of a conf is in its arena; the conf never changes after it was returned.
+ *  4. A file that everybody may write is refused when we are the system's manager.
+ *
+ * Called by core for each unit it wants to know, and by stayctl check.
+ */
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include "load.h"
+#include "stayd/stayd.h"
+
+/* ---- life ---- */
+
+struct unit_conf *unit_conf_ref(struct unit_conf *c)
+{
+	assert(c->refs > 0);
+	c->refs++;
+	return c;
+}
+
+struct unit_conf *unit_conf_unref(struct unit_conf *c)
+{
+	if (!c)
+		return NULL;
+	assert(c->refs > 0);
+	if (--c->refs == 0) {
+		struct arena *a = c->arena;
+		arena_done(a);
+		free(a);
+	}
+	return NULL;
+}
+
+static char *take_into(struct arena *a, char *s)
+{
+	char *out = s ? arena_strdup(a, s) : NULL;
+	free(s);
+	return out;
+}
+
+static void set_name(struct parser *p, const char *name)
+{
+	struct unit_conf *c = p->conf;
+	c->name = arena_strdup(p->arena, name);
+	c->type = unit_name_type(name);
+	c->instance = take_into(p->arena, unit_name_instance(name));
+	c->template = take_into(p->arena, unit_name_template(name));
+	const char *dot = strrchr(name, '.');
+	size_t n = strcspn(name, "@");
+	c->prefix = arena_strndup(p->arena, name, dot && (size_t)(dot - name) < n
+							  ? (size_t)(dot - name)
+							  : n);
+}
+
+static void parser_init(struct parser *p, const struct unit_path *path, const char *name)
+{
+	struct arena *a = xcalloc(1, sizeof(*a));
+	*p = (struct parser){.arena = a, .path = path, .file = name};
+	p->conf = arena_alloc(a, sizeof(*p->conf));
+	p->conf->refs = 1;
+	p->conf->arena = a;
+	p->conf->load = LOAD_LOADED;
+	p->file = arena_strdup(a, name);
+	set_name(p, name);
+	conf_set_defaults(p->conf);
+}
+
+static struct unit_conf *finish(struct parser *p)
+{
+	struct unit_conf *c = p->conf;
+	conf_complete(p);
+	if (c->load == LOAD_LOADED || c->load == LOAD_BAD)
+		conf_verify(p);
+	c->text = arena_strndup(p->arena, strna(p->text.data), p->text.size);
+	buf_done(&p->text);
+	return c;
+}
+
+/* ---- files ---- */
+
+static int check_access(struct parser *p, const char *file)
+{
+	struct stat st;
+	if (!p->path->is_system || geteuid() != 0 || stat(file, &st) < 0)
+		return 0;
+	if (!(st.st_mode & S_IWOTH))
+		return 0;
+	char hint[512];
+	snprintf(hint, sizeof(hint), "chmod o-w %s", file);
+	complain_file(p, S0003, file, hint, "everybody may write this file (mode %04o)",
+		(unsigned)(st.st_mode & 07777));
+	return -EPERM;
+}
+
+/* Reads and parses one file, and adds it to the effective text. */
+static int take_file(struct parser *p, const char *file)
+{
+	struct buf b = {0};
+	int r = check_access(p, file);
+	if (r == 0) {
+		r = read_file(AT_FDCWD, file, UNIT_FILE_MAX, &b);
+		if (r == -E2BIG)
+			complain_file(p, S0002, file, NULL, "the file is larger than 16 MiB");
+		else if (r < 0)
+			complain_file(p, S0001, file, NULL, "cannot read the file: %s",
+				errno_name(-r));
+	}
+	if (r == 0) {
+		(void)parse_text(p, file, strna(b.data), b.size);
+		buf_printf(&p->text, "# %s\n", file);
+		buf_add(&p->text, strna(b.data), b.size);
+		if (b.size && b.data[b.size - 1] != '\n')
+			buf_add_byte(&p->text, '\n');
+	}
+	buf_done(&b);
+	return r;
+}
+
+static bool is_masked_file(const char *file)
+{
+	struct stat st;
+	return stat(file, &st) == 0 && (S_ISCHR(st.st_mode) || (S_ISREG(st.st_mode) && st.st_size == 0));
+}
+
+static void take_drop_ins(struct parser *p, const char *asked)
+{
+	struct strv files = {0};
+	unit_find_drop_ins(p->path, asked, p->conf->name, &files);
+	for (size_t i = 0; i < files.n; i++) {
+		if (is_masked_file(files.v[i]))
+			continue;
+		conf_list_add(p, &p->conf->drop_ins, arena_strdup(p->arena, files.v[i]));
+		(void)take_file(p, files.v[i]);
+	}
+	strv_done(&files);
+}
+
+/* Entries of NAME.wants/ and NAME.requires/ in every directory of the path. */
+static void take_links_of(struct parser *p, const char *owner, const char *suffix, enum dep_kind kind)
+{
+	CLEANUP_FREE char *entry = xasprintf("%s.%s", owner, suffix);
+	uint64_t dirs = unit_cache_lookup(p->path, entry);
+	bool is_builtin = builtin_text(owner) && !p->conf->fragment_path;
+	struct map seen = {0};
+	for (size_t i = 0; i < p->conf->deps[kind].n && dirs; i++)
+		(void)map_put(&seen, p->conf->deps[kind].v[i], p);
+	for (size_t i = 0; dirs; i++, dirs >>= 1) {
+		if (!(dirs & 1) || (is_builtin && unit_dir_is_vendor_systemd(p->path->dirs.v[i])))
+			continue;
+		CLEANUP_FREE char *path = xasprintf("%s/%s", p->path->dirs.v[i], entry);
+		DIR *d = opendir(path);
+		struct dirent *e;
+		while (d && (e = readdir(d))) {
+			if (!unit_name_is_valid(e->d_name) || map_get(&seen, e->d_name))
+				continue;
+			char *name = arena_strdup(p->arena, e->d_name);
+			conf_list_add(p, &p->conf->deps[kind], name);
+			(void)map_put(&seen, name, p);
+		}
+		if (d)
+			closedir(d);
+	}
+	map_done(&seen);
+}
+
+static void take_links(struct parser *p)
+{
+	const struct unit_conf *c = p->conf;
+	take_links_of(p, c->name, "wants", DEP_WANTS);
+	take_links_of(p, c->name, "requires", DEP_REQUIRES);
+	if (c->template) {
+		take_links_of(p, c->template, "wants", DEP_WANTS);
+		take_links_of(p, c->template, "requires", DEP_REQUIRES);
+	}
+}
+
+/* ---- loading ---- */
+
+static struct unit_conf *load_bad_name(const struct unit_path *path, const char *name)
+{
+	struct parser p;
+	char shown[UNIT_NAME_MAX + 1];
+	str_copy(shown, name, sizeof(shown));
+	str_make_printable(shown);
+	parser_init(&p, path, shown);
+	if (p.conf->type == UNIT_TYPE_MAX)
+		p.conf->type = UNIT_SERVICE;
+	complain_file(&p, S0004, NULL, NULL, "'%s' is not a unit name", shown);
+	p.conf->load = LOAD_NOT_FOUND;
+	return finish(&p);
+}
+
+static void take_builtin(struct parser *p, const char *text)
+{
+	static const char file[] = "(built in)";
+	(void)parse_text(p, file, text, strlen(text));
+	buf_printf(&p->text, "# %s\n%s", file, text);
+}
+
+/* A target or slice that nobody describes may still be referred to; a slice always exists. */
+static void take_nothing(struct parser *p)
+{
+	if (p->conf->type != UNIT_SLICE && p->conf->load == LOAD_LOADED)
+		p->conf->load = LOAD_NOT_FOUND;
+}
+
+static void load_from_path(struct parser *p, const char *asked, const struct unit_found *f)
+{
+	const char *text = builtin_text(p->conf->name);
+	if (f->is_loop)
+		complain_file(p, S0005, f->file, NULL, "links go in a circle");
+	else if (f->is_masked) {
+		p->conf->load = LOAD_MASKED;
+		p->conf->fragment_path = arena_strdup(p->arena, f->file);
+		return;
+	} else if (f->file) {
+		p->conf->fragment_path = arena_strdup(p->arena, f->file);
+		(void)take_file(p, f->file);
+	} else if (text)
+		take_builtin(p, text);
+	else
+		take_nothing(p);
+	if (p->conf->load == LOAD_NOT_FOUND)
+		return;
+	take_drop_ins(p, asked);
+	take_links(p);
+}
+
+static void load_from_snapshot(struct parser *p, const char *snapshot)
+{
+	CLEANUP_FREE char *file = xasprintf("%s/unit", snapshot);
+	p->conf->fragment_path = arena_strdup(p->arena, file);
+	if (take_file(p, file) < 0)
+		p->conf->load = LOAD_BAD;
+	take_links(p);
+}
+
+struct unit_conf *unit_load(const struct unit_path *path, const char *name, const char *snapshot)
+{
+	struct parser p;
+	struct unit_found f;
+	if (!unit_name_is_valid(name))
+		return load_bad_name(path, name);
+	unit_cache_refresh(path);
+	unit_find(path, name, &f);
+	parser_init(&p, path, f.name);
+	if (snapshot)
+		load_from_snapshot(&p, snapshot);
+	else
+		load_from_path(&p, name, &f);
+	unit_found_done(&f);
+	return finish(&p);
+}
+
+struct unit_conf *unit_load_text(const struct unit_path *path, const char *name, const char *file,
+	const char *text, size_t size)
+{
+	struct parser p;
+	if (!unit_name_is_valid(name))
+		return load_bad_name(path, name);
+	parser_init(&p, path, name);
+	p.conf->fragment_path = arena_strdup(p.arena, file);
+	if (size > UNIT_FILE_MAX)
+		complain_file(&p, S0002, file, NULL, "the file is larger than 16 MiB");
+	else {
+		(void)parse_text(&p, file, text, size);
+		buf_add(&p.text, text, size);
+	}
+	return finish(&p);
+}
+
+/* ---- revisions ---- */
+
+int unit_snapshot_write(
+	const struct unit_path *path, const char *name, const char *dir, struct err *e)
+{
+	struct unit_conf *c = unit_load(path, name, NULL);
+	CLEANUP_FREE char *file = xasprintf("%s/unit", dir);
+	int r = 0;
+	if (c->load != LOAD_LOADED && c->load != LOAD_BAD)
+		r = err_set(e, -ENOENT, "%s is %s", name, unit_load_name(c->load));
+	if (r == 0 && (r = mkdir_parents(dir, 0755)) < 0)
+		err_set(e, r, "cannot make %s: %s", dir, errno_name(-r));
+	if (r == 0 && (r = write_file_atomic(file, c->text, strlen(c->text), 0644)) < 0)
+		err_set(e, r, "cannot write %s: %s", file, errno_name(-r));
+	unit_conf_unref(c);
+	return r;
+}

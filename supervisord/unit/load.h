@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Finding a unit's files; shared by loading, enabling and snapshots. Private to unit/. */
+#pragma once
+
+#include "internal.h"
+
+/* What a name leads to in the unit path. Strings are malloc'ed. */
+struct unit_found {
+	char *name; /* after following aliases */
+	char *file; /* the fragment; NULL: none */
+	bool is_masked, is_loop;
+};
+void unit_find(const struct unit_path *p, const char *name, struct unit_found *ret);
+void unit_found_done(struct unit_found *f);
+/* Drop-ins in the order they apply. */
+void unit_find_drop_ins(const struct unit_path *p, const char *asked, const char *name,
+	struct strv *ret_files);

@@ -1,0 +1,157 @@
+#!/usr/bin/python3
+"""Init mode beside tini (and catatonit): the same cases, the same answers.
+
+Each case runs as PID 1 of a new pid namespace and as a plain process (a subreaper)."""
+import os, shutil, signal, subprocess, sys, tempfile, time
+
+BUILD = os.environ.get("STAYD_BUILD", "build")
+STAYD = os.path.join(BUILD, "stayd")
+DEADLINE = 60
+failed = 0
+
+
+def report(ok, name, why=""):
+    global failed
+    failed += not ok
+    print("%s - %s%s" % ("ok" if ok else "not ok", name, "" if ok else ": %s" % why), flush=True)
+
+
+def skip(name, why):
+    print("ok - %s # SKIP %s" % (name, why), flush=True)
+
+
+INITS = {"stayd": [STAYD, "--"], "tini": ["tini", "-s", "--"], "catatonit": ["catatonit", "--"]}
+UNSHARE = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
+
+
+def run(init, cmd, pid1):
+    p = subprocess.run((UNSHARE if pid1 else []) + INITS[init] + cmd, stdin=subprocess.DEVNULL,
+                       stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=DEADLINE, text=True)
+    return p.returncode, p.stdout
+
+
+def init_pid(p, pid1):
+    """pid of the init itself: below unshare it is the only child."""
+    if not pid1:
+        return p.pid
+    end = time.monotonic() + DEADLINE
+    while time.monotonic() < end:
+        with open("/proc/%d/task/%d/children" % (p.pid, p.pid)) as f:
+            kids = f.read().split()
+        if kids:
+            return int(kids[0])
+        time.sleep(0.002)
+    raise TimeoutError("unshare has no child")
+
+
+def forward(init, signum, pid1):
+    """Exit status and output when the init gets a signal that the command handles."""
+    script = ("import signal, sys, os\n"
+              "def h(n, f):\n print('got', n, flush=True); sys.exit(40)\n"
+              "signal.signal(%d, h); print('ready', flush=True)\n"
+              "while True: signal.pause()" % signum)
+    p = subprocess.Popen((UNSHARE if pid1 else []) + INITS[init] + ["/usr/bin/python3", "-c", script],
+                         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    try:
+        first = p.stdout.readline()
+        os.kill(init_pid(p, pid1), signum)
+        rest = p.stdout.read()
+        return p.wait(DEADLINE), first + rest
+    finally:
+        if p.poll() is None:
+            p.kill()
+            p.wait()
+
+
+# Orphans: each child forks and ends, so that its child becomes the init's. The script waits until no
+# zombie and no orphan of the init is left, or says what it sees after the deadline.
+ORPHANS = r'''
+import os, sys, time
+n, ppid = int(sys.argv[1]), os.getppid()
+for i in range(n):
+    pid = os.fork()
+    if pid == 0:
+        if os.fork() == 0:
+            os._exit(0)
+        os._exit(0)
+    os.waitpid(pid, 0)
+end = time.monotonic() + 30
+left = None
+while time.monotonic() < end:
+    with open('/proc/%d/task/%d/children' % (ppid, ppid)) as f:
+        left = [c for c in f.read().split() if c != str(os.getpid())]
+    if not left:
+        print('clean'); sys.exit(7)
+    time.sleep(0.005)
+print('left', len(left)); sys.exit(8)
+'''
+
+
+def cases(work):
+    noexec = os.path.join(work, "not-executable")
+    with open(noexec, "w") as f:
+        f.write("#!/bin/sh\nexit 0\n")
+    os.chmod(noexec, 0o644)
+    sh = lambda s: (lambda i, p1: run(i, ["sh", "-c", s], p1))
+    yield "exit status 0", sh("exit 0")
+    yield "exit status 3", sh("exit 3")
+    yield "exit status 255", sh("exit 255")
+    yield "a command that is not executable is 126", lambda i, p1: run(i, [noexec], p1)
+    yield "a command that does not exist is 127", lambda i, p1: run(i, ["/nonexistent/command"], p1)
+    yield "a command that is not in PATH is 127", lambda i, p1: run(i, ["no-such-command-anywhere"], p1)
+    for s in (signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV, signal.SIGHUP):
+        yield "death by %s is 128 + n" % s.name, sh("kill -%d $$" % s)
+    yield "arguments and standard output pass through", lambda i, p1: run(i, ["printf", "%s|", "a b", "", "--", "-x"], p1)
+    for s in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGQUIT, signal.SIGWINCH,
+              signal.SIGRTMIN + 3):
+        name = s.name if isinstance(s, signal.Signals) else "SIGRTMIN+3"
+        yield "%s is forwarded to the command" % name, (lambda s: lambda i, p1: forward(i, int(s), p1))(s)
+    yield "the command has no blocked signals", sh("grep -c 'SigBlk:.*0000000000000000' /proc/self/status")
+    yield "the command leads its own process group", sh("test $(ps -o pgid= -p $$) -eq $$ && echo leader")
+    yield "one double-forked orphan is reaped", lambda i, p1: run(i, ["/usr/bin/python3", "-c", ORPHANS, "1"], p1)
+    yield "2000 orphans are reaped without a zombie left", lambda i, p1: run(i, ["/usr/bin/python3", "-c", ORPHANS, "2000"], p1)
+
+
+# Where a peer is known to answer differently: catatonit exits 1 when it cannot execute the command.
+DIFFERS = {"catatonit": ("a command that is not executable is 126", "a command that does not exist is 127",
+                         "a command that is not in PATH is 127")}
+
+# What the command must have answered, whatever the peers say.
+EXPECT = {
+    "exit status 0": 0, "exit status 3": 3, "exit status 255": 255,
+    "a command that is not executable is 126": 126, "a command that does not exist is 127": 127,
+    "a command that is not in PATH is 127": 127,
+    "death by SIGKILL is 128 + n": 137, "death by SIGTERM is 128 + n": 143, "death by SIGSEGV is 128 + n": 139,
+    "one double-forked orphan is reaped": 7, "2000 orphans are reaped without a zombie left": 7,
+}
+
+
+def main():
+    if not os.access(STAYD, os.X_OK):
+        report(False, "build/stayd exists", "run make first")
+        return 1
+    peers = [p for p in ("tini", "catatonit") if shutil.which(p)]
+    can_unshare = subprocess.run(UNSHARE + ["true"], stderr=subprocess.DEVNULL).returncode == 0
+    with tempfile.TemporaryDirectory(prefix="stayd-init-") as work:
+        for pid1 in (True, False):
+            where = "as PID 1" if pid1 else "as a subreaper"
+            if pid1 and not can_unshare:
+                skip("everything as PID 1", "unshare --pid is not permitted here")
+                continue
+            for name, case in cases(work):
+                mine = case("stayd", pid1)
+                want = EXPECT.get(name)
+                if want is not None:
+                    report(mine[0] == want, "%s, %s" % (name, where), "%s, expected %s" % (mine, want))
+                for peer in peers:
+                    if name in DIFFERS.get(peer, ()):
+                        continue
+                    theirs = case(peer, pid1)
+                    report(mine == theirs, "%s: equal to %s, %s" % (name, peer, where), "%s, %s: %s" % (mine, peer, theirs))
+    for peer in ("tini", "catatonit"):
+        if peer not in peers:
+            skip("comparison with " + peer, "not installed")
+    return 1 if failed else 0
+
+
+sys.exit(main())
