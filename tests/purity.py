@@ -15,7 +15,7 @@ arena_printf arena_done freep_ startswith endswith str_copy streq buf_add buf_ad
 buf_printf buf_done buf_reset buf_reserve buf_steal buf_consume map_get map_put map_del map_next map_done
 strv_add strv_add_take strv_done strv_has hash_bytes crc32_of err_set errno_name rng_next id128_hex
 id128_is_null format_timespan unit_conf_ref unit_conf_unref unit_name_complete unit_name_template
-unit_name_instance unit_name_with_instance unit_name_type unit_type_name amount_of signal_name
+str_make_printable parse_timespan unit_name_instance unit_name_with_instance unit_name_type unit_type_name amount_of signal_name
 dep_kind_name exec_kind_name unit_load_name restart_mode_name service_type_name condition_kind_name
 """.split())
 PREFIXES = ("__asan_", "__ubsan_", "_GLOBAL_OFFSET_TABLE_")

@@ -28,6 +28,7 @@ def plan(build):
             t.append(("fuzz " + name, [p] + sorted(glob.glob("tests/fuzz/corpus/%s/*" % name)), 300))
     if os.path.exists(build + "/sim"):
         t.append(("sim", [build + "/sim", "--check"], 600))
+        t.append(("mutations", [PY, "tests/sim/mutate.py", "--quick", "--build", build], 600))
     for p in sorted(glob.glob("tests/e2e/t_*.py")):
         t.append(("e2e " + os.path.basename(p)[2:-3], [PY, p], 900))
     return t

@@ -32,6 +32,8 @@
 
 /* Looks at one unit per step and unit of the world; more means that two units undo each other. */
 #define LOOKS_PER_UNIT_MAX 256
+/* Units that wait for each other in a row; further ones are taken as the last one looked at. */
+#define CHAIN_MAX 64
 
 /* ---- questions ---- */
 
@@ -70,11 +72,24 @@ static bool is_loaded(const struct unit *u)
 	return u->conf->load == LOAD_LOADED;
 }
 
+/* Whether a unit found stuck still is: what it waits for may be on its way since, and the unit
+ * itself only stands in the queue. */
+static bool is_still_stuck(const struct unit *u)
+{
+	for (int i = 0; i < CHAIN_MAX && u->is_stuck && u->waits_for; i++) {
+		const struct unit *by = u->waits_for;
+		if (!by->is_stuck)
+			return unit_is_down(by) && (by->rec.want != WANT_UP || !is_loaded(by));
+		u = by;
+	}
+	return u->is_stuck;
+}
+
 /* On its way up. A restart's back-off counts only for those that cannot do without it. */
 static bool is_coming(const struct unit *u, bool is_required)
 {
 	enum inst_state s = (enum inst_state)u->rec.state;
-	if (u->is_stuck || unit_is_up(u) || !is_loaded(u))
+	if (unit_is_up(u) || !is_loaded(u) || is_still_stuck(u))
 		return false;
 	if (s == INST_AUTO_RESTART)
 		return is_required || !u->timers[TIMER_RESTART].at_us;
@@ -86,6 +101,8 @@ static bool is_coming(const struct unit *u, bool is_required)
 /* It did what it was started for: a oneshot that is over, a start skipped by its condition. */
 static bool is_done(const struct unit *u)
 {
+	if (u->rec.state == INST_AUTO_RESTART)
+		return u->conf->service.type == SERVICE_ONESHOT && u->rec.result == RES_SUCCESS;
 	return u->rec.state == INST_DEAD && u->rec.want == WANT_NOTHING && u->rec.inactive_since_us &&
 	       (u->rec.result == RES_SUCCESS || u->rec.result == RES_CONDITION ||
 		       u->rec.result == RES_EXEC_CONDITION);
@@ -211,6 +228,12 @@ static void settle_up(struct world *w, struct unit *u)
 			requests_answer(w, u, REPLY_DONE, "%s is up", u->name);
 	} else if (u->rec.state == INST_AUTO_RESTART) {
 		requests_answer(w, u, REPLY_FAILED, "%s; it will be tried again", why);
+	} else if (unit_is_down(u) && u->waits_for && u->rec.want == WANT_UP &&
+		   u->waits_for->rec.state == INST_AUTO_RESTART &&
+		   u->waits_for->timers[TIMER_RESTART].at_us) {
+		requests_answer(w, u, REPLY_FAILED, "it needs %.100s, which ended and waits to be "
+						    "restarted; it starts when that is up",
+			u->waits_for->name);
 	} else if (unit_is_down(u) && u->is_stuck) {
 		requests_answer(w, u, REPLY_FAILED, "%s; it starts when that is up", why);
 	} else if (unit_is_down(u) && u->rec.want != WANT_UP) {
@@ -421,7 +444,7 @@ static enum may may_with_required(const struct unit *u, const struct unit *x, en
 		return MAY_NEVER;
 	if (is_there || (kind == DEP_REQUIRES && is_done(x)))
 		return MAY_GO;
-	if (is_coming(x, true) || is_stopping(x))
+	if (is_coming(x, kind != DEP_REQUISITE) || is_stopping(x))
 		return is_ordered ? MAY_WAIT : kind == DEP_REQUISITE ? MAY_NEVER : MAY_GO;
 	if (kind == DEP_REQUISITE)
 		return MAY_NEVER;
@@ -509,8 +532,10 @@ static void give_up_start(struct world *w, struct unit *u)
 
 static void be_stuck(struct world *w, struct unit *u, struct unit *by)
 {
-	if (u->is_stuck && u->waits_for == by)
+	if (u->is_stuck && u->waits_for == by) {
+		poke_waiters(w, u); /* they may have hoped */
 		return;
+	}
 	u->is_stuck = true;
 	u->waits_for = by;
 	snprintf(u->fail_text, sizeof(u->fail_text), "it needs %.100s, and %s", by->name, why_not(by));

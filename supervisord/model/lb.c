@@ -512,6 +512,8 @@ static void feed(struct world *w, struct unit *u, enum lb_event event)
 			break;
 		enter(w, u, next);
 		moved = true;
+		if (event == LBE_GONE)
+			break; /* its state still says up: this is told while leaving it */
 		event = LBE_OBSERVED;
 	}
 	if (moved || wanted != u->lb->wanted)

@@ -259,7 +259,8 @@ enum event_kind {
 	EV_EMPTY, /* unit: no process of it is left, now (answer to FX_CHECK_EMPTY) */
 	EV_NOTIFY,       /* unit; notify */
 	EV_MAIN_PID,     /* unit; pid (0: none found): answer to FX_FIND_MAIN_PID, or MAINPID=;
-		    * after the step rec.main is the id to have keeper track pid under */
+		    * after the step rec.main is the id to have keeper track pid under. Its end
+		    * must be told under that id, also when it came before keeper was asked */
 	EV_PROBED,       /* unit; check, number, ok, latency_us, text */
 	EV_LB_SAMPLE,    /* unit; lb, sample */
 	EV_LB_STATUS,    /* set; lb, ok = reachable, number = generation, text */

@@ -346,6 +346,7 @@ void rollout_restored(struct world *w, struct set *s)
 	struct rollout_rec *r = &s->rollout;
 
 	w->next_rollout_id = MAX(w->next_rollout_id, r->id + 1);
+	r->request = 0; /* whoever waited was connected to the core that is gone */
 	if (r->state == ROLL_DONE && !r->is_restart && s->revision != r->to_revision)
 		rollout_commit(w, s);
 	if (!rollout_is_active(s))

@@ -309,6 +309,14 @@ static void tell_exit(struct sim *s, struct proc *p)
 		}
 }
 
+static bool pid_is_alive(const struct sim *s, int32_t pid)
+{
+	for (size_t i = 0; i < SIM_PROCS_MAX; i++)
+		if (s->procs[i].is_used && s->procs[i].is_alive && s->procs[i].pid == pid)
+			return true;
+	return false;
+}
+
 void host_pending(struct sim *s, const struct pending *n)
 {
 	struct proc *p = &s->procs[n->proc];
@@ -337,6 +345,8 @@ void host_pending(struct sim *s, const struct pending *n)
 			s->units[n->unit].wants_empty = true;
 			break;
 		}
+		if (ev.kind == EV_MAIN_PID && ev.pid && !pid_is_alive(s, ev.pid))
+			ev.pid = 0;
 		sim_step(s, &ev);
 		break;
 	case P_NOTIFY:

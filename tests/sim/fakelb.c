@@ -11,8 +11,6 @@
  */
 #include "sim/fakelb.h"
 
-#define FAST_US  (50 * USEC_PER_MSEC)
-#define SLOW_US  (500 * USEC_PER_MSEC)
 #define CHECK_US (200 * USEC_PER_MSEC)
 
 static uint64_t below(struct fakelb *f, uint64_t n)
@@ -31,6 +29,8 @@ struct fakelb *fakelb_new(
 	f->lag_us = 300 * USEC_PER_MSEC;
 	f->session_us = 3 * USEC_PER_SEC;
 	f->load = 6;
+	f->fast_us = 50 * USEC_PER_MSEC;
+	f->slow_us = 500 * USEC_PER_MSEC;
 	f->is_checking = true;
 	f->serves = serves;
 	for (unsigned i = 0; i < f->n; i++) {
@@ -155,6 +155,7 @@ static void sample(struct fakelb *f, unsigned lb, unsigned k, uint64_t now_us,
 	deliver(arg, &ev);
 	if (f->is_lying && v->last.serial && !below(f, 4)) {
 		struct lb_sample old = v->last;
+		ev.unit = f->set->members[k]; /* the core may have died of the first */
 		ev.sample = &old;
 		deliver(arg, &ev);
 	}
@@ -182,7 +183,7 @@ static void tick(struct fakelb *f, unsigned lb, uint64_t now_us, fakelb_deliver 
 	struct fakelb_one *o = &f->one[lb];
 
 	o->serial++;
-	o->next_us = now_us + (now_us < f->fast_until_us ? FAST_US : SLOW_US);
+	o->next_us = now_us + (now_us < f->fast_until_us ? f->fast_us : f->slow_us);
 	if (!o->is_reachable && now_us >= o->back_us) {
 		o->is_reachable = true;
 		o->is_told = false;

@@ -43,7 +43,7 @@ struct fakelb {
 	unsigned load;               /* most sessions of a server at once */
 	bool is_checking;            /* has checks of its own */
 	bool is_lying;               /* sends old samples again */
-	uint64_t fast_until_us;
+	uint64_t fast_us, slow_us, fast_until_us;
 	uint32_t unknown_index;               /* a server it does not know; 0 = knows all */
 	bool (*serves)(const struct unit *u); /* its process runs and answers */
 	struct fakelb_row row[SET_MEMBERS_MAX];

@@ -3,6 +3,7 @@
 #include "sim.h"
 
 #define EFFECTS_MAX 4096
+#define HANG_US     (120 * USEC_PER_SEC) /* longer than any timeout of universe.c */
 
 static bool is_exempt(const struct unit_conf *c)
 {
@@ -154,18 +155,19 @@ void check_end(struct sim *s)
 		bool is_over = unit_is_down(u) || unit_is_up(u) || u->rec.state == INST_AUTO_RESTART;
 		if (u->rec.want == WANT_UP && unit_is_down(u) && !u->is_stuck &&
 			!(u->waits_for && (u->waits_for == u || u->waits_for->rec.left_over ||
-						  u->waits_for->rec.state == INST_AUTO_RESTART)))
+						  !unit_is_down(u->waits_for))))
 			sim_fail(s, "%s is wanted, but %s, and nothing is said to be in the way",
 				u->name, state);
 		if (u->rec.want == WANT_UP && u->is_stuck && unit_is_up(u->waits_for))
 			sim_fail(s, "%s is stuck, but %s is up", u->name, u->waits_for->name);
-		if (u->rec.want == WANT_DOWN && !unit_is_down(u))
+		if (u->rec.want == WANT_DOWN && !unit_is_down(u) && is_over)
 			sim_fail(s, "%s shall be down, but is %s", u->name, state);
 		if (s->units[i].expects_down && !unit_is_down(u))
 			sim_fail(s, "%s was told to stop, but is %s", u->name, state);
-		if (!is_over)
+		/* Some come and go for ever, by their configuration; none stays in between. */
+		if (!is_over && s->now_us - u->rec.state_since_us > HANG_US)
 			sim_fail(s, "%s hangs in %s", u->name, state);
-		if (u->rec.stop_wanted)
+		if (u->rec.stop_wanted && s->now_us - u->rec.state_since_us > HANG_US)
 			sim_fail(s, "%s still waits to stop", u->name);
 	}
 	for (size_t i = 1; i < s->n_requests; i++)

@@ -1,0 +1,294 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A replica set in some universes: two revisions, the second perhaps broken, load balancers in front.
+ *
+ *  1. What is durable here is what core keeps: the journal at FX_JOURNAL, the committed revision at
+ *     FX_RELEASE_LINK, the count with the records.
+ *  2. No process is stopped by request while a load balancer that can be seen has sessions on it, or
+ *     offers it, unless the drain timeout forced it.
+ *  3. READY is wanted only for a unit that has a main process.
+ *  4. When faults are over a rollout ends, and its members agree on a revision if it ended well.
+ */
+#include "sim/fakelb.h"
+#include "sim/sim.h"
+
+#include "../model_conf.h"
+
+#define MEMBERS 4 /* and one extra */
+
+struct sets {
+	struct fakelb *lb;
+	uint32_t first; /* unit of the first member */
+	uint32_t revision;
+	unsigned count;
+	struct rollout_rec journal;
+};
+
+static struct sim *the_sim;
+
+static struct sets *sets_of(const struct sim *s)
+{
+	return s->lb;
+}
+
+static struct set *set_of(const struct sim *s)
+{
+	return s->w->sets[0];
+}
+
+static bool serves(const struct unit *u)
+{
+	for (size_t i = 0; i < SIM_PROCS_MAX; i++) {
+		const struct proc *p = &the_sim->procs[i];
+		if (p->is_used && p->is_alive && p->is_main && p->unit == u->id)
+			return true;
+	}
+	return false;
+}
+
+static char *addresses[] = {(char *)"lb1", (char *)"lb2"};
+
+static struct unit_conf *member(struct sim *s, unsigned index, bool is_bad, const struct unit_conf *like)
+{
+	char name[32];
+	snprintf(name, sizeof(name), "web@%u.service", index);
+	struct unit_conf *c = conf_service(&s->arena, name, SERVICE_EXEC);
+	c->service.timeout_stop_us = c->service.timeout_abort_us = 5 * USEC_PER_SEC;
+	c->service.send_sigkill = true;
+	c->service.restart.mode = RESTART_ALWAYS;
+	c->service.restart.sec_us = USEC_PER_SEC;
+	c->service.restart.limit_interval_us = 0;
+	c->description = arena_strdup(&s->arena, is_bad ? "bad" : "good");
+	if (like) {
+		c->lb = like->lb;
+		c->rollout = like->rollout;
+		return c;
+	}
+	size_t n = sim_random(s, 3);
+	c->lb.is_set = n > 0;
+	c->lb.address = (struct conf_list){addresses, n};
+	c->lb.drain_timeout_us = 20 * USEC_PER_SEC;
+	c->lb.on_drain_timeout = (enum drain_policy)(sim_chance(s, 5000) ? 0 : sim_random(s, 3));
+	c->lb.unreachable = (enum unreachable_policy)sim_random(s, 3);
+	c->rollout.is_set = true;
+	c->rollout.auto_rollback = !sim_chance(s, 2000);
+	c->rollout.progress_deadline_us = 90 * USEC_PER_SEC;
+	c->rollout.min_ready_us = sim_random(s, 3) * USEC_PER_SEC;
+	c->rollout.max_surge.value = (unsigned)sim_random(s, 2);
+	c->rollout.max_unavailable.value = (unsigned)sim_random(s, 3);
+	c->rollout.strategy = sim_chance(s, 2000) ? ROLLOUT_CANARY : ROLLOUT_ROLLING;
+	return c;
+}
+
+void fake_lb_universe(struct sim *s)
+{
+	bool is_bad = sim_chance(s, 3000);
+	const struct unit_conf *like = NULL;
+	if (!sim_chance(s, 4000))
+		return;
+	struct sets *t = s->lb = xcalloc(1, sizeof(*t));
+	t->first = s->n_units;
+	t->revision = 1;
+	t->count = MEMBERS;
+	for (unsigned i = 1; i <= MEMBERS + 1; i++) {
+		struct sim_unit *v = &s->units[s->n_units++];
+		v->conf = member(s, i, false, like);
+		like = v->conf;
+		v->other = member(s, i, is_bad, like);
+	}
+}
+
+void fake_lb_world(struct sim *s)
+{
+	struct sets *t = sets_of(s);
+	if (!t)
+		return;
+	the_sim = s;
+	struct set *set = world_put_set(s->w, "web", "web@.service", t->count);
+	set->revision = t->revision;
+	for (unsigned i = 0; i <= MEMBERS; i++) {
+		struct sim_unit *v = &s->units[t->first + i];
+		struct unit *u = s->w->units[t->first + i];
+		uint32_t rev = v->has_stored && v->stored.revision ? v->stored.revision : t->revision;
+		if (rev == 2)
+			world_put_unit(s->w, v->other);
+		u->rec.revision = rev;
+		world_set_member(s->w, set, i + 1, u);
+		world_set_next_conf(s->w, u, rev == 2 ? v->conf : v->other, 3 - rev, rev == 2 ? "v1" : "v2");
+	}
+	world_restore_rollout(s->w, set, &t->journal);
+	if (t->lb) {
+		fakelb_core_restarted(t->lb, set);
+		return;
+	}
+	t->lb = fakelb_new(set, (unsigned)s->units[t->first].conf->lb.address.n, s->seed, serves);
+	t->lb->is_lying = sim_chance(s, 3000);
+	t->lb->is_checking = sim_chance(s, 8000);
+	t->lb->fast_us = 200 * USEC_PER_MSEC;
+	t->lb->slow_us = 2 * USEC_PER_SEC;
+	sim_later(s, 0, P_CUSTOM);
+}
+
+/* ---- effects ---- */
+
+static void check_kill(struct sim *s, const struct effect *e)
+{
+	const struct unit *u = e->unit;
+	bool is_asked = u->rec.stop_wanted && u->rec.state == INST_STOP_SIGTERM &&
+			u->rec.result == RES_SUCCESS;
+	if (!is_asked || !u->lb || u->lb->is_forced || !serves(u) || u->rec.lb_phase == LBP_NONE)
+		return;
+	if (fakelb_sessions(sets_of(s)->lb, u, s->now_us))
+		sim_fail(s, "%s is stopped with sessions", u->name);
+	if (fakelb_is_offered(sets_of(s)->lb, u))
+		sim_fail(s, "%s is stopped while it is offered", u->name);
+}
+
+bool fake_lb_effect(struct sim *s, const struct effect *e)
+{
+	struct sets *t = sets_of(s);
+	bool is_ours = t && e->unit && e->unit->set;
+	if (!t)
+		return false;
+	if (e->kind == FX_KILL && is_ours && e->who != KILL_WHO_CONTROL)
+		check_kill(s, e);
+	if (e->kind == FX_LB_WANT && e->lb_state == LB_READY && !e->unit->rec.main.seq)
+		sim_fail(s, "%s: ready is wanted, and it has no process", e->unit->name);
+	if (e->kind == FX_JOURNAL)
+		t->journal = set_of(s)->rollout;
+	if (e->kind == FX_RELEASE_LINK)
+		t->revision = set_of(s)->revision;
+	fakelb_effect(t->lb, e, s->now_us);
+	return e->kind == FX_LB_WANT || e->kind == FX_LB_FORGET || e->kind == FX_LB_FAST ||
+	       e->kind == FX_JOURNAL || e->kind == FX_RELEASE_LINK;
+}
+
+/* ---- what happens ---- */
+
+/* A bad revision ends soon after it began, also when all else is quiet. */
+static void doom_bad_ones(struct sim *s)
+{
+	for (size_t i = 0; i < SIM_PROCS_MAX; i++) {
+		struct proc *p = &s->procs[i];
+		if (!p->is_used || !p->is_alive || !p->is_main || p->unit < sets_of(s)->first ||
+			!streq(p->conf->description, "bad"))
+			continue;
+		struct pending *n = sim_later(s, sim_random(s, USEC_PER_SEC), P_END);
+		n->proc = (uint32_t)i;
+		n->serial = p->serial;
+		n->unit = p->unit;
+		n->code = CHILD_EXITED;
+		n->status = 3;
+	}
+}
+
+static void deliver(void *arg, const struct event *ev)
+{
+	struct event e = *ev;
+	sim_step(arg, &e);
+}
+
+void fake_lb_event(struct sim *s, const struct pending *p)
+{
+	struct sets *t = sets_of(s);
+	(void)p;
+	if (t->lb->n && sim_fault(s, 60))
+		fakelb_restart(t->lb, (unsigned)sim_random(s, t->lb->n));
+	if (t->lb->n && sim_fault(s, 60))
+		fakelb_cut(t->lb, (unsigned)sim_random(s, t->lb->n),
+			s->now_us + sim_random(s, 30 * USEC_PER_SEC));
+	doom_bad_ones(s);
+	fakelb_run(t->lb, s->now_us, deliver, s);
+	uint64_t next = fakelb_next(t->lb);
+	sim_later(s, next == USEC_INFINITY || next <= s->now_us ? USEC_PER_SEC : next - s->now_us, P_CUSTOM);
+}
+
+static void ask(struct sim *s, enum request_verb verb, uint64_t number)
+{
+	struct set *set = set_of(s);
+	GROW(s->requests, s->n_requests, s->cap_requests);
+	if (!s->n_requests) {
+		s->requests[s->n_requests++] = 0;
+		GROW(s->requests, s->n_requests, s->cap_requests);
+	}
+	uint64_t id = s->n_requests++;
+	s->requests[id] = 1;
+	struct request r = {.id = id, .verb = verb, .set = set, .number = number, .actor = "sim",
+		.release = number == 2 ? "v2" : "v1"};
+	struct event ev = {.kind = EV_REQUEST, .request = &r};
+	sim_trace(s, "request %llu: %d %llu of the set", (unsigned long long)id, (int)verb,
+		(unsigned long long)number);
+	for (uint32_t i = 0; i < s->n_units; i++)
+		s->units[i].expects_down = false;
+	sim_step(s, &ev);
+}
+
+void fake_lb_request(struct sim *s)
+{
+	static const uint8_t verbs[] = {REQ_START, REQ_START, REQ_DEPLOY, REQ_DEPLOY, REQ_DEPLOY,
+		REQ_DEPLOY, REQ_ROLLING_RESTART, REQ_PAUSE, REQ_RESUME, REQ_RESUME, REQ_ABORT, REQ_UNDO,
+		REQ_STOP, REQ_SCALE};
+	if (!sets_of(s))
+		return;
+	enum request_verb verb = (enum request_verb)verbs[sim_random(s, ARRAY_SIZE(verbs))];
+	uint64_t number = 1 + sim_random(s, 2);
+	if (verb == REQ_ABORT)
+		number = !sim_chance(s, 3000);
+	if (verb == REQ_SCALE)
+		number = 1 + sim_random(s, MEMBERS);
+	ask(s, verb, number);
+}
+
+void fake_lb_quiet(struct sim *s)
+{
+	struct sets *t = sets_of(s);
+	if (!t)
+		return;
+	t->lb->is_lying = false;
+	for (unsigned i = 0; i < t->lb->n; i++)
+		t->lb->one[i].back_us = MIN(t->lb->one[i].back_us, s->now_us);
+	if (set_of(s)->rollout.state == ROLL_PAUSED)
+		ask(s, REQ_ABORT, 1);
+}
+
+void fake_lb_check(struct sim *s)
+{
+	struct sets *t = sets_of(s);
+	if (!t)
+		return;
+	t->count = set_of(s)->count;
+	if (s->w->n_set_queue)
+		sim_fail(s, "a set is left in the queue");
+	const struct rollout_rec *r = &set_of(s)->rollout;
+	if (rollout_is_active(set_of(s)) && r->state != ROLL_PAUSED &&
+		!s->w->is_shutting_down && !set_of(s)->timers[0].at_us)
+		sim_fail(s, "the rollout waits in %s without a deadline", rollout_state_name(r->state));
+}
+
+void fake_lb_end(struct sim *s)
+{
+	struct sets *t = sets_of(s);
+	if (!t)
+		return;
+	const struct set *set = set_of(s);
+	const struct rollout_rec *r = &set->rollout;
+	if (rollout_is_active(set) && r->state != ROLL_PAUSED)
+		sim_fail(s, "the rollout is still %s: %s", rollout_state_name(r->state), set->wait_text);
+	uint32_t want = r->state == ROLL_DONE && !r->is_restart ? r->to_revision
+			: r->state == ROLL_ROLLED_BACK && !r->is_restart ? r->from_revision : 0;
+	for (unsigned i = 0; want && i < MIN(set->count, r->count); i++)
+		if (set->members[i]->rec.revision != want)
+			sim_fail(s, "%s is on revision %u after the rollout to %u is %s",
+				set->members[i]->name, set->members[i]->rec.revision, want,
+				rollout_state_name(r->state));
+}
+
+void fake_lb_done(struct sim *s)
+{
+	struct sets *t = sets_of(s);
+	if (!t)
+		return;
+	free(t->lb);
+	free(t);
+	s->lb = NULL;
+}
