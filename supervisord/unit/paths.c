@@ -133,6 +133,7 @@ static void scan(struct unit_cache *c, const char *path, size_t i)
 void unit_cache_refresh(const struct unit_path *p)
 {
 	struct unit_cache *c = p->cache;
+	assert(c); /* a struct unit_path comes from unit_path_default() */
 	size_t n = MIN(p->dirs.n, (size_t)UNIT_DIRS_MAX);
 	bool is_same_set = c->is_valid && c->n_dirs == n;
 	for (size_t i = 0; i < n; i++) {

@@ -100,6 +100,24 @@ START_TEST(an_alias_is_the_other_unit)
 }
 END_TEST
 
+START_TEST(a_built_in_target_wins_over_a_file_outside_of_the_path)
+{
+	put("elsewhere/graphical.target", "[Unit]\nWants=display-manager.service\n");
+	put("elsewhere/other.service", SERVICE);
+	put_link("etc/default.target", "../elsewhere/graphical.target");
+	put_link("etc/nick.service", "../elsewhere/other.service");
+	struct unit_conf *c = unit_load(&path, "default.target", NULL);
+	ck_assert_str_eq(c->name, "graphical.target");
+	ck_assert_ptr_null(c->fragment_path);
+	ck_assert(has(&c->deps[DEP_REQUIRES], "multi-user.target"));
+	unit_conf_unref(c);
+	c = unit_load(&path, "nick.service", NULL);
+	ck_assert_str_eq(c->name, "other.service");
+	ck_assert_int_eq(c->load, LOAD_LOADED);
+	unit_conf_unref(c);
+}
+END_TEST
+
 START_TEST(links_in_a_circle_are_a_diagnostic)
 {
 	put_link("etc/a.service", "b.service");
@@ -417,6 +435,7 @@ Suite *suite(void)
 	tcase_add_test(t, the_first_directory_wins);
 	tcase_add_test(t, drop_ins_of_all_kinds_apply_in_order_of_their_names);
 	tcase_add_test(t, an_alias_is_the_other_unit);
+	tcase_add_test(t, a_built_in_target_wins_over_a_file_outside_of_the_path);
 	tcase_add_test(t, links_in_a_circle_are_a_diagnostic);
 	tcase_add_test(t, a_link_to_dev_null_and_an_empty_file_mask);
 	tcase_add_test(t, wants_and_requires_directories_are_dependencies);
