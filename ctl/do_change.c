@@ -192,13 +192,30 @@ int do_REEXEC(struct ctl *c)
 	return daemon_does(c, "Reexec", c->argc ? json_pack("{s:s}", "path", c->argv[0]) : NULL);
 }
 
+/* It is done when the daemon is gone, which may be before it could answer: the end of the
+ * connection is the answer. */
 int do_SHUTDOWN(struct ctl *c)
 {
+	struct client cl;
+	struct reply rep;
 	int r = no_operands(c);
+	if (r == 0)
+		r = connect_or_say(c, &cl);
 	if (r)
 		return r;
-	return daemon_does(c, "Shutdown",
-		c->code >= 0 ? json_pack("{s:I}", "code", (json_int_t)c->code) : NULL);
+	json_t *params = c->code >= 0 ? json_pack("{s:I}", "code", (json_int_t)c->code) : NULL;
+	r = client_call(&cl, "Shutdown", params, false);
+	int code = 0;
+	for (bool is_over = false; r == 0 && !is_over;) {
+		r = client_reply(&cl, &rep);
+		if (r)
+			break;
+		code = rep.error ? say_error(c, &rep) : 0;
+		is_over = rep.error || c->no_wait;
+		reply_done(&rep);
+	}
+	client_close(&cl);
+	return r && r != -ECONNRESET && r != -EPIPE ? say_broken(r, "the shutdown") : code;
 }
 
 int do_PING(struct ctl *c)

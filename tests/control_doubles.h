@@ -122,9 +122,13 @@ struct unit *WEAK core_load_unit(struct core *core UNUSED, const char *name, str
 	err_set(e, -ENOENT, "no unit %s", name);
 	return NULL;
 }
+/* As the real one, it finds the set of an instance, too. */
 struct set *WEAK core_find_set(struct core *core, const char *name)
 {
-	return find_set(&core->world, name);
+	char key[UNIT_NAME_MAX + 1];
+	str_copy(key, name, sizeof(key));
+	key[strcspn(key, "@#.")] = '\0';
+	return find_set(&core->world, key);
 }
 const char *WEAK core_unit_cgroup(struct core *core UNUSED, const struct unit *u UNUSED)
 {

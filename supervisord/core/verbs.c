@@ -292,6 +292,16 @@ static int load_failed(struct call *c, const char *name, const char *full)
 	return c->e.code < 0 ? c->e.code : err_set(&c->e, -EIO, "%s could not be loaded", full);
 }
 
+/* "web", "web@", "web@.service"; not "web@1", whatever core would make of it: acting on a set where
+ * one instance was named is the worst mistake these verbs could make. */
+static bool may_be_set(const char *name)
+{
+	const char *at = strchr(name, '@');
+	if (strchr(name, '#'))
+		return false;
+	return !at || at[1] == '\0' || streq(at, "@.service");
+}
+
 static int resolve_name(struct call *c, const char *name, int flags, struct targets *t)
 {
 	struct world *w = core_world(c->core);
@@ -299,7 +309,9 @@ static int resolve_name(struct call *c, const char *name, int flags, struct targ
 		return err_set(&c->e, -EINVAL, "a name is longer than %d bytes", UNIT_NAME_MAX);
 	if (strpbrk(name, "*?["))
 		return resolve_pattern(c, name, t);
-	struct set *s = flags & TARGETS_LOAD ? core_find_set(c->core, name) : find_set(w, name);
+	struct set *s = NULL;
+	if (may_be_set(name))
+		s = flags & TARGETS_LOAD ? core_find_set(c->core, name) : find_set(w, name);
 	if (s && s->is_template) {
 		if (flags & TARGETS_SETS)
 			add_set(t, s);
@@ -357,6 +369,10 @@ struct set *call_set(struct call *c)
 	const char *name = call_str(c, "name");
 	if (strlen(name) > UNIT_NAME_MAX) {
 		err_set(&c->e, -EINVAL, "a name is longer than %d bytes", UNIT_NAME_MAX);
+		return NULL;
+	}
+	if (!may_be_set(name)) {
+		err_set(&c->e, -EINVAL, "'%.255s' is one instance; this is for sets", name);
 		return NULL;
 	}
 	struct set *s = core_find_set(c->core, name);

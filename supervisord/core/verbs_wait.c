@@ -189,6 +189,12 @@ static void failure_json(struct buf *b, struct core *core, const struct outcome 
 	j_str(b, "hint", hint);
 }
 
+/* A refusal is its own explanation; the unit's log has nothing to do with it. */
+static bool tells_more(enum reply_result r)
+{
+	return r == REPLY_FAILED || r == REPLY_ROLLED_BACK || r == REPLY_HALTED;
+}
+
 static void outcome_json(struct buf *b, struct core *core, const struct outcome *o)
 {
 	j_open(b, NULL, '{');
@@ -200,7 +206,7 @@ static void outcome_json(struct buf *b, struct core *core, const struct outcome 
 		j_str(b, "sub_state", inst_state_name(o->unit->rec.state));
 		j_int(b, "main_pid", o->unit->rec.main_pid);
 	}
-	if (o->is_done && o->result != REPLY_DONE && o->result != REPLY_SKIPPED)
+	if (o->is_done && tells_more(o->result))
 		failure_json(b, core, o);
 	j_close(b, '}');
 }

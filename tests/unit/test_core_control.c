@@ -291,6 +291,20 @@ START_TEST(a_start_is_submitted_with_its_actor_and_answered_with_its_outcome)
 }
 END_TEST
 
+START_TEST(a_refusal_brings_no_log_lines)
+{
+	int fd = dial();
+	core->result = REPLY_REFUSED;
+	core->result_text = "no ExecReload=";
+	json_t *j = ask(fd, M("Reload\",\"parameters\":{\"names\":[\"db\"]}"));
+	ck_assert_str_eq(at(j, "outcomes", 0, "result"), "refused");
+	ck_assert_ptr_null(
+		json_object_get(json_array_get(json_object_get(params(j), "outcomes"), 0), "log"));
+	json_decref(j);
+	close(fd);
+}
+END_TEST
+
 START_TEST(a_set_restarts_as_one_and_starts_member_by_member)
 {
 	int fd = dial();
@@ -303,6 +317,27 @@ START_TEST(a_set_restarts_as_one_and_starts_member_by_member)
 	json_decref(ask(fd, M("Stop\",\"parameters\":{\"names\":[\"web@*\"]}")));
 	ck_assert_uint_eq(core->n_submitted, 7);
 	ck_assert_int_eq(core->last.verb, REQ_STOP);
+	close(fd);
+}
+END_TEST
+
+START_TEST(an_instance_is_never_taken_for_its_set)
+{
+	static const char *const names[] = {"web@1", "web#1", "web@1.service"};
+	int fd = dial();
+	for (unsigned i = 0; i < ARRAY_SIZE(names); i++) {
+		char call[160];
+		snprintf(call, sizeof(call), M("Restart\",\"parameters\":{\"names\":[\"%s\"]}"),
+			names[i]);
+		json_decref(ask(fd, call));
+		ck_assert_uint_eq(core->n_submitted, i + 1);
+		ck_assert_int_eq(core->last.verb, REQ_RESTART);
+		ck_assert_ptr_null(core->last.set);
+		ck_assert_str_eq(core->last.unit->name, "web@1.service");
+		snprintf(call, sizeof(call), M("Deploy\",\"parameters\":{\"name\":\"%s\"}"),
+			names[i]);
+		expect_error(ask(fd, call), "org.stayd.BadArgument");
+	}
 	close(fd);
 }
 END_TEST
@@ -586,7 +621,9 @@ Suite *suite(void)
 	tcase_add_test(t, what_is_not_a_call_is_refused_and_ends_the_connection);
 	tcase_add_test(t, wrong_methods_and_parameters_get_varlink_errors);
 	tcase_add_test(t, a_start_is_submitted_with_its_actor_and_answered_with_its_outcome);
+	tcase_add_test(t, a_refusal_brings_no_log_lines);
 	tcase_add_test(t, a_set_restarts_as_one_and_starts_member_by_member);
+	tcase_add_test(t, an_instance_is_never_taken_for_its_set);
 	tcase_add_test(t, an_answer_waits_for_every_outcome);
 	tcase_add_test(t, no_wait_answers_at_once_with_the_id);
 	tcase_add_test(t, a_request_outlives_its_client);

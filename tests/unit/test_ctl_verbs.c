@@ -278,6 +278,16 @@ START_TEST(a_deploy_is_followed_across_a_restart_of_the_daemon)
 }
 END_TEST
 
+START_TEST(a_shutdown_is_done_when_the_daemon_is_gone)
+{
+	ck_assert_int_eq(run("", "shutdown", NULL), 0);
+	ck_assert_int_eq(run("{\"parameters\":{}}\n", "shutdown", NULL), 0);
+	ck_assert_int_eq(run(ERROR("org.varlink.service.PermissionDenied"), "shutdown", NULL), 4);
+	ck_assert_int_eq(run("{\"continues\":true", "shutdown", "--timeout", "50ms", NULL), 153);
+	ck_assert_int_eq(run(NULL, "shutdown", NULL), 154);
+}
+END_TEST
+
 START_TEST(plan_exits_0_unless_asked_for_detail)
 {
 	static const char answer[] =
@@ -407,6 +417,7 @@ Suite *suite(void)
 	tcase_add_test(t, a_failure_says_cause_answer_log_and_hint_on_stderr);
 	tcase_add_test(t, a_deploy_tells_each_change_once);
 	tcase_add_test(t, a_deploy_is_followed_across_a_restart_of_the_daemon);
+	tcase_add_test(t, a_shutdown_is_done_when_the_daemon_is_gone);
 	tcase_add_test(t, plan_exits_0_unless_asked_for_detail);
 	tcase_add_test(t, wrong_use_is_2_and_suggests);
 	tcase_add_test(t, help_of_every_verb_has_an_example_and_fits_a_screen);
