@@ -318,6 +318,10 @@ START_TEST(root_directory_is_the_whole_world_and_links_in_it_stay_inside)
 	ck_assert_int_eq(system(copy), 0);
 	char *link = below("root/evil");
 	ck_assert_int_eq(symlink("/real", link), 0);
+	if (!can_mount) {
+		stop();
+		return;
+	}
 	u.conf.exec.sandbox.root_directory = root;
 	u.conf.exec.sandbox.bind_paths = LIST((char *)"/usr/share:/evil");
 	u.conf.exec.sandbox.mount_api_vfs = true;

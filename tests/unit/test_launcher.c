@@ -498,8 +498,14 @@ START_TEST(without_clone3_the_old_call_does_the_same)
 	ASSERT_LINE(r, "Uid:\t65534\t65534\t65534\t65534");
 	ASSERT_LINE(r, "fds 0 1 2");
 	u.conf.exec.sandbox.private_mounts = true;
+	struct launch_caps caps; /* what core finds out, outside of the filter */
+	launch_probe(&caps);
 	r = rig_run(&rig, &u);
-	ck_assert_int_eq(r.reply.kind, LN_FAILED);
+	ck_assert_int_eq(r.reply.kind, caps.can_mount_ns ? LN_FAILED : LN_SPAWNED);
+	if (!caps.can_mount_ns) {
+		rig_stop(&rig);
+		return;
+	}
 	ck_assert_int_eq(r.reply.stage, EXIT_NAMESPACE);
 	ck_assert_int_eq(r.reply.error, EPERM);
 	rig_stop(&rig);
