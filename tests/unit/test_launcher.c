@@ -344,6 +344,8 @@ START_TEST(each_kind_of_failing_exec_says_what_and_where)
 	u.conf.exec.working_directory_is_optional = true;
 	struct result r = rig_run(&rig, &u);
 	ck_assert_int_eq(r.reply.kind, LN_SPAWNED);
+	CLEANUP_FREE char *cmd = xasprintf("rm -rf %s", dir);
+	ck_assert_int_eq(system(cmd), 0);
 	rig_stop(&rig);
 }
 END_TEST
