@@ -16,6 +16,7 @@
 #include "parts.h"
 
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/capability.h>
 #include <linux/close_range.h>
 #include <linux/filter.h>
@@ -311,22 +312,28 @@ static int set_capabilities(struct child *c)
 	return 0;
 }
 
-/* /proc/self/fd/N and the like would leave the program in a place outside of its root. */
+/* /proc/self/fd/N, also through a link in the service's root, would leave the program in a place
+ * outside of that root (CVE-2024-21626 of runc): the kernel then calls it "(unreachable)". */
 static int set_cwd(struct child *c)
 {
-	char where[16];
+	char where[PATH_MAX];
 	const char *cwd = plan_str(c->plan, c->plan->cwd);
 	if (chdir(cwd) < 0) {
 		if (c->plan->flags & PLAN_CWD_OPTIONAL)
 			return chdir("/");
 		return fail_errno(c, EXIT_CHDIR, cwd);
 	}
-	if (!startswith(cwd, "/proc/"))
+	if (!c->plan->root && !startswith(cwd, "/proc/"))
 		return 0;
-	long n = syscall(SYS_getcwd, where, sizeof(where));
-	if ((n < 0 && errno != ERANGE) || (n > 0 && where[0] != '/'))
+	if (syscall(SYS_getcwd, where, sizeof(where)) < 0 || where[0] != '/')
 		return child_fail(c, EXIT_CHDIR, ENOENT, cwd);
 	return 0;
+}
+
+static void set_sigpipe(void (*how)(int))
+{
+	struct sigaction act = {.sa_handler = how};
+	(void)sigaction(SIGPIPE, &act, NULL);
 }
 
 static int load_filter(struct child *c, uint32_t from, uint32_t size)
@@ -354,6 +361,8 @@ static int set_filters(struct child *c)
 	/* From here on only what filters always let through is called. */
 	c->report.kind = REPORT_AT_EXEC;
 	child_report(c);
+	if (c->report_fd >= 0 && !(p->flags & PLAN_IGNORE_SIGPIPE))
+		set_sigpipe(SIG_DFL);
 	return load_filter(c, 0, p->seccomp_split ? p->seccomp_split : p->seccomp.n);
 }
 
@@ -399,11 +408,11 @@ _Noreturn void child_run(struct child *c)
 {
 	struct plan *p = c->plan;
 	bool is_busy = p->dirs.n || p->namespaces || p->netns;
-	struct sigaction ignore = {.sa_handler = SIG_IGN};
 	c->argv = plan_at(p, p->argv.off);
 	c->envp = plan_at(p, p->envp.off);
-	if (p->flags & PLAN_IGNORE_SIGPIPE)
-		(void)sigaction(SIGPIPE, &ignore, NULL);
+	/* A launcher that dies meanwhile must not take a start with it through the report pipe. */
+	if (c->report_fd >= 0 || (p->flags & PLAN_IGNORE_SIGPIPE))
+		set_sigpipe(SIG_IGN);
 	(void)setsid();
 	(void)umask(p->umask);
 	bool is_good = set_streams(c) >= 0 && set_passed(c) >= 0 && set_scheduling(c) >= 0 &&

@@ -14,7 +14,6 @@
 
 #include <dirent.h>
 #include <fcntl.h>
-#include <glob.h>
 #include <sys/stat.h>
 
 #define TREE_DEPTH_MAX 128
@@ -196,21 +195,21 @@ static void remove_tree(int at, const char *name)
 static void remove_private_tmp(const char *unit)
 {
 	static const char *const where[] = {"/tmp", "/var/tmp"};
+	CLEANUP_FREE char *prefix = xasprintf("stayd-private-%s-", unit);
 	for (size_t i = 0; i < ARRAY_SIZE(where); i++) {
-		glob_t g = {0};
-		CLEANUP_FREE char *pattern = xasprintf("%s/stayd-private-%s-*", where[i], unit);
-		CLEANUP_CLOSE int at = open(where[i], O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-		if (at < 0 || glob(pattern, GLOB_NOSORT | GLOB_NOESCAPE, NULL, &g) != 0)
-			continue;
-		for (size_t k = 0; k < g.gl_pathc; k++) {
+		DIR *d = opendir(where[i]);
+		for (struct dirent *e; d && (e = readdir(d));) {
 			struct stat st;
-			const char *name = strrchr(g.gl_pathv[k], '/') + 1;
-			if (fstatat(at, name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+			if (!startswith(e->d_name, prefix) ||
+				strlen(e->d_name) != strlen(prefix) + ID128_HEX - 1)
+				continue;
+			if (fstatat(dirfd(d), e->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
 				S_ISDIR(st.st_mode) && st.st_uid == geteuid() &&
 				(st.st_mode & 077) == 0)
-				remove_tree(at, name);
+				remove_tree(dirfd(d), e->d_name);
 		}
-		globfree(&g);
+		if (d)
+			closedir(d);
 	}
 }
 

@@ -461,8 +461,8 @@ static int receive(void)
 {
 	struct request q = {.n_fds = FDS_MAX};
 	char *frame = frame_memory + FRAME_AT;
-	ssize_t n = recv_fds(ROLE_CORE_FD, frame, sizeof(q.head) + LN_FRAME_MAX - 64, q.fds,
-		&q.n_fds, MSG_DONTWAIT);
+	ssize_t n = recv_fds(
+		ROLE_CORE_FD, frame, sizeof(q.head) + LN_FRAME_MAX, q.fds, &q.n_fds, MSG_DONTWAIT);
 	if (n == -EAGAIN)
 		return 0;
 	if (n <= 0)
@@ -515,10 +515,12 @@ static void on_core(struct source *s, uint32_t epoll_events)
 
 static void on_keeper(struct source *s, uint32_t epoll_events)
 {
-	/* The keeper sends us nothing: readable means its end is closed. */
-	(void)s;
+	struct kp_frame
+		f; /* the keeper has nothing to ask of us: only the end of the link matters */
 	(void)epoll_events;
-	leave(EXIT_SUCCESS);
+	ssize_t n = recv(s->fd, &f, sizeof(f), MSG_DONTWAIT);
+	if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
+		leave(EXIT_SUCCESS);
 }
 
 /* ---- start ---- */

@@ -131,6 +131,17 @@ START_TEST(a_missing_file_is_an_error_and_a_fifo_does_not_stop_us)
 	f.is_optional = true;
 	build(0);
 	unlink(fifo);
+	CLEANUP_FREE char *one = xasprintf("%s/1.env", path), *two = xasprintf("%s/2.env", path);
+	CLEANUP_FREE char *pattern = xasprintf("%s/*.env", path);
+	ck_assert_int_eq(write_file_atomic(one, "A=1\nB=1\n", 8, 0600), 0);
+	ck_assert_int_eq(write_file_atomic(two, "B=2\n", 4, 0600), 0);
+	f = (struct env_file){pattern, false};
+	build(0);
+	expect_var("A", "1");
+	expect_var("B", "2");
+	unlink(one);
+	unlink(two);
+	build(-ENOENT);
 	rmdir(path);
 }
 END_TEST

@@ -318,6 +318,10 @@ START_TEST(root_directory_is_the_whole_world_and_links_in_it_stay_inside)
 	ck_assert_int_eq(system(copy), 0);
 	char *link = below("root/evil");
 	ck_assert_int_eq(symlink("/real", link), 0);
+	if (!can_mount) {
+		stop();
+		return;
+	}
 	u.conf.exec.sandbox.root_directory = root;
 	u.conf.exec.sandbox.bind_paths = LIST((char *)"/usr/share:/evil");
 	u.conf.exec.sandbox.mount_api_vfs = true;
@@ -335,6 +339,34 @@ START_TEST(root_directory_is_the_whole_world_and_links_in_it_stay_inside)
 		expect(&r, "read", "/dev/null", "ok");
 		expect(&r, "read", "/etc/passwd", "ENOENT");
 		expect(&r, "read", "/real/common-licenses", "ok");
+	}
+	stop();
+}
+END_TEST
+
+START_TEST(no_working_directory_leads_out_of_the_root_directory)
+{
+	start();
+	char *root = make_dir("root"), *program = below("root/probe");
+	CLEANUP_FREE char *copy = xasprintf("cp %s %s", probe_path(), program);
+	ck_assert_int_eq(system(copy), 0);
+	unit_arg(&u, "show");
+	u.conf.exec.sandbox.root_directory = root;
+	u.conf.exec.sandbox.mount_api_vfs = true;
+	u.cmd.path = u.argv[0] = (char *)"/probe";
+	for (int fd = 0; can_mount && fd < 24; fd++) {
+		CLEANUP_FREE char *cwd = xasprintf("/proc/self/fd/%d", fd);
+		CLEANUP_FREE char *link = below("root/link");
+		(void)unlink(link);
+		ck_assert_int_eq(symlink(cwd, link), 0);
+		for (int by_link = 0; by_link < 2; by_link++) {
+			u.conf.exec.working_directory = by_link ? (char *)"/link" : cwd;
+			struct result r = rig_run(&rig, &u);
+			if (r.reply.kind == LN_FAILED)
+				ck_assert_int_eq(r.reply.stage, EXIT_CHDIR);
+			else
+				ASSERT_LINE(r, "cwd /");
+		}
 	}
 	stop();
 }
@@ -476,6 +508,7 @@ Suite *suite(void)
 	tcase_add_test(t, bind_mounts_and_temporary_file_systems_appear);
 	tcase_add_test(t, kernel_interfaces_are_locked);
 	tcase_add_test(t, root_directory_is_the_whole_world_and_links_in_it_stay_inside);
+	tcase_add_test(t, no_working_directory_leads_out_of_the_root_directory);
 	tcase_add_test(t, namespaces_are_ones_own);
 	tcase_add_test(t, private_users_maps_root_and_the_user);
 	tcase_add_test(t, protect_proc_hides_the_others);
