@@ -70,7 +70,7 @@ static struct core *fake_core(void)
 	return core;
 }
 
-static void fake_core_free(struct core *core)
+UNUSED static void fake_core_free(struct core *core)
 {
 	for (size_t i = 0; i < core->world.n_units; i++) {
 		struct unit *u = core->world.units[i];
