@@ -220,6 +220,8 @@ static struct unit *put(struct core *c, const char *name, uint32_t revision, boo
 	log_diagnostics(conf);
 	u = world_put_unit(c->world, conf);
 	store_attach(c, u);
+	if (!streq(u->name, name))
+		world_put_alias(c->world, name, u);
 	if (conf_makes_set(conf)) {
 		struct set *s = make_set(c, conf);
 		join_set(c, s, u);

@@ -205,10 +205,10 @@ struct unit_rec {
 	uint8_t check_ok[CHECK_KIND_MAX];     /* 0 unknown, 1 passing, 2 failing */
 	uint8_t check_streak[CHECK_KIND_MAX]; /* equal results in a row, saturating */
 	uint8_t stop_wanted;                  /* a stop waits for the drain, or is under way */
-	uint8_t restart_wanted; /* start again when it is down */
-	uint8_t left_over;      /* it went down without being seen empty; cleared by EV_EMPTY */
-	uint8_t is_unhealthy;   /* a live check failed: to be replaced once it is drained */
-	struct spawn_id main, control;        /* seq 0 = none */
+	uint8_t restart_wanted;               /* start again when it is down */
+	uint8_t left_over;    /* it went down without being seen empty; cleared by EV_EMPTY */
+	uint8_t is_unhealthy; /* a live check failed: to be replaced once it is drained */
+	struct spawn_id main, control; /* seq 0 = none */
 	int32_t main_pid, control_pid;
 	uint32_t control_index; /* of the Exec*= list */
 	uint32_t next_seq;
@@ -254,19 +254,19 @@ enum event_kind {
 	EV_CONDITIONS,   /* unit; ok, text: answer to FX_CONDITIONS; number 1: an Assert*= failed */
 	EV_SPAWNED,      /* unit; id, pid: the program runs (exec done) */
 	EV_SPAWN_FAILED, /* unit; id, stage, error, text */
-	EV_EXITED, /* unit; id, pid, code, status. After a restart of core, for a recorded id that
+	EV_EXITED,   /* unit; id, pid, code, status. After a restart of core, for a recorded id that
 		    * keeper does not know: code 0. It never ran, or its status is lost */
-	EV_EMPTY, /* unit: no process of it is left, now (answer to FX_CHECK_EMPTY) */
-	EV_NOTIFY,       /* unit; notify */
-	EV_MAIN_PID,     /* unit; pid (0: none found): answer to FX_FIND_MAIN_PID, or MAINPID=;
+	EV_EMPTY,    /* unit: no process of it is left, now (answer to FX_CHECK_EMPTY) */
+	EV_NOTIFY,   /* unit; notify */
+	EV_MAIN_PID, /* unit; pid (0: none found): answer to FX_FIND_MAIN_PID, or MAINPID=;
 		    * after the step rec.main is the id to have keeper track pid under. Its end
 		    * must be told under that id, also when it came before keeper was asked */
-	EV_PROBED,       /* unit; check, number, ok, latency_us, text */
-	EV_LB_SAMPLE,    /* unit; lb, sample */
-	EV_LB_STATUS,    /* set; lb, ok = reachable, number = generation, text */
-	EV_REQUEST,      /* request */
-	EV_SHUTDOWN,     /* stop everything in order; number = exit code for FX_EXIT */
-	EV_RESTORED,     /* all records are in: go on from there */
+	EV_PROBED,   /* unit; check, number, ok, latency_us, text */
+	EV_LB_SAMPLE, /* unit; lb, sample */
+	EV_LB_STATUS, /* set; lb, ok = reachable, number = generation, text */
+	EV_REQUEST,   /* request */
+	EV_SHUTDOWN,  /* stop everything in order; number = exit code for FX_EXIT */
+	EV_RESTORED,  /* all records are in: go on from there */
 	EV_KIND_MAX,
 };
 
@@ -333,8 +333,8 @@ struct event {
 /* ---- effects ------------------------------------------------------------------------------- */
 
 enum effect_kind {
-	FX_CONDITIONS,  /* unit: evaluate Condition*= and Assert*=; answer EV_CONDITIONS */
-	FX_SPAWN,       /* unit; exec, index, id: answer EV_SPAWNED or EV_SPAWN_FAILED */
+	FX_CONDITIONS, /* unit: evaluate Condition*= and Assert*=; answer EV_CONDITIONS */
+	FX_SPAWN,      /* unit; exec, index, id: answer EV_SPAWNED or EV_SPAWN_FAILED */
 	FX_KILL, /* unit; who, signal, id (MAIN, CONTROL). A SIGCONT follows any signal but KILL and
 		  * CONT, so that a stopped process can obey. Nothing there to kill is fine */
 	FX_CHECK_EMPTY, /* unit: say EV_EMPTY as soon as no process of it is left (maybe at once) */
@@ -488,7 +488,8 @@ struct world {
 	uint64_t rng;
 	struct unit **units;
 	size_t n_units, cap_units;
-	struct map unit_by_name;
+	struct map unit_by_name; /* aliases too */
+	struct strv aliases;     /* keys of unit_by_name that are nobody's own name */
 	struct set **sets;
 	size_t n_sets, cap_sets;
 	struct map set_by_name;
@@ -505,10 +506,10 @@ struct world {
 	int exit_code;
 	const char *exit_text;
 	uint64_t next_rollout_id;
-	uint32_t mark;        /* of the graph walk under way */
-	size_t missing_from;  /* units before this one miss nothing */
-	int step_error;       /* of the step under way */
-	uint64_t *coverage;   /* NULL, or counts of state x event rows: for tests */
+	uint32_t mark;       /* of the graph walk under way */
+	size_t missing_from; /* units before this one miss nothing */
+	int step_error;      /* of the step under way */
+	uint64_t *coverage;  /* NULL, or counts of state x event rows: for tests */
 };
 
 /* ---- the functions --------------------------------------------------------------------------- */
@@ -518,6 +519,8 @@ struct world *world_free(struct world *w); /* NULL */
 
 /* Adds a unit, or gives a known one a new conf (daemon-reload). Takes its own reference. */
 struct unit *world_put_unit(struct world *w, struct unit_conf *conf);
+/* Another name of u: a link to its file, Alias=. Does nothing when the name is taken. */
+void world_put_alias(struct world *w, const char *alias, struct unit *u);
 struct unit *world_unit(const struct world *w, const char *name);
 /* Names that loaded units pull in or order against but that are not in the world yet. Core loads
  * them and asks again until there are none. Result: false at the end. */

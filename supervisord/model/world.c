@@ -52,6 +52,7 @@ struct world *world_free(struct world *w)
 		free(w->sets[i]);
 	}
 	map_done(&w->unit_by_name);
+	strv_done(&w->aliases);
 	map_done(&w->set_by_name);
 	free(w->units);
 	free(w->sets);
@@ -91,6 +92,14 @@ struct unit *world_put_unit(struct world *w, struct unit_conf *conf)
 		u->lb = xcalloc(1, sizeof(*u->lb));
 	w->missing_from = MIN(w->missing_from, (size_t)u->id);
 	return u;
+}
+
+void world_put_alias(struct world *w, const char *alias, struct unit *u)
+{
+	if (map_get(&w->unit_by_name, alias))
+		return;
+	strv_add(&w->aliases, alias);
+	map_put(&w->unit_by_name, w->aliases.v[w->aliases.n - 1], u);
 }
 
 struct unit *world_unit(const struct world *w, const char *name)
@@ -188,8 +197,8 @@ static char *fx_text(struct world *w, const char *format, va_list args)
 	return arena_strdup(&w->fx->arena, text);
 }
 
-void fx_event(struct world *w, enum event_id id, struct unit *u, struct set *s, const char *format,
-	...)
+void fx_event(
+	struct world *w, enum event_id id, struct unit *u, struct set *s, const char *format, ...)
 {
 	struct effect *e = fx_add(w, FX_EVENT);
 	e->event = id;
@@ -201,8 +210,7 @@ void fx_event(struct world *w, enum event_id id, struct unit *u, struct set *s, 
 	va_end(args);
 }
 
-void fx_reply(
-	struct world *w, uint64_t request, enum reply_result result, const char *format, ...)
+void fx_reply(struct world *w, uint64_t request, enum reply_result result, const char *format, ...)
 {
 	if (!request)
 		return;
@@ -326,7 +334,8 @@ static void unit_timer(struct world *w, struct unit *u, enum timer_kind kind)
 
 static void timers_run(struct world *w)
 {
-	for (int i = 0; i < TIMERS_PER_STEP_MAX && w->n_heap && w->heap[0]->at_us <= w->now_us; i++) {
+	for (int i = 0; i < TIMERS_PER_STEP_MAX && w->n_heap && w->heap[0]->at_us <= w->now_us;
+		i++) {
 		struct timer *t = w->heap[0];
 		timer_drop(w, t);
 		if (t->kind < TIMER_UNIT_MAX)
