@@ -797,6 +797,8 @@ void rollout_step_set(struct world *w, struct set *s)
 {
 	if (!rollout_is_active(s) || w->is_shutting_down || w->is_restoring)
 		return;
+	if (s->rollout.state == ROLL_PREFLIGHT && rollout_timer(s, TIMER_SOAK)->at_us)
+		return; /* the journal is not written yet */
 	for (int pass = 0; pass < PASSES_MAX * SET_MEMBERS_MAX; pass++) {
 		enum rollout_state state = s->rollout.state;
 		for (unsigned i = 0; i < rollout_total(s) && s->rollout.state == state; i++)

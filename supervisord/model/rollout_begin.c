@@ -223,6 +223,8 @@ static void begin(struct world *w, const struct request *r)
 		(unsigned long long)s->rollout.id, p.is_restart ? "restart, " : "",
 		*s->release ? s->release : "-", *p.to_release ? p.to_release : "-", p.count,
 		p.surge, p.unavailable);
+	/* Members are changed in a later step: their records are written before this step's journal. */
+	timer_arm(w, rollout_timer(s, TIMER_SOAK), w->now_us + 1);
 	set_queue(w, s);
 	buf_done(&why);
 }
@@ -320,6 +322,12 @@ static void restore_member(struct world *w, struct set *s, unsigned i)
 	struct unit *u = s->members[i];
 	uint8_t *step = &s->rollout.step[i];
 
+	if (*step == STEP_PENDING && !s->rollout.is_restart && !s->rollout.is_rollback_wanted &&
+		u->rec.revision == s->rollout.to_revision &&
+		u->next_revision == s->rollout.from_revision) {
+		s->rollout.touched[i] = 1; /* its record was ahead of the journal */
+		*step = unit_is_told_down(u) ? STEP_DRAIN : STEP_START;
+	}
 	if (*step == STEP_PENDING || *step == STEP_FAILED)
 		return;
 	if (unit_is_told_down(u) && unit_is_down(u) && *step != STEP_DONE)
@@ -329,7 +337,9 @@ static void restore_member(struct world *w, struct set *s, unsigned i)
 	else if (*step <= STEP_STOP && !s->rollout.is_restart && rollout_is_on_target(s, u) &&
 		 !unit_is_down(u) && !s->rollout.is_rollback_wanted)
 		*step = STEP_START; /* the record was ahead of the journal */
-	if (*step == STEP_DRAIN || *step == STEP_STOP) {
+	if (unit_is_told_down(u)) {
+		return;
+	} else if (*step == STEP_DRAIN || *step == STEP_STOP) {
 		unit_restart(w, u, 0);
 	} else if (*step == STEP_START) {
 		if (unit_is_down(u) || !rollout_is_on_target(s, u))

@@ -22,6 +22,7 @@ struct sets {
 	uint32_t revision;
 	unsigned count;
 	struct rollout_rec journal;
+	bool was_stopping[MEMBERS + 1]; /* when core came back: its record knew, not the journal */
 };
 
 static struct sim *the_sim;
@@ -48,7 +49,8 @@ static bool serves(const struct unit *u)
 
 static char *addresses[] = {(char *)"lb1", (char *)"lb2"};
 
-static struct unit_conf *member(struct sim *s, unsigned index, bool is_bad, const struct unit_conf *like)
+static struct unit_conf *member(
+	struct sim *s, unsigned index, bool is_bad, const struct unit_conf *like)
 {
 	char name[32];
 	snprintf(name, sizeof(name), "web@%u.service", index);
@@ -109,12 +111,15 @@ void fake_lb_world(struct sim *s)
 	for (unsigned i = 0; i <= MEMBERS; i++) {
 		struct sim_unit *v = &s->units[t->first + i];
 		struct unit *u = s->w->units[t->first + i];
-		uint32_t rev = v->has_stored && v->stored.revision ? v->stored.revision : t->revision;
+		uint32_t rev =
+			v->has_stored && v->stored.revision ? v->stored.revision : t->revision;
 		if (rev == 2)
 			world_put_unit(s->w, v->other);
 		u->rec.revision = rev;
+		t->was_stopping[i] = v->has_stored && v->stored.stop_wanted;
 		world_set_member(s->w, set, i + 1, u);
-		world_set_next_conf(s->w, u, rev == 2 ? v->conf : v->other, 3 - rev, rev == 2 ? "v1" : "v2");
+		world_set_next_conf(
+			s->w, u, rev == 2 ? v->conf : v->other, 3 - rev, rev == 2 ? "v1" : "v2");
 	}
 	world_restore_rollout(s->w, set, &t->journal);
 	if (t->lb) {
@@ -136,12 +141,45 @@ static void check_kill(struct sim *s, const struct effect *e)
 	const struct unit *u = e->unit;
 	bool is_asked = u->rec.stop_wanted && u->rec.state == INST_STOP_SIGTERM &&
 			u->rec.result == RES_SUCCESS;
-	if (!is_asked || !u->lb || u->lb->is_forced || !serves(u) || u->rec.lb_phase == LBP_NONE)
+	if (!is_asked || !u->rec.is_ready || !u->lb || u->lb->is_forced || !serves(u) ||
+		u->rec.lb_phase == LBP_NONE)
 		return;
 	if (fakelb_sessions(sets_of(s)->lb, u, s->now_us))
 		sim_fail(s, "%s is stopped with sessions", u->name);
 	if (fakelb_is_offered(sets_of(s)->lb, u))
 		sim_fail(s, "%s is stopped while it is offered", u->name);
+}
+
+/* What a rollout does to a member is in the journal before the member feels it. */
+static void check_journal(struct sim *s, const struct effect *e)
+{
+	const struct set *set = e->unit->set;
+	unsigned i = e->unit->rec.index - 1U;
+	bool is_taken = rollout_is_active(set) && e->unit->rec.state == INST_STOP_SIGTERM &&
+			e->unit->rec.result == RES_SUCCESS && e->unit->rec.restart_wanted &&
+			(set->rollout.step[i] == STEP_DRAIN || set->rollout.step[i] == STEP_STOP);
+	/* A restart asked for by name comes first; the rollout that takes it over says so after it. */
+	for (const struct effect *f = e; f < s->fx.v + s->fx.n; f++)
+		is_taken &= f->kind != FX_JOURNAL;
+	if (is_taken && !sets_of(s)->was_stopping[i] && sets_of(s)->journal.step[i] < STEP_DRAIN)
+		sim_fail(s, "%s is stopped by a rollout, and the journal does not know",
+			e->unit->name);
+}
+
+/* A serving member is taken only while enough others serve, as the load balancers say. */
+static void check_budget(struct sim *s, const struct effect *e)
+{
+	const struct set *set = e->unit->set;
+	const struct rollout_rec *r = &set->rollout;
+	unsigned n = 0;
+	if (r->state != ROLL_ROLLING || e->unit->rec.lb_phase != LBP_DRAINING ||
+		!health_is_ready(e->unit) || e->unit->rec.is_unhealthy)
+		return;
+	for (unsigned i = 0; i < r->count + r->surge; i++)
+		n += set->members[i] != e->unit && unit_is_available(set->members[i]);
+	if (n + r->unavailable < r->count)
+		sim_fail(s, "%s is taken down with %u of %u others serving", e->unit->name, n,
+			r->count);
 }
 
 bool fake_lb_effect(struct sim *s, const struct effect *e)
@@ -151,7 +189,10 @@ bool fake_lb_effect(struct sim *s, const struct effect *e)
 	if (!t)
 		return false;
 	if (e->kind == FX_KILL && is_ours && e->who != KILL_WHO_CONTROL)
-		check_kill(s, e);
+		check_kill(s, e), check_journal(s, e);
+	if (e->kind == FX_EVENT && e->event == EVENT_ROLLOUT_STEP && is_ours &&
+		streq(e->text, "draining"))
+		check_budget(s, e);
 	if (e->kind == FX_LB_WANT && e->lb_state == LB_READY && !e->unit->rec.main.seq)
 		sim_fail(s, "%s: ready is wanted, and it has no process", e->unit->name);
 	if (e->kind == FX_JOURNAL)
@@ -200,7 +241,8 @@ void fake_lb_event(struct sim *s, const struct pending *p)
 	doom_bad_ones(s);
 	fakelb_run(t->lb, s->now_us, deliver, s);
 	uint64_t next = fakelb_next(t->lb);
-	sim_later(s, next == USEC_INFINITY || next <= s->now_us ? USEC_PER_SEC : next - s->now_us, P_CUSTOM);
+	sim_later(s, next == USEC_INFINITY || next <= s->now_us ? USEC_PER_SEC : next - s->now_us,
+		P_CUSTOM);
 }
 
 static void ask(struct sim *s, enum request_verb verb, uint64_t number)
@@ -213,7 +255,11 @@ static void ask(struct sim *s, enum request_verb verb, uint64_t number)
 	}
 	uint64_t id = s->n_requests++;
 	s->requests[id] = 1;
-	struct request r = {.id = id, .verb = verb, .set = set, .number = number, .actor = "sim",
+	struct request r = {.id = id,
+		.verb = verb,
+		.set = set,
+		.number = number,
+		.actor = "sim",
 		.release = number == 2 ? "v2" : "v1"};
 	struct event ev = {.kind = EV_REQUEST, .request = &r};
 	sim_trace(s, "request %llu: %d %llu of the set", (unsigned long long)id, (int)verb,
@@ -226,8 +272,8 @@ static void ask(struct sim *s, enum request_verb verb, uint64_t number)
 void fake_lb_request(struct sim *s)
 {
 	static const uint8_t verbs[] = {REQ_START, REQ_START, REQ_DEPLOY, REQ_DEPLOY, REQ_DEPLOY,
-		REQ_DEPLOY, REQ_ROLLING_RESTART, REQ_PAUSE, REQ_RESUME, REQ_RESUME, REQ_ABORT, REQ_UNDO,
-		REQ_STOP, REQ_SCALE};
+		REQ_DEPLOY, REQ_ROLLING_RESTART, REQ_PAUSE, REQ_RESUME, REQ_RESUME, REQ_ABORT,
+		REQ_UNDO, REQ_STOP, REQ_SCALE};
 	if (!sets_of(s))
 		return;
 	enum request_verb verb = (enum request_verb)verbs[sim_random(s, ARRAY_SIZE(verbs))];
@@ -257,12 +303,15 @@ void fake_lb_check(struct sim *s)
 	if (!t)
 		return;
 	t->count = set_of(s)->count;
+	for (unsigned i = 0; i <= MEMBERS; i++)
+		t->was_stopping[i] &= set_of(s)->members[i]->rec.stop_wanted;
 	if (s->w->n_set_queue)
 		sim_fail(s, "a set is left in the queue");
 	const struct rollout_rec *r = &set_of(s)->rollout;
-	if (rollout_is_active(set_of(s)) && r->state != ROLL_PAUSED &&
+	if (rollout_is_active(set_of(s)) && r->state != ROLL_PAUSED && r->state != ROLL_PREFLIGHT &&
 		!s->w->is_shutting_down && !set_of(s)->timers[0].at_us)
-		sim_fail(s, "the rollout waits in %s without a deadline", rollout_state_name(r->state));
+		sim_fail(s, "the rollout waits in %s without a deadline",
+			rollout_state_name(r->state));
 }
 
 void fake_lb_end(struct sim *s)
@@ -273,9 +322,11 @@ void fake_lb_end(struct sim *s)
 	const struct set *set = set_of(s);
 	const struct rollout_rec *r = &set->rollout;
 	if (rollout_is_active(set) && r->state != ROLL_PAUSED)
-		sim_fail(s, "the rollout is still %s: %s", rollout_state_name(r->state), set->wait_text);
-	uint32_t want = r->state == ROLL_DONE && !r->is_restart ? r->to_revision
-			: r->state == ROLL_ROLLED_BACK && !r->is_restart ? r->from_revision : 0;
+		sim_fail(s, "the rollout is still %s: %s", rollout_state_name(r->state),
+			set->wait_text);
+	uint32_t want = r->state == ROLL_DONE && !r->is_restart          ? r->to_revision
+			: r->state == ROLL_ROLLED_BACK && !r->is_restart ? r->from_revision
+									 : 0;
 	for (unsigned i = 0; want && i < MIN(set->count, r->count); i++)
 		if (set->members[i]->rec.revision != want)
 			sim_fail(s, "%s is on revision %u after the rollout to %u is %s",
