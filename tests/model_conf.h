@@ -21,7 +21,8 @@ static inline struct exec_list conf_commands(struct arena *a, size_t n)
 	return l;
 }
 
-static inline struct unit_conf *conf_service(struct arena *a, const char *name, enum service_type type)
+static inline struct unit_conf *conf_service(
+	struct arena *a, const char *name, enum service_type type)
 {
 	struct unit_conf *c = arena_alloc(a, sizeof(*c));
 	struct service_conf *s = &c->service;
@@ -57,7 +58,8 @@ static inline struct unit_conf *conf_target(struct arena *a, const char *name)
 	return c;
 }
 
-static inline void conf_dep(struct arena *a, struct unit_conf *c, enum dep_kind kind, const char *to)
+static inline void conf_dep(
+	struct arena *a, struct unit_conf *c, enum dep_kind kind, const char *to)
 {
 	struct conf_list *l = &c->deps[kind];
 	char **v = arena_alloc(a, (l->n + 1) * sizeof(*v));
@@ -70,6 +72,6 @@ static inline void conf_dep(struct arena *a, struct unit_conf *c, enum dep_kind 
 
 static inline void conf_check(struct arena *a, struct unit_conf *c, enum check_kind k)
 {
-	c->health[k] = (struct health_check){arena_strdup(a, "tcp://127.0.0.1:1"), USEC_PER_SEC,
-		USEC_PER_SEC, 1, 3};
+	c->health[k] = (struct health_check){
+		arena_strdup(a, "tcp://127.0.0.1:1"), USEC_PER_SEC, USEC_PER_SEC, 1, 3};
 }

@@ -70,8 +70,9 @@ static bool limit_is_hit(struct world *w, struct unit *u)
 	const struct restart_conf *c = &u->conf->service.restart;
 	if (!c->limit_interval_us || !c->limit_burst)
 		return false;
-	if (!u->rec.limit_begin_us || (c->limit_interval_us != USEC_INFINITY &&
-					      w->now_us - u->rec.limit_begin_us >= c->limit_interval_us)) {
+	if (!u->rec.limit_begin_us ||
+		(c->limit_interval_us != USEC_INFINITY &&
+			w->now_us - u->rec.limit_begin_us >= c->limit_interval_us)) {
 		u->rec.limit_begin_us = w->now_us;
 		u->rec.limit_count = 0;
 	}
@@ -88,8 +89,9 @@ uint64_t backoff_next(struct world *w, struct unit *u)
 	unit_touch(w, u);
 	if (limit_is_hit(w, u)) {
 		bool is_slow = c->on_limit == ON_LIMIT_SLOW;
-		fx_event(w, EVENT_START_LIMIT, u, NULL, "%u restarts within the limit's interval: %s",
-			u->rec.limit_count, is_slow ? "slowing down" : "giving up");
+		fx_event(w, EVENT_START_LIMIT, u, NULL,
+			"%u restarts within the limit's interval: %s", u->rec.limit_count,
+			is_slow ? "slowing down" : "giving up");
 		if (!is_slow)
 			return USEC_INFINITY;
 		if (c->max_delay_us != USEC_INFINITY)
@@ -115,7 +117,8 @@ void backoff_clear(struct world *w, struct unit *u)
 void backoff_running(struct world *w, struct unit *u)
 {
 	uint64_t after = u->conf->service.restart.reset_after_us;
-	if (u->rec.backoff_step && after && after != USEC_INFINITY && !u->timers[TIMER_STABLE].at_us)
+	if (u->rec.backoff_step && after && after != USEC_INFINITY &&
+		!u->timers[TIMER_STABLE].at_us)
 		timer_arm(w, &u->timers[TIMER_STABLE], w->now_us + after);
 }
 

@@ -148,8 +148,9 @@ static void break_cycle(struct world *w, struct walk *k, size_t from)
 	struct unit *a = k->stack[cut], *b = k->stack[cut + 1 < k->n ? cut + 1 : from];
 	edge_del(a, b, DEP_AFTER, false);
 	edge_del(b, a, DEP_AFTER, true);
-	fx_event(w, EVENT_DEPENDENCY, a, NULL, "ordering cycle: %s%s%s; ignoring that %s is after %s",
-		text.data, k->n - from > 8 ? "... after " : "", k->stack[from]->name, a->name, b->name);
+	fx_event(w, EVENT_DEPENDENCY, a, NULL,
+		"ordering cycle: %s%s%s; ignoring that %s is after %s", text.data,
+		k->n - from > 8 ? "... after " : "", k->stack[from]->name, a->name, b->name);
 	buf_done(&text);
 }
 

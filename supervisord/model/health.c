@@ -59,8 +59,9 @@ static void end(struct world *w, struct unit *u, enum check_kind c)
 static void begin_all(struct world *w, struct unit *u, unsigned part)
 {
 	for (int c = 0; c < CHECK_KIND_MAX; c++) {
-		bool is_its_time = c == CHECK_STARTUP ? !passes(u, CHECK_STARTUP) || !has_check(u, c)
-						      : passes(u, CHECK_STARTUP);
+		bool is_its_time = c == CHECK_STARTUP
+					   ? !passes(u, CHECK_STARTUP) || !has_check(u, c)
+					   : passes(u, CHECK_STARTUP);
 		bool is_on_hold = c == CHECK_LIVE && u->rec.check_ok[c] == CHECK_FAILING;
 		if (is_its_time && !is_on_hold)
 			begin(w, u, (enum check_kind)c, u->conf->health[c].interval_us / part);

@@ -226,6 +226,8 @@ static void settle_up(struct world *w, struct unit *u)
 				      u->rec.check_ok[CHECK_STARTUP] != 1;
 		if (!u->rec.stop_wanted && !u->rec.restart_wanted && !is_starting_up)
 			requests_answer(w, u, REPLY_DONE, "%s is up", u->name);
+	} else if (u->rec.state == INST_AUTO_RESTART && is_done(u)) {
+		requests_answer(w, u, REPLY_DONE, "%s ran; it is run again", u->name);
 	} else if (u->rec.state == INST_AUTO_RESTART) {
 		requests_answer(w, u, REPLY_FAILED, "%s; it will be tried again", why);
 	} else if (unit_is_down(u) && u->waits_for && u->rec.want == WANT_UP &&
@@ -604,6 +606,8 @@ static void look_at(struct world *w, struct unit *u)
 {
 	enum inst_state s = (enum inst_state)u->rec.state;
 	bool is_due = s == INST_AUTO_RESTART && !u->timers[TIMER_RESTART].at_us;
+	if (is_due && is_done(u))
+		settle(w, u); /* a oneshot that is run again at once was never down */
 	if (is_stopping(u))
 		look_at_stop(w, u);
 	else if (u->rec.is_unhealthy && (s == INST_RUNNING || s == INST_RELOAD)) {

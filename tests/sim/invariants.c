@@ -153,9 +153,12 @@ void check_end(struct sim *s)
 		const struct unit *u = s->w->units[i];
 		const char *state = inst_state_name((enum inst_state)u->rec.state);
 		bool is_over = unit_is_down(u) || unit_is_up(u) || u->rec.state == INST_AUTO_RESTART;
+		/* What is in the way may wait in turn, for one that comes and goes. */
+		const struct unit *by = u->waits_for;
+		for (int k = 0; k < 16 && by && by->waits_for && by->waits_for != by; k++)
+			by = by->waits_for;
 		if (u->rec.want == WANT_UP && unit_is_down(u) && !u->is_stuck &&
-			!(u->waits_for && (u->waits_for == u || u->waits_for->rec.left_over ||
-						  !unit_is_down(u->waits_for))))
+			!(by && (by == u || by->rec.left_over || !unit_is_down(by))))
 			sim_fail(s, "%s is wanted, but %s, and nothing is said to be in the way",
 				u->name, state);
 		if (u->rec.want == WANT_UP && u->is_stuck && unit_is_up(u->waits_for))

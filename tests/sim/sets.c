@@ -22,6 +22,7 @@ struct sets {
 	uint32_t revision;
 	unsigned count;
 	struct rollout_rec journal;
+	bool was_stopping[MEMBERS + 1]; /* when core came back: its record knew, not the journal */
 };
 
 static struct sim *the_sim;
@@ -115,6 +116,7 @@ void fake_lb_world(struct sim *s)
 		if (rev == 2)
 			world_put_unit(s->w, v->other);
 		u->rec.revision = rev;
+		t->was_stopping[i] = v->has_stored && v->stored.stop_wanted;
 		world_set_member(s->w, set, i + 1, u);
 		world_set_next_conf(
 			s->w, u, rev == 2 ? v->conf : v->other, 3 - rev, rev == 2 ? "v1" : "v2");
@@ -139,7 +141,8 @@ static void check_kill(struct sim *s, const struct effect *e)
 	const struct unit *u = e->unit;
 	bool is_asked = u->rec.stop_wanted && u->rec.state == INST_STOP_SIGTERM &&
 			u->rec.result == RES_SUCCESS;
-	if (!is_asked || !u->lb || u->lb->is_forced || !serves(u) || u->rec.lb_phase == LBP_NONE)
+	if (!is_asked || !u->rec.is_ready || !u->lb || u->lb->is_forced || !serves(u) ||
+		u->rec.lb_phase == LBP_NONE)
 		return;
 	if (fakelb_sessions(sets_of(s)->lb, u, s->now_us))
 		sim_fail(s, "%s is stopped with sessions", u->name);
@@ -155,7 +158,10 @@ static void check_journal(struct sim *s, const struct effect *e)
 	bool is_taken = rollout_is_active(set) && e->unit->rec.state == INST_STOP_SIGTERM &&
 			e->unit->rec.result == RES_SUCCESS && e->unit->rec.restart_wanted &&
 			(set->rollout.step[i] == STEP_DRAIN || set->rollout.step[i] == STEP_STOP);
-	if (is_taken && sets_of(s)->journal.step[i] < STEP_DRAIN)
+	/* A restart asked for by name comes first; the rollout that takes it over says so after it. */
+	for (const struct effect *f = e; f < s->fx.v + s->fx.n; f++)
+		is_taken &= f->kind != FX_JOURNAL;
+	if (is_taken && !sets_of(s)->was_stopping[i] && sets_of(s)->journal.step[i] < STEP_DRAIN)
 		sim_fail(s, "%s is stopped by a rollout, and the journal does not know",
 			e->unit->name);
 }
@@ -297,6 +303,8 @@ void fake_lb_check(struct sim *s)
 	if (!t)
 		return;
 	t->count = set_of(s)->count;
+	for (unsigned i = 0; i <= MEMBERS; i++)
+		t->was_stopping[i] &= set_of(s)->members[i]->rec.stop_wanted;
 	if (s->w->n_set_queue)
 		sim_fail(s, "a set is left in the queue");
 	const struct rollout_rec *r = &set_of(s)->rollout;

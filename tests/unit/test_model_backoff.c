@@ -5,7 +5,8 @@
 
 static struct restart_conf growing(void)
 {
-	return (struct restart_conf){.sec_us = USEC_PER_SEC, .steps = 4, .max_delay_us = 16 * USEC_PER_SEC};
+	return (struct restart_conf){
+		.sec_us = USEC_PER_SEC, .steps = 4, .max_delay_us = 16 * USEC_PER_SEC};
 }
 
 START_TEST(the_delay_grows_by_a_constant_factor_to_the_maximum)
@@ -32,8 +33,8 @@ START_TEST(the_delay_never_shrinks_and_never_passes_the_maximum)
 {
 	for (unsigned steps = 1; steps < 40; steps++)
 		for (uint64_t first = 0; first < 5000000; first = first * 3 + 1) {
-			struct restart_conf c = {.sec_us = first, .steps = steps,
-				.max_delay_us = 7000001};
+			struct restart_conf c = {
+				.sec_us = first, .steps = steps, .max_delay_us = 7000001};
 			uint64_t last = 0;
 			for (unsigned i = 0; i <= steps + 1; i++) {
 				uint64_t d = backoff_delay_us(&c, i);

@@ -69,8 +69,8 @@ static void main_ends(int code, int status)
 
 static void control_ends(int status)
 {
-	step((struct event){.kind = EV_EXITED, .id = u->rec.control, .code = CHILD_EXITED,
-		.status = status});
+	step((struct event){
+		.kind = EV_EXITED, .id = u->rec.control, .code = CHILD_EXITED, .status = status});
 }
 
 static void is_empty(void)
@@ -131,8 +131,11 @@ START_TEST(exec_that_cannot_be_executed_fails_the_start_with_203)
 {
 	setup_with(conf(SERVICE_EXEC));
 	ask(REQ_START);
-	step((struct event){.kind = EV_SPAWN_FAILED, .id = u->rec.main, .stage = EXIT_EXEC,
-		.error = ENOENT, .text = "/bin/nothing"});
+	step((struct event){.kind = EV_SPAWN_FAILED,
+		.id = u->rec.main,
+		.stage = EXIT_EXEC,
+		.error = ENOENT,
+		.text = "/bin/nothing"});
 	is_empty();
 	STATE_IS(FAILED);
 	RESULT_IS(EXIT_CODE);
@@ -365,11 +368,11 @@ START_TEST(restart_modes_follow_the_table_of_systemd)
 		int code, status;
 		bool by_mode[RESTART_MODE_MAX];
 	} cases[] = {
-		{CHILD_EXITED, 0, {false, true, false, false, false, false, true}},
+		{CHILD_EXITED, 0,           {false, true, false, false, false, false, true}},
 		{CHILD_KILLED, SIGNAL_TERM, {false, true, false, false, false, false, true}},
-		{CHILD_EXITED, 1, {false, false, true, false, false, false, true}},
-		{CHILD_KILLED, 9, {false, false, true, true, false, true, true}},
-		{CHILD_DUMPED, 11, {false, false, true, true, false, true, true}},
+		{CHILD_EXITED, 1,           {false, false, true, false, false, false, true}},
+		{CHILD_KILLED, 9,           {false, false, true, true, false, true, true}  },
+		{CHILD_DUMPED, 11,          {false, false, true, true, false, true, true}  },
 	};
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++)
 		for (int m = 0; m < RESTART_MODE_MAX; m++) {

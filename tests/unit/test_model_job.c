@@ -68,7 +68,10 @@ static void ready(struct unit *u)
 
 static void dies(struct unit *u, int status)
 {
-	step((struct event){.kind = EV_EXITED, .unit = u, .id = u->rec.main, .code = CHILD_EXITED,
+	step((struct event){.kind = EV_EXITED,
+		.unit = u,
+		.id = u->rec.main,
+		.code = CHILD_EXITED,
 		.status = status});
 	step((struct event){.kind = EV_EMPTY, .unit = u});
 }
@@ -244,8 +247,12 @@ static void answer(enum check_kind c, bool ok)
 	for (int i = 0; i < 2 && !b->health[c].is_waiting; i++)
 		step((struct event){.kind = EV_TIME});
 	ck_assert(b->health[c].is_waiting);
-	step((struct event){.kind = EV_PROBED, .unit = b, .check = c, .ok = ok,
-		.number = b->health[c].number, .text = "http 500"});
+	step((struct event){.kind = EV_PROBED,
+		.unit = b,
+		.check = c,
+		.ok = ok,
+		.number = b->health[c].number,
+		.text = "http 500"});
 }
 
 START_TEST(a_unit_is_available_after_its_ready_check_passed_and_until_it_failed_thrice)
@@ -317,8 +324,8 @@ END_TEST
 
 START_TEST(every_want_in_every_state_leads_to_a_state_without_a_mistake)
 {
-	static const uint8_t verbs[] = {REQ_START, REQ_STOP, REQ_RESTART, REQ_TRY_RESTART, REQ_RELOAD,
-		REQ_RELOAD_OR_RESTART, REQ_RESET_FAILED};
+	static const uint8_t verbs[] = {REQ_START, REQ_STOP, REQ_RESTART, REQ_TRY_RESTART,
+		REQ_RELOAD, REQ_RELOAD_OR_RESTART, REQ_RESET_FAILED};
 	for (int s = 0; s < INST_STATE_MAX; s++)
 		for (int want = 0; want <= WANT_DOWN; want++)
 			for (size_t v = 0; v < ARRAY_SIZE(verbs); v++) {
@@ -353,7 +360,8 @@ Suite *suite(void)
 	tcase_add_test(t, every_want_in_every_state_leads_to_a_state_without_a_mistake);
 	suite_add_tcase(s, t);
 	t = tcase_create("health");
-	tcase_add_test(t, a_unit_is_available_after_its_ready_check_passed_and_until_it_failed_thrice);
+	tcase_add_test(
+		t, a_unit_is_available_after_its_ready_check_passed_and_until_it_failed_thrice);
 	tcase_add_test(t, ready_and_live_are_not_probed_before_startup_passed);
 	tcase_add_test(t, a_failed_live_check_replaces_the_unit);
 	tcase_add_test(t, a_startup_check_that_never_passes_fails_the_start);
