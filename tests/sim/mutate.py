@@ -108,7 +108,7 @@ def build(work, build_dir):
     src = [os.path.join(d, f) for d in ("supervisord/model", "tests/sim")
            for f in sorted(os.listdir(os.path.join(work, d))) if f.endswith(".c")]
     libs = [p for p in (os.path.join(build_dir, a) for a in ("unit.a", "base.a")) if os.path.exists(p)]
-    return subprocess.run(["gcc", *flags, "-o", "sim", *src, *libs, "-linih", "-ljansson"],
+    return subprocess.run(["gcc", *flags, "-o", "sim", *src, *libs, "-lcap", "-lseccomp", "-linih", "-ljansson"],
                           cwd=work, capture_output=True, text=True)
 
 
