@@ -108,6 +108,20 @@ static void probed(struct core *c, const struct nt_frame *f)
 	core_step(c, &ev);
 }
 
+/* Without stay-net nobody looks at the load balancers: what they said last counts no more, and
+ * the next one numbers its samples anew. */
+static void say_unreachable(struct core *c)
+{
+	for (size_t i = 0; i < c->world->n_sets; i++)
+		for (unsigned lb = 0; lb < c->world->sets[i]->n_lbs; lb++) {
+			struct event ev = {.kind = EV_LB_STATUS,
+				.set = c->world->sets[i],
+				.lb = lb,
+				.text = "stay-net is being restarted"};
+			core_step(c, &ev);
+		}
+}
+
 static void on_net(struct source *s, uint32_t events)
 {
 	struct core *c = container_of(s, struct core, net_source);
@@ -121,6 +135,7 @@ static void on_net(struct source *s, uint32_t events)
 		if (n != sizeof(f) || f.build != WIRE_BUILD) {
 			loop_remove(&c->loop, &c->net_source);
 			c->net_fd = fd_close(c->net_fd);
+			say_unreachable(c);
 			return;
 		}
 		f.text[sizeof(f.text) - 1] = f.server[sizeof(f.server) - 1] = '\0';
