@@ -141,7 +141,6 @@ void set_request(struct world *w, const struct request *r);
 void set_timer(struct world *w, struct set *s, enum timer_kind kind);
 void set_queue(struct world *w, struct set *s); /* look at it again in this step */
 void set_op_cancel(struct world *w, struct set *s, const char *why);
-bool rollout_is_active(const struct set *s); /* also while paused */
 void rollout_request(struct world *w, const struct request *r);
 void rollout_set_stopped(struct world *w, struct set *s); /* the whole set is told to stop */
 void rollout_deadline(struct world *w, struct set *s);
