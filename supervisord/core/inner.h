@@ -46,7 +46,7 @@ struct proc {
 		enum kp_row row;
 		int32_t pid, code, status;
 	} early[8];
-		/* exits that came before the launcher's word about the start */ /* exits below a shim that came before LN_SPAWNED told whose they are */
+	/* exits that came before the launcher's word about the start */ /* exits below a shim that came before LN_SPAWNED told whose they are */
 	unsigned n_early;
 };
 
@@ -189,6 +189,8 @@ void keeper_forget(struct core *c, const struct spawn_id *id, pid_t pid); /* pid
 void keeper_role(struct core *c, enum role role, bool is_wanted);
 void keeper_exit(struct core *c, int code, const char *how); /* exit, reboot, poweroff */
 void keeper_reexec(struct core *c, const char *path);
+void keeper_adopt_begin(
+	struct core *c);           /* deposits; and what the records say, before EV_RESTORED */
 void keeper_adopt(struct core *c); /* children of before, after the records are restored */
 void keeper_alive(struct core *c);
 void keeper_relist(struct core *c);

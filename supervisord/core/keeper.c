@@ -506,15 +506,38 @@ static void adopt_process(struct core *c, struct unit *u, const struct spawn_id 
 	}
 }
 
-void keeper_adopt(struct core *c)
+/* What the records say runs, taken before the model goes on: its first step may start others. */
+static struct recorded {
+	struct unit *unit;
+	struct spawn_id id;
+	int32_t pid;
+} * recorded;
+static size_t n_recorded, cap_recorded;
+
+static void remember(struct unit *u, const struct spawn_id *id, int32_t pid)
+{
+	if (!id->seq)
+		return;
+	GROW(recorded, n_recorded, cap_recorded);
+	recorded[n_recorded++] = (struct recorded){u, *id, pid};
+}
+
+void keeper_adopt_begin(struct core *c)
 {
 	adopt_deposits(c);
 	for (size_t i = 0; i < c->world->n_units; i++) {
 		struct unit *u = c->world->units[i];
-		struct unit_rec r = u->rec;
-		adopt_process(c, u, &r.main, r.main_pid);
-		adopt_process(c, u, &r.control, r.control_pid);
+		remember(u, &u->rec.main, u->rec.main_pid);
+		remember(u, &u->rec.control, u->rec.control_pid);
 	}
+}
+
+void keeper_adopt(struct core *c)
+{
+	for (size_t i = 0; i < n_recorded; i++)
+		adopt_process(c, recorded[i].unit, &recorded[i].id, recorded[i].pid);
+	free(TAKE_PTR(recorded));
+	n_recorded = cap_recorded = 0;
 	launcher_replay(c);
 	/* Exits that waited in keeper, and children that no record knows. */
 	for (size_t i = 0; i < n_known; i++) {

@@ -279,8 +279,9 @@ static void restore(struct core *c)
 	record_each(c, restore_record);
 	store_load_closure(c);
 	store_restore_rollouts(c);
-	keeper_adopt(c);
+	keeper_adopt_begin(c);
 	core_step(c, &restored);
+	keeper_adopt(c);
 }
 
 static void start_unit(struct core *c, struct unit *u)
@@ -367,6 +368,7 @@ static int core_come_up(struct core *c)
 	if (c->restarts_of_core) {
 		restore(c);
 	} else {
+		keeper_adopt_begin(c);
 		keeper_adopt(c);
 		c->n_slots =
 			0; /* records of a daemon that is gone: overwritten as units get theirs */
