@@ -134,6 +134,8 @@ void universe_build_world(struct sim *s)
 	const char *missing;
 	s->w = world_new(s->seed * 31 + s->core);
 	s->w->coverage = s->coverage;
+	s->w->lb_coverage = s->lb_coverage;
+	s->w->rollout_coverage = s->rollout_coverage;
 	s->w->now_us = s->now_us;
 	for (uint32_t i = 0; i < s->n_units; i++)
 		world_put_unit(s->w, s->units[i].conf);
