@@ -110,7 +110,7 @@ void fake_lb_universe(struct sim *s)
 {
 	const char *kind = sim_chance(s, 7000) ? "good" : sim_chance(s, 6000) ? "bad" : "sick";
 	const struct unit_conf *like = NULL;
-	if (!sim_chance(s, 4000))
+	if (!s->is_about_sets && !sim_chance(s, 3000))
 		return;
 	struct sets *t = s->lb = xcalloc(1, sizeof(*t));
 	t->first = s->n_units;
@@ -153,6 +153,7 @@ void fake_lb_world(struct sim *s)
 	t->lb = fakelb_new(set, (unsigned)s->units[t->first].conf->lb.address.n, s->seed, serves);
 	t->lb->is_lying = sim_chance(s, 3000);
 	t->lb->is_checking = sim_chance(s, 8000);
+	t->lb->session_us = (sim_chance(s, 7000) ? 3 : 60) * USEC_PER_SEC;
 	t->lb->lag_us = (300 + 1200 * sim_random(s, 6)) * USEC_PER_MSEC;
 	t->lb->fast_us = 200 * USEC_PER_MSEC;
 	t->lb->slow_us = 2 * USEC_PER_SEC;

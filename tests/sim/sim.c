@@ -283,7 +283,7 @@ static void random_request(struct sim *s)
 	static const uint8_t verbs[] = {REQ_START, REQ_START, REQ_START, REQ_STOP, REQ_RESTART,
 		REQ_TRY_RESTART, REQ_RELOAD, REQ_RELOAD_OR_RESTART, REQ_RESET_FAILED, REQ_DRAIN,
 		REQ_UNDRAIN};
-	if (sim_chance(s, 2000)) {
+	if (sim_chance(s, s->is_about_sets ? 6000 : 2000)) {
 		fake_lb_request(s);
 		return;
 	}
@@ -362,7 +362,8 @@ static bool advance(struct sim *s, uint64_t until_us)
 
 static void faulty_time(struct sim *s)
 {
-	while (s->step < STEPS_WITH_FAULTS && !s->has_failed) {
+	uint64_t steps = s->is_about_sets ? 4 * STEPS_WITH_FAULTS : STEPS_WITH_FAULTS;
+	while (s->step < steps && !s->has_failed) {
 		if (sim_chance(s, 300))
 			random_request(s);
 		else if (sim_fault(s, 300))
@@ -384,6 +385,13 @@ static bool has_triggers(const struct sim *s)
 	return false;
 }
 
+/* OnDrainTimeout=abort gives a stop up, and says so. */
+static bool may_give_up(const struct sim *s, uint32_t unit)
+{
+	const struct lb_conf *c = &s->units[unit].conf->lb;
+	return c->is_set && c->on_drain_timeout == DRAIN_ABORT;
+}
+
 /* Some leave with a stop whose effects core dies of: it must be done all the same. */
 static void last_words(struct sim *s)
 {
@@ -395,7 +403,7 @@ static void last_words(struct sim *s)
 	if (is_told && sim_chance(s, 5000) && !s->has_failed)
 		core_die(s);
 	if (!s->has_failed)
-		s->units[i].expects_down = is_told && !has_triggers(s);
+		s->units[i].expects_down = is_told && !has_triggers(s) && !may_give_up(s, i);
 }
 
 static void quiet_time(struct sim *s)

@@ -82,6 +82,7 @@ struct sim {
 	uint8_t *requests; /* by id: 0 none, 1 open, 2 answered, 3 lost with core, 4 refused */
 	size_t n_requests, cap_requests;
 	unsigned p_core_dies, p_fault; /* of 10000 */
+	bool is_about_sets;            /* a replica set and little beside it */
 	uint64_t coverage[INST_STATE_MAX * FSM_MAX];
 	uint64_t lb_coverage[LBP_MAX][COVERAGE_EVENTS_MAX];
 	uint64_t rollout_coverage[ROLL_STATE_MAX][COVERAGE_EVENTS_MAX];

@@ -115,7 +115,8 @@ static void trace_units(struct sim *s)
 void universe_make(struct sim *s)
 {
 	char name[32];
-	s->n_units = 1 + (uint32_t)sim_random(s, 9);
+	s->is_about_sets = sim_chance(s, 3000);
+	s->n_units = 1 + (uint32_t)sim_random(s, s->is_about_sets ? 2 : 9);
 	for (uint32_t i = 0; i < s->n_units; i++) {
 		bool is_target = sim_chance(s, 1200);
 		snprintf(name, sizeof(name), "u%u.%s", i, is_target ? "target" : "service");
