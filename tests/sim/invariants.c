@@ -101,6 +101,9 @@ void check_effect(struct sim *s, const struct effect *e)
 		sim_fail(s, "effect %d of no unit", (int)e->kind);
 	if (e->kind == FX_REPLY)
 		check_reply(s, e);
+	for (size_t i = 0; e->kind == FX_EXIT && i < s->w->n_units; i++)
+		if (!unit_is_down(s->w->units[i]))
+			sim_fail(s, "the daemon exits before %s is down", s->w->units[i]->name);
 	if (e->kind != FX_EVENT)
 		return;
 	s->events[e->event]++;
