@@ -25,10 +25,6 @@ struct unit *edge_next(const struct unit *u, uint32_t *pos, enum dep_kind kind, 
 
 static void edge_put(struct unit *u, struct unit *to, enum dep_kind kind, bool is_inverse)
 {
-	for (uint32_t i = 0; i < u->n_edges; i++)
-		if (u->edges[i].to == to && u->edges[i].kind == kind &&
-			u->edges[i].is_inverse == is_inverse)
-			return;
 	GROW(u->edges, u->n_edges, u->cap_edges);
 	u->edges[u->n_edges++] = (struct edge){to, (uint8_t)kind, is_inverse};
 }
@@ -44,16 +40,27 @@ static void edge_del(struct unit *u, struct unit *to, enum dep_kind kind, bool i
 	}
 }
 
-static bool edge_has(const struct unit *u, const struct unit *to, enum dep_kind kind)
+static bool edge_is_there(
+	const struct unit *u, const struct unit *to, enum dep_kind kind, bool is_inverse)
 {
 	for (uint32_t i = 0; i < u->n_edges; i++)
-		if (u->edges[i].to == to && u->edges[i].kind == kind && !u->edges[i].is_inverse)
+		if (u->edges[i].to == to && u->edges[i].kind == kind &&
+			u->edges[i].is_inverse == is_inverse)
 			return true;
 	return false;
 }
 
+static bool edge_has(const struct unit *u, const struct unit *to, enum dep_kind kind)
+{
+	return edge_is_there(u, to, kind, false);
+}
+
+/* Both have it or none: whoever has fewer edges is asked, a target may have thousands. */
 static void link_two(struct unit *from, struct unit *to, enum dep_kind kind)
 {
+	if (from->n_edges <= to->n_edges ? edge_is_there(from, to, kind, false)
+					 : edge_is_there(to, from, kind, true))
+		return;
 	edge_put(from, to, kind, false);
 	edge_put(to, from, kind, true);
 }

@@ -436,6 +436,7 @@ struct unit {
 	bool in_dirty_list, in_queue;
 	struct edge *edges;
 	uint32_t n_edges, cap_edges;
+	uint32_t wait_edge; /* where job.c found what held the start last */
 	struct timer timers[TIMER_UNIT_MAX];
 	struct health health[CHECK_KIND_MAX];
 	struct lb_member *lb; /* NULL without load balancer */
