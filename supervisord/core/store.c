@@ -397,7 +397,10 @@ int core_daemon_reload(struct core *c, const char *actor, struct buf *notes, str
 	(void)e;
 	(void)notes;
 	log_note(NULL, "unit files loaded again by %s", actor);
-	return store_reload(c);
+	int r = store_reload(c);
+	struct event ev = {.kind = EV_TIME}; /* who waited for what is written no longer goes on */
+	core_step(c, &ev);
+	return r;
 }
 
 int core_scale(struct core *c, struct set *s, unsigned count, uint64_t request, const char *actor,

@@ -9,7 +9,8 @@
  *  4. After world_link() the After= edges have no cycle. As systemd does, a cycle is broken where
  *     it hurts least: an ordering between units of which neither requires the other goes first.
  *
- * Called by core through model.h, edges read by job.c.
+ * Called by core through model.h, edges read by job.c. The step after world_link() looks again at
+ * every unit that waits.
  */
 #include "parts.h"
 
@@ -185,6 +186,10 @@ void world_link(struct world *w, struct effects *out)
 	for (size_t i = 0; i < w->n_units; i++)
 		link_unit(w, w->units[i]);
 	break_cycles(w);
+	/* What some waited for may be none of theirs now; whom would its coming wake? */
+	for (size_t i = 0; i < w->n_units; i++)
+		if (w->units[i]->waits_for)
+			unit_poke(w, w->units[i]);
 	w->fx = NULL;
 }
 
