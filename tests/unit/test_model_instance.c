@@ -354,6 +354,7 @@ START_TEST(a_command_given_up_before_it_was_born_is_waited_for)
 	struct unit_conf *c = conf(SERVICE_SIMPLE);
 	c->service.exec[EXEC_RELOAD] = conf_commands(&arena, 1);
 	c->service.restart.mode = RESTART_ALWAYS;
+	c->service.restart.sec_us = 0;
 	setup_with(c);
 	ask(REQ_START);
 	spawned(EXEC_START);
