@@ -19,7 +19,7 @@
 
 /* Internal events that follow one from outside; the longest path is a start without commands that
  * stops again, some 15. */
-#define FOLLOW_MAX 64
+#define FOLLOW_MAX        64
 #define PID_FILE_RETRY_US (50 * USEC_PER_MSEC)
 
 typedef enum inst_event_id action_fn(struct world *w, struct unit *u);
@@ -119,8 +119,8 @@ static void PRINTF_LIKE(3, 4)
 
 bool inst_can_reload(const struct unit *u)
 {
-	return is_service(u) && (service(u)->exec[EXEC_RELOAD].n ||
-					service(u)->type == SERVICE_NOTIFY_RELOAD);
+	return is_service(u) &&
+	       (service(u)->exec[EXEC_RELOAD].n || service(u)->type == SERVICE_NOTIFY_RELOAD);
 }
 
 /* ---- effects ---- */
@@ -149,7 +149,8 @@ static uint64_t state_timeout(const struct unit *u)
 	return USEC_INFINITY;
 }
 
-static void spawn(struct world *w, struct unit *u, enum exec_kind kind, uint32_t index, bool is_main)
+static void spawn(
+	struct world *w, struct unit *u, enum exec_kind kind, uint32_t index, bool is_main)
 {
 	struct spawn_id *id = is_main ? &u->rec.main : &u->rec.control;
 	id->seq = ++u->rec.next_seq;
@@ -213,8 +214,8 @@ static void kill_processes(struct world *w, struct unit *u)
 	bool is_final = u->rec.state == INST_STOP_SIGKILL || u->rec.state == INST_FINAL_SIGKILL;
 	/* Under mixed the rest is not asked first. */
 	bool is_rest = s->kill_mode == KILL_MIXED && !has_process(u);
-	bool is_all = s->kill_mode == KILL_CONTROL_GROUP || (s->kill_mode == KILL_MIXED && is_final) ||
-		      is_rest;
+	bool is_all = s->kill_mode == KILL_CONTROL_GROUP ||
+		      (s->kill_mode == KILL_MIXED && is_final) || is_rest;
 	if (s->kill_mode == KILL_NONE)
 		return;
 	if (is_final || is_rest) {
@@ -520,10 +521,11 @@ enum {
 };
 
 static const struct row rows[] = {
-#define GO(state, event, to)       [ROW_##state##_##event] = {ROW_GO, INST_##to, NULL, NULL},
-#define PICK(state, event, choose) [ROW_##state##_##event] = {ROW_PICK, INST_STATE_MAX, choose, NULL},
-#define STAY(state, event, act)    [ROW_##state##_##event] = {ROW_STAY, INST_##state, NULL, act},
-#define NEVER(state, event)        [ROW_##state##_##event] = {ROW_NEVER, INST_##state, NULL, NULL},
+#define GO(state, event, to) [ROW_##state##_##event] = {ROW_GO, INST_##to, NULL, NULL},
+#define PICK(state, event, choose)                                                                 \
+	[ROW_##state##_##event] = {ROW_PICK, INST_STATE_MAX, choose, NULL},
+#define STAY(state, event, act) [ROW_##state##_##event] = {ROW_STAY, INST_##state, NULL, act},
+#define NEVER(state, event)     [ROW_##state##_##event] = {ROW_NEVER, INST_##state, NULL, NULL},
 #include "instance.def"
 #undef GO
 #undef PICK
@@ -708,7 +710,8 @@ static void enter_down(struct world *w, struct unit *u)
 		r->left_over = 1;
 		check_empty(w, u);
 		if (owns_group(u))
-			fx_event(w, EVENT_LEFT_OVER, u, NULL, "processes are left that would not end");
+			fx_event(w, EVENT_LEFT_OVER, u, NULL,
+				"processes are left that would not end");
 	}
 	r->is_ready = r->is_unhealthy = 0;
 	r->inactive_since_us = w->now_us;
@@ -748,8 +751,7 @@ static enum inst_event_id enter_auto_restart(struct world *w, struct unit *u)
 		return FSM_DONE;
 	}
 	fx_event(w, EVENT_RESTART, u, NULL, "restart %u in %s after %s", u->rec.n_restarts,
-		format_timespan(text, delay),
-		u->fail_text[0] ? u->fail_text : "a clean exit");
+		format_timespan(text, delay), u->fail_text[0] ? u->fail_text : "a clean exit");
 	if (delay)
 		timer_arm(w, &u->timers[TIMER_RESTART], w->now_us + delay);
 	else
@@ -811,8 +813,9 @@ static bool is_live_state(enum inst_state s)
 /* Timers that go on in the next state; every other one is the old state's and goes with it. */
 static uint32_t kept_timers(enum inst_state next)
 {
-	return is_live_state(next) ? 1u << TIMER_WATCHDOG | 1u << TIMER_RUNTIME_MAX | 1u << TIMER_STABLE
-				   : 0;
+	return is_live_state(next)
+		       ? 1u << TIMER_WATCHDOG | 1u << TIMER_RUNTIME_MAX | 1u << TIMER_STABLE
+		       : 0;
 }
 
 static void leave(struct world *w, struct unit *u, enum inst_state next)
@@ -984,7 +987,8 @@ static void main_exited(struct world *w, struct unit *u, int code, int status, c
 }
 
 /* ExecCondition=: 1 to 254 mean "not now", which is no failure. */
-static enum inst_result control_result(const struct unit *u, enum exec_kind kind, int code, int status)
+static enum inst_result control_result(
+	const struct unit *u, enum exec_kind kind, int code, int status)
 {
 	if (kind == EXEC_CONDITION && code == CHILD_EXITED && status > 0 && status < 255)
 		return RES_EXEC_CONDITION;
@@ -1049,7 +1053,10 @@ static void exited(struct world *w, struct unit *u, const struct event *ev)
 	if (ev->code == CHILD_LOST && spawn_again(w, u, is_main))
 		return;
 	if (is_main && ev->code == CHILD_LOST)
-		fx_event(w, EVENT_LOST, u, NULL, "the main process is gone, its status is not known");
+		fx_event(w, EVENT_LOST, u, NULL,
+			"the main process is gone, its status is not known");
+	if (ev->ok && !unit_is_down(u))
+		set_result(u, RES_OOM_KILL, "killed by the kernel for lack of memory");
 	if (is_main)
 		main_exited(w, u, ev->code, ev->status, NULL);
 	else
