@@ -63,10 +63,11 @@ static void perform_event(struct core *c, const struct effect *fx)
 static void perform_exit(struct core *c, int code, const char *how)
 {
 	cgroup_done(c);
-	(void)unlink(c->control_path);
-	(void)unlink(c->notify_path);
-	CLEANUP_FREE char *state = xasprintf("%s/state", c->runtime_dir);
-	(void)unlink(state);
+	const char *const files[] = {"control.sock", "notify", "state"};
+	for (size_t i = 0; !c->is_in_memory && i < ARRAY_SIZE(files); i++) {
+		CLEANUP_FREE char *path = xasprintf("%s/%s", c->runtime_dir, files[i]);
+		(void)unlink(path);
+	}
 	keeper_exit(c, code, how);
 }
 

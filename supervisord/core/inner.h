@@ -82,6 +82,7 @@ struct unit_core {
 	struct unit_conf *image_conf; /* a reference: the conf the image was made from */
 	int cgroup_fd;                /* -1 = not made */
 	int log_fd;                   /* write end of the log pipe; -1 */
+	uint64_t oom_kills;           /* memory.events when last read */
 	bool waits_empty;
 	struct source empty_source; /* cgroup.events while waits_empty */
 	int empty_fd;
@@ -119,6 +120,7 @@ struct core {
 	struct launch_caps caps;
 	/* where things are */
 	char *runtime_dir, *state_dir, *log_dir;
+	bool is_in_memory; /* no runtime directory can be written: runtime_dir is an abstract name */
 	char *notify_path, *control_path;
 	char *runtime_root; /* what %t is */
 	struct strv start_units;
@@ -245,6 +247,11 @@ void cgroup_kill(struct core *c, struct unit *u, enum kill_who who, int signo);
 void cgroup_remove_unit(struct core *c, struct unit *u);
 void cgroup_done(struct core *c);
 struct unit *cgroup_unit_of(struct core *c, pid_t pid); /* by cgroup, else by descent */
+/* Limits that are asked for and not set here. */
+void cgroup_each_degraded(const struct core *c, const struct cgroup_limits *l,
+	void (*each)(void *arg, const struct degraded *d), void *arg);
+/* Has the kernel killed a process of the unit for lack of memory since this was last asked? */
+bool cgroup_oom_killed(struct core *c, struct unit *u);
 void cgroup_path_of(const struct core *c, const struct unit *u, struct buf *out);
 
 /* notify.c */

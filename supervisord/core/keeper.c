@@ -126,6 +126,8 @@ static void say_exited(struct core *c, struct proc *p, pid_t pid, int code, int 
 	if (p->has_exited)
 		return;
 	p->has_exited = true;
+	ev.ok = p->kind == PROC_UNIT && code == CLD_KILLED && status == SIGKILL &&
+		cgroup_oom_killed(c, p->unit);
 	if (p->kind == PROC_PROBE)
 		probe_exited(c, p, code, status);
 	else

@@ -372,8 +372,10 @@ static int try_spawn(struct core *c, struct unit *u, enum exec_kind exec, uint32
 		r = err_set(&e, -EINVAL, "no command %u", index);
 	if (r == 0)
 		r = start_build(c, u, &u->conf->service.exec[exec].v[index], exec, id, &s, &e);
-	if (r == -ESRCH)
+	if (r == -ESRCH || r == -EPERM)
 		stage = EXIT_USER;
+	else if (r == -EOPNOTSUPP)
+		stage = EXIT_NAMESPACE;
 	if (r == 0)
 		r = start_send(c, &s);
 	start_done(&s);

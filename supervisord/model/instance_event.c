@@ -164,6 +164,8 @@ static void exited(struct world *w, struct unit *u, const struct event *ev)
 	if (is_main && ev->code == CHILD_LOST)
 		fx_event(w, EVENT_LOST, u, NULL,
 			"the main process is gone, its status is not known");
+	if (ev->ok && !unit_is_down(u))
+		inst_fail(u, RES_OOM_KILL, "killed by the kernel for lack of memory");
 	if (is_main)
 		main_exited(w, u, ev->code, ev->status, NULL);
 	else

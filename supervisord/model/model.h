@@ -254,14 +254,14 @@ enum event_kind {
 	EV_CONDITIONS,   /* unit; ok, text: answer to FX_CONDITIONS; number 1: an Assert*= failed */
 	EV_SPAWNED,      /* unit; id, pid: the program runs (exec done) */
 	EV_SPAWN_FAILED, /* unit; id, stage, error, text */
-	EV_EXITED,   /* unit; id, pid, code, status. After a restart of core, for a recorded id that
+	EV_EXITED, /* unit; id, pid, code, status; ok: it was an OOM kill. After a restart of core, for a recorded id that
 		    * keeper does not know: code 0. It never ran, or its status is lost */
-	EV_EMPTY,    /* unit: no process of it is left, now (answer to FX_CHECK_EMPTY) */
-	EV_NOTIFY,   /* unit; notify */
-	EV_MAIN_PID, /* unit; pid (0: none found): answer to FX_FIND_MAIN_PID, or MAINPID=;
+	EV_EMPTY,  /* unit: no process of it is left, now (answer to FX_CHECK_EMPTY) */
+	EV_NOTIFY, /* unit; notify */
+	EV_MAIN_PID,  /* unit; pid (0: none found): answer to FX_FIND_MAIN_PID, or MAINPID=;
 		    * after the step rec.main is the id to have keeper track pid under. Its end
 		    * must be told under that id, also when it came before keeper was asked */
-	EV_PROBED,   /* unit; check, number, ok, latency_us, text */
+	EV_PROBED,    /* unit; check, number, ok, latency_us, text */
 	EV_LB_SAMPLE, /* unit; lb, sample */
 	EV_LB_STATUS, /* set; lb, ok = reachable, number = generation, text */
 	EV_REQUEST,   /* request */
