@@ -3,8 +3,9 @@
  * What the files of core/ share: struct core and one section per file. Private to core/.
  *
  * One turn: sources are read in priority order (notify, keeper, launcher, timers, the rest,
- * control); each event goes through core_step(), which steps the model, writes the records that
- * changed, and only then performs the effects. So whatever a successor of this process finds in
+ * control); each event goes through core_step(), which steps the model, tells people what happened,
+ * writes the records that changed, and only then performs the effects. Words come before records:
+ * an exit whose record is written is not told again by keeper, and must not be missing in the log. So whatever a successor of this process finds in
  * the records is what was decided, and what was decided but not done is done again or reported lost.
  */
 #pragma once
@@ -176,6 +177,7 @@ void core_step(struct core *c, struct event *ev); /* fills in the time; performs
 void core_arm(struct core *c);
 
 /* effect.c */
+void core_tell(struct core *c, const struct effects *fx); /* before the records are written */
 void core_perform(struct core *c, const struct effects *fx);
 
 /* keeper.c */

@@ -955,7 +955,8 @@ static void exit_noted(struct world *w, struct unit *u)
 		check_empty(w, u);
 }
 
-static void main_exited(struct world *w, struct unit *u, int code, int status, const char *why)
+static void main_exited(
+	struct world *w, struct unit *u, int32_t pid, int code, int status, const char *why)
 {
 	const struct exec_list *l = &service(u)->exec[EXEC_START];
 	bool is_oneshot = service(u)->type == SERVICE_ONESHOT;
@@ -970,7 +971,11 @@ static void main_exited(struct world *w, struct unit *u, int code, int status, c
 	enum inst_result r = exit_result(u, code, status);
 	if (index < l->n && l->v[index].ignore_failure)
 		r = RES_SUCCESS;
-	fx_event(w, EVENT_EXITED, u, NULL, "main process: %s", text);
+	/* With its pid: a core that dies after this word and before the record says it again. */
+	if (pid)
+		fx_event(w, EVENT_EXITED, u, NULL, "main process %d: %s", pid, text);
+	else
+		fx_event(w, EVENT_EXITED, u, NULL, "main process: %s", text);
 	if (u->rec.state == INST_START && is_oneshot && r == RES_SUCCESS && index + 1 < l->n) {
 		spawn(w, u, EXEC_START, index + 1, true);
 		arm_state(w, u, service(u)->timeout_start_us);
@@ -1051,7 +1056,7 @@ static void exited(struct world *w, struct unit *u, const struct event *ev)
 	if (is_main && ev->code == CHILD_LOST)
 		fx_event(w, EVENT_LOST, u, NULL, "the main process is gone, its status is not known");
 	if (is_main)
-		main_exited(w, u, ev->code, ev->status, NULL);
+		main_exited(w, u, ev->pid, ev->code, ev->status, NULL);
 	else
 		control_exited(w, u, ev->code, ev->status, NULL);
 }
@@ -1109,7 +1114,7 @@ static void spawn_failed(struct world *w, struct unit *u, const struct event *ev
 		set_result(u, RES_RESOURCES, "%s", text);
 	int status = ev->stage ? ev->stage : 255;
 	if (is_main)
-		main_exited(w, u, CHILD_EXITED, status, text);
+		main_exited(w, u, 0, CHILD_EXITED, status, text);
 	else
 		control_exited(w, u, CHILD_EXITED, status, text);
 }
