@@ -227,6 +227,7 @@ static void print_unit(const json_t *u)
 		printf("      LB: %s, %lld sessions, port %lld\n", js(u, "lb_state"),
 			(long long)ji(u, "sessions"), (long long)ji(u, "port"));
 	print_text("  Status: ", js(u, "status_text"));
+	print_text("   Error: ", js(u, "status_errno"));
 	print_checks(u);
 	print_degraded(u);
 	print_text("  CGroup: ", js(u, "control_group"));

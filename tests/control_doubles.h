@@ -134,6 +134,14 @@ const char *WEAK core_unit_cgroup(struct core *core UNUSED, const struct unit *u
 {
 	return NULL;
 }
+int WEAK core_unit_errno(struct core *core UNUSED, const struct unit *u UNUSED)
+{
+	return 0;
+}
+void WEAK core_unit_degraded(struct core *core UNUSED, const struct unit *u UNUSED,
+	void (*each)(void *arg, const char *directive, const char *reason) UNUSED, void *arg UNUSED)
+{
+}
 int WEAK core_scale(struct core *core, struct set *s, unsigned count, uint64_t request,
 	const char *actor UNUSED, struct err *e UNUSED)
 {

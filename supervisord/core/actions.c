@@ -56,6 +56,23 @@ const char *core_unit_cgroup(struct core *c, const struct unit *u)
 	return path.data;
 }
 
+int core_unit_errno(struct core *c, const struct unit *u)
+{
+	(void)c;
+	return u->core ? uc(u)->said_errno : 0;
+}
+
+void core_unit_degraded(struct core *c, const struct unit *u,
+	void (*each)(void *arg, const char *directive, const char *reason), void *arg)
+{
+	if (!u->core || u->conf->type != UNIT_SERVICE || unit_is_down(u))
+		return;
+	const struct launch_image *i = launcher_image(c, uc(u)->unit);
+	for (size_t k = 0; i && k < i->n_degraded; k++)
+		each(arg, i->degraded[k].directive, strna(i->degraded[k].reason));
+	cgroup_degraded(c, u, each, arg);
+}
+
 int core_kill(struct core *c, struct unit *u, int signo, enum kill_who who, struct err *e)
 {
 	if (!u->rec.main.seq && !u->rec.control.seq)

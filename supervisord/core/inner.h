@@ -85,6 +85,8 @@ struct unit_core {
 	bool waits_empty;
 	struct source empty_source; /* cgroup.events while waits_empty */
 	int empty_fd;
+	uint8_t said_in[16]; /* the activation that STATUS= and ERRNO= are of */
+	int said_errno;      /* ERRNO=; 0 = none */
 	struct stored_fd *fds;
 	size_t n_fds, cap_fds;
 	uint32_t next_fd_number;
@@ -133,6 +135,8 @@ struct core {
 	pid_t keeper_pid, role_pid[ROLE_MAX];
 	uint32_t restarts_of_core;
 	uint64_t started_us, started_wall_us;
+	uint32_t n_asked;      /* starts the launcher has not answered yet */
+	bool notify_is_held;   /* until it has: see notify.c */
 	uint64_t relist_at_us; /* when to ask keeper for its list: a launcher died; 0 = not */
 	bool is_relisting;
 	bool net_wanted, logger_wanted;
@@ -207,6 +211,8 @@ void launcher_listed(struct core *c); /* keeper has told again who lives: ask ag
 void launcher_replay(struct core *c); /* what it answered meanwhile */
 void launcher_spawn(struct core *c, struct unit *u, enum exec_kind exec, uint32_t index,
 	const struct spawn_id *id);
+/* Made when there is none yet; NULL: impossible. */
+const struct launch_image *launcher_image(struct core *c, struct unit *u);
 int launcher_spawn_probe(struct core *c, struct unit *u, enum check_kind check, uint64_t number,
 	uint64_t timeout_us, const char *cmd);
 void launcher_probe_timeouts(struct core *c);
@@ -244,10 +250,15 @@ void cgroup_kill(struct core *c, struct unit *u, enum kill_who who, int signo);
 void cgroup_remove_unit(struct core *c, struct unit *u);
 void cgroup_done(struct core *c);
 struct unit *cgroup_unit_of(struct core *c, pid_t pid); /* by cgroup, else by descent */
+/* Calls each() for limits that are asked for and not set, for want of their controller. */
+void cgroup_degraded(struct core *c, const struct unit *u,
+	void (*each)(void *arg, const char *directive, const char *reason), void *arg);
 void cgroup_path_of(const struct core *c, const struct unit *u, struct buf *out);
 
 /* notify.c */
 int notify_open(struct core *c, int deposited_fd);
+void notify_release(struct core *c); /* the launcher has answered */
+void notify_forget(struct unit *u, const struct spawn_id *id); /* what another activation said */
 void fdstore_restore(struct core *c, struct unit *u, uint32_t number, const char *name, int fd);
 void fdstore_clear(struct core *c, struct unit *u);
 

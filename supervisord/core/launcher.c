@@ -41,12 +41,13 @@ static void spawn_failed(
 		core_step(c, &ev);
 		return;
 	}
+	CLEANUP_FREE char *said = xasprintf("%d/%s: %s", stage, exec_exit_name(stage), text);
 	struct event ev = {.kind = EV_SPAWN_FAILED,
 		.unit = p->unit,
 		.id = *id,
 		.stage = stage,
 		.error = error,
-		.text = text};
+		.text = said};
 	proc_drop(&c->procs, p);
 	core_step(c, &ev);
 	keeper_forget(
@@ -174,7 +175,9 @@ static void on_launcher(struct source *s, uint32_t events)
 			return;
 		}
 		r.detail[sizeof(r.detail) - 1] = '\0';
+		c->n_asked -= c->n_asked > 0;
 		answered(c, &r);
+		notify_release(c);
 	}
 }
 
@@ -183,6 +186,8 @@ void launcher_connected(struct core *c, int fd)
 	loop_remove(&c->loop, &c->launcher_source);
 	fd_close(c->launcher_fd);
 	c->launcher_fd = fd;
+	c->n_asked = 0;
+	notify_release(c);
 	(void)fd_set_nonblock(fd, true);
 	loop_add(&c->loop, &c->launcher_source, fd, EPOLLIN, PRIO_LAUNCHER, on_launcher);
 	if (!c->world || c->world->n_units == 0)
@@ -273,6 +278,12 @@ static int image_of(struct core *c, struct unit *u, struct err *e)
 	return 0;
 }
 
+const struct launch_image *launcher_image(struct core *c, struct unit *u)
+{
+	struct err e = {0};
+	return image_of(c, u, &e) == 0 ? uc(u)->image : NULL;
+}
+
 static int start_build(struct core *c, struct unit *u, const struct exec_cmd *cmd,
 	enum exec_kind exec, const struct spawn_id *id, struct start *s, struct err *e)
 {
@@ -354,6 +365,7 @@ static int start_send(struct core *c, struct start *s)
 	struct proc *p = proc_find(&c->procs, &s->head.id);
 	if (n >= 0 && p)
 		p->is_asked = true;
+	c->n_asked += n >= 0;
 	return n < 0 ? (int)n : 0;
 }
 
@@ -410,6 +422,7 @@ void launcher_spawn(struct core *c, struct unit *u, enum exec_kind exec, uint32_
 	const struct spawn_id *id)
 {
 	struct proc *p = proc_new(&c->procs, id, PROC_UNIT, u);
+	notify_forget(u, id);
 	p->is_shimmed = !c->cgroup_base;
 	p->exec = exec;
 	p->index = index;

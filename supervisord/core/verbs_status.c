@@ -51,7 +51,19 @@ static int64_t sessions(const struct unit *u)
 	return n;
 }
 
-static void degraded_json(struct buf *b, const struct unit_conf *conf)
+static void degraded_here(void *arg, const char *directive, const char *reason)
+{
+	struct buf *b = arg;
+	j_open(b, NULL, '{');
+	j_str(b, "directive", directive);
+	j_str(b, "reason", reason);
+	j_str(b, "class", "host");
+	j_close(b, '}');
+}
+
+/* What stayd does not do, and what this host does not let it do. */
+static void degraded_json(
+	struct buf *b, struct core *core, const struct unit *u, const struct unit_conf *conf)
 {
 	j_open(b, "degraded", '[');
 	for (size_t i = 0; conf && i < conf->n_degraded; i++) {
@@ -61,6 +73,8 @@ static void degraded_json(struct buf *b, const struct unit_conf *conf)
 		j_str(b, "class", directive_class_name(conf->degraded[i].class));
 		j_close(b, '}');
 	}
+	if (u)
+		core_unit_degraded(core, u, degraded_here, b);
 	j_close(b, ']');
 }
 
@@ -145,11 +159,13 @@ void unit_json(struct buf *b, struct core *core, const struct unit *u)
 	j_str(b, "description", strna(u->conf ? u->conf->description : NULL));
 	identity_json(b, core, u);
 	j_str(b, "status_text", strna(u->status_text));
+	j_str(b, "status_errno",
+		core_unit_errno(core, u) ? errno_name(core_unit_errno(core, u)) : "");
 	j_int(b, "port", u->rec.port);
 	j_int(b, "sessions", sessions(u));
 	health_json(b, u);
 	files_json(b, u->conf);
-	degraded_json(b, u->conf);
+	degraded_json(b, core, u, u->conf);
 	j_close(b, '}');
 }
 
@@ -179,12 +195,13 @@ static void conf_json(struct buf *b, const struct unit_conf *conf, const char *d
 	j_str(b, "invocation_id", "");
 	j_str(b, "control_group", "");
 	j_str(b, "status_text", "");
+	j_str(b, "status_errno", "");
 	j_int(b, "port", 0);
 	j_int(b, "sessions", 0);
 	j_open(b, "checks", '[');
 	j_close(b, ']');
 	files_json(b, conf);
-	degraded_json(b, conf);
+	degraded_json(b, NULL, NULL, conf);
 	j_close(b, '}');
 }
 

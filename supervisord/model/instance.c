@@ -701,6 +701,15 @@ static enum inst_event_id enter_final(struct world *w, struct unit *u)
 	return FSM_NONE;
 }
 
+static void cleanup(struct world *w, struct unit *u)
+{
+	if (!is_service(u))
+		return;
+	struct effect *e = fx_add(w, FX_CLEANUP);
+	e->unit = u;
+	e->number = u->rec.state == INST_AUTO_RESTART || u->rec.restart_wanted;
+}
+
 static void enter_down(struct world *w, struct unit *u)
 {
 	struct unit_rec *r = &u->rec;
@@ -712,8 +721,7 @@ static void enter_down(struct world *w, struct unit *u)
 	}
 	r->is_ready = r->is_unhealthy = 0;
 	r->inactive_since_us = w->now_us;
-	if (is_service(u))
-		fx_add(w, FX_CLEANUP)->unit = u;
+	cleanup(w, u);
 }
 
 static enum inst_event_id enter_dead(struct world *w, struct unit *u)
@@ -731,7 +739,9 @@ static enum inst_event_id enter_dead(struct world *w, struct unit *u)
 
 static enum inst_event_id enter_failed(struct world *w, struct unit *u, enum inst_state from)
 {
-	if (from != INST_AUTO_RESTART)
+	if (from == INST_AUTO_RESTART)
+		cleanup(w, u); /* of what was kept for the restart that does not come */
+	else
 		enter_down(w, u);
 	fx_event(w, EVENT_FAILED, u, NULL, "failed (%s): %s",
 		inst_result_name((enum inst_result)u->rec.result), u->fail_text);
@@ -970,7 +980,8 @@ static void main_exited(struct world *w, struct unit *u, int code, int status, c
 	enum inst_result r = exit_result(u, code, status);
 	if (index < l->n && l->v[index].ignore_failure)
 		r = RES_SUCCESS;
-	fx_event(w, EVENT_EXITED, u, NULL, "main process: %s", text);
+	if (!why) /* of a failed start EVENT_SPAWN_FAILED told */
+		fx_event(w, EVENT_EXITED, u, NULL, "main process: %s", text);
 	if (u->rec.state == INST_START && is_oneshot && r == RES_SUCCESS && index + 1 < l->n) {
 		spawn(w, u, EXEC_START, index + 1, true);
 		arm_state(w, u, service(u)->timeout_start_us);
@@ -1072,6 +1083,8 @@ static void spawned(struct world *w, struct unit *u, const struct event *ev)
 		u->rec.main_pid = ev->pid;
 		unit_touch(w, u);
 		inst_fire(w, u, FSM_SPAWNED);
+		if (u->n_requests)
+			unit_poke(w, u); /* who asked waits for the exec: job.c */
 	} else if (id_eq(&u->rec.control, &ev->id)) {
 		u->rec.control_pid = ev->pid;
 		unit_touch(w, u);

@@ -237,7 +237,14 @@ class Puppets:
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
         self.sock.bind(self.path)
         os.chmod(self.path, 0o666)
-        self.seen, self.pending = [], []
+        self.seen, self.pending, self.queue = [], [], queue.Queue()
+        # Always reading: a datagram socket holds ten messages, then its senders block.
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self):
+        with contextlib.suppress(OSError):
+            while line := self.sock.recv(65536):
+                self.queue.put(Event(line.decode("utf-8", "replace")))
 
     def unit(self, *steps, section="", prefix="", **service):
         """Text of a service unit that runs svc with these steps."""
@@ -246,9 +253,10 @@ class Puppets:
         return "%s[Service]\nEnvironment=PUPPET=%s\nExecStart=%s %s\n%s%s" % (prefix, self.path, SVC, words, lines, section)
 
     def _receive(self, timeout):
-        if not select.select([self.sock], [], [], max(0, timeout))[0]:
+        try:
+            e = self.queue.get(timeout > 0, max(0, timeout))
+        except queue.Empty:
             return False
-        e = Event(self.sock.recv(65536).decode("utf-8", "replace"))
         self.seen.append(e)
         self.pending.append(e)
         return True
@@ -278,6 +286,7 @@ class Puppets:
             s.sendto(step.encode(), path)
 
     def close(self):
+        self.sock.shutdown(socket.SHUT_RDWR)  # wakes the reader
         self.sock.close()
 
 
