@@ -91,6 +91,7 @@ struct unit_core {
 	size_t n_fds, cap_fds;
 	uint32_t next_fd_number;
 	bool is_logged; /* the logger knows the stream */
+	bool is_stale;  /* runs on settings that its file no longer has; look at it when it is down */
 };
 
 struct set_core {
@@ -232,7 +233,7 @@ void store_attach(struct core *c, struct unit *u);
 void store_load_sets(struct core *c);
 struct unit *store_restore_unit(struct core *c, const struct unit_rec *r);
 void store_restore_rollouts(struct core *c);
-int store_reload(struct core *c);
+int store_reload(struct core *c, struct buf *notes);
 
 /* journal.c */
 void journal_write(struct core *c, struct set *s, const char *text);

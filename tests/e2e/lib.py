@@ -543,6 +543,62 @@ class EventStream:
         _ours.discard(self.proc.pid)
 
 
+# ---- a daemon with puppets -----------------------------------------------------------------------
+
+def sh(command):
+    """A command line for a unit: $ and % in it are the shell's, not ours to expand."""
+    return "/bin/sh -c '%s'" % command.replace("$", "$$").replace("%", "%%")
+
+
+class Stage:
+    """A daemon, its puppets and a file that commands append their words to:
+
+        with Stage(lambda s: {"a.service": s.puppets.unit(s.control("a"), ExecStop=s.say("stopped"))}) as (s, d):
+            d.ctl("start", "a")
+            s.tell("a", "exit:1")
+            wait_for(lambda: s.trace() == ["stopped"])
+    """
+
+    def __init__(self, units, **daemon):
+        self.dir = tempfile.mkdtemp(prefix="stayd-test.")
+        os.chmod(self.dir, 0o755)
+        self.puppets = Puppets(self.dir)
+        self.trace_path = os.path.join(self.dir, "trace")
+        self.daemon = Daemon(units(self), directory=self.dir, **daemon)
+        self.daemon.owns_dir = True
+
+    def path(self, name):
+        return os.path.join(self.dir, name)
+
+    def say(self, words):
+        return sh("echo %s >>%s" % (words, self.trace_path))
+
+    def trace(self):
+        with contextlib.suppress(FileNotFoundError):
+            with open(self.trace_path) as f:
+                return f.read().split("\n")[:-1]
+        return []
+
+    def control(self, name):
+        """A step that lets tell() give further ones."""
+        return "control:" + self.path(name + ".control")
+
+    def tell(self, name, step):
+        self.puppets.command(self.path(name + ".control"), step)
+
+    def once(self, name, step):
+        return "once:%s:%s" % (self.path("once-" + name), step)
+
+    def __enter__(self):
+        return self, self.daemon.__enter__()
+
+    def __exit__(self, *exc):
+        try:
+            return self.daemon.__exit__(*exc)
+        finally:
+            self.puppets.close()
+
+
 # ---- load --------------------------------------------------------------------------------------
 
 class Load:

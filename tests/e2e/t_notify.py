@@ -2,29 +2,6 @@
 from lib import *
 
 
-class Stage:
-    def __init__(self, units, **daemon):
-        self.dir = tempfile.mkdtemp(prefix="stayd-test.")
-        self.puppets = Puppets(self.dir)
-        self.daemon = Daemon(units(self), directory=self.dir, **daemon)
-        self.daemon.owns_dir = True
-
-    def control(self, name):
-        return "control:%s/%s" % (self.dir, name)
-
-    def tell(self, name, step):
-        self.puppets.command("%s/%s" % (self.dir, name), step)
-
-    def __enter__(self):
-        return self, self.daemon.__enter__()
-
-    def __exit__(self, *exc):
-        try:
-            return self.daemon.__exit__(*exc)
-        finally:
-            self.puppets.close()
-
-
 @test
 def status_errno_and_stopping_show():
     with Stage(lambda s: {"a.service": s.puppets.unit(s.control("a"), "notify:READY=1\\nSTATUS=one", Type="notify")}) as (s, d):

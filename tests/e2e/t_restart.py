@@ -15,26 +15,6 @@ CAUSES = {
 }
 
 
-class Stage:
-    def __init__(self, units):
-        self.dir = tempfile.mkdtemp(prefix="stayd-test.")
-        self.puppets = Puppets(self.dir)
-        self.daemon = Daemon(units(self), directory=self.dir)
-        self.daemon.owns_dir = True
-
-    def once(self, name, step):
-        return "once:%s/once-%s:%s" % (self.dir, name, step)
-
-    def __enter__(self):
-        return self, self.daemon.__enter__()
-
-    def __exit__(self, *exc):
-        try:
-            return self.daemon.__exit__(*exc)
-        finally:
-            self.puppets.close()
-
-
 @test
 def every_mode_restarts_after_what_systemd_restarts_after():
     def units(s):
@@ -159,7 +139,7 @@ def the_delay_grows_to_its_maximum_and_is_reset_by_a_manual_start():
 @test
 def a_stable_run_forgets_earlier_failures():
     with Stage(lambda s: {"a.service": s.puppets.unit(
-            s.once(1, "exit:1"), s.once(2, "exit:1"), "control:%s/c" % s.dir, "event:stable",
+            s.once("1", "exit:1"), s.once("2", "exit:1"), s.control("c"), "event:stable",
             prefix="[Unit]\nStartLimitIntervalSec=0\n", Restart="always", RestartSec="10ms", RestartSteps="2", RestartMaxDelaySec="1000s",
             section="[X-Restart]\nResetAfterSec=200ms\nJitterPercent=0\n")}) as (s, d):
         d.ctl("start", "--no-wait", "a")
@@ -170,7 +150,7 @@ def a_stable_run_forgets_earlier_failures():
         pid = d.unit("a.service")["main_pid"]
         end = time.monotonic() + 0.4 * SLOW
         wait_for(lambda: time.monotonic() > end, 5, "a stable run")
-        s.puppets.command(s.dir + "/c", "exit:1")
+        s.tell("c", "exit:1")
         d.wait_unit("a.service", lambda u: u["sub_state"] == "running" and u["main_pid"] not in (0, pid))
         check(abs(delays(d, "a.service")[-1] - 0.01) < 0.002, delays(d, "a.service"))
 

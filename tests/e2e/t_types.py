@@ -2,42 +2,6 @@
 from lib import *
 
 
-def sh(command):
-    """A command line for a unit: the shell's $ is not for us to expand."""
-    return "/bin/sh -c '%s'" % command.replace("$", "$$").replace("%", "%%")
-
-
-class Stage:
-    """A daemon, puppets and a file that commands append their words to."""
-
-    def __init__(self, units, **daemon):
-        self.dir = tempfile.mkdtemp(prefix="stayd-test.")
-        self.puppets = Puppets(self.dir)
-        self.trace_path = os.path.join(self.dir, "trace")
-        self.units, self.daemon_args = units, daemon
-
-    def say(self, words):
-        return sh("echo %s >>%s" % (words, self.trace_path))
-
-    def trace(self):
-        with contextlib.suppress(FileNotFoundError):
-            with open(self.trace_path) as f:
-                return f.read().split("\n")[:-1]
-        return []
-
-    def __enter__(self):
-        units = self.units(self) if callable(self.units) else self.units
-        self.daemon = Daemon(units, directory=self.dir, **self.daemon_args)
-        self.daemon.owns_dir = True
-        return self, self.daemon.__enter__()
-
-    def __exit__(self, *exc):
-        try:
-            return self.daemon.__exit__(*exc)
-        finally:
-            self.puppets.close()
-
-
 def service(*lines, unit=""):
     return "[Unit]\n%s\n[Service]\n%s\n" % (unit, "\n".join(lines))
 
@@ -81,7 +45,7 @@ def forking_finds_its_main_process():
         pid = os.path.join(s.dir, "c.pid")
         return {
             "guess.service": s.puppets.unit("daemonize", "event:guess", Type="forking"),
-            "file.service": s.puppets.unit("fork", "daemonize", "pidfile:" + pid, "control:%s/control" % s.dir, "event:file",
+            "file.service": s.puppets.unit("fork", "daemonize", "pidfile:" + pid, s.control("control"), "event:file",
                                            Type="forking", PIDFile=pid),
             "nofile.service": s.puppets.unit("daemonize", Type="forking", PIDFile="/nonexistent/pid", TimeoutStartSec="1"),
             "bad.service": service("Type=forking", "ExecStart=/bin/sh -c 'exit 4'"),
@@ -91,7 +55,7 @@ def forking_finds_its_main_process():
         check(d.unit("guess.service")["main_pid"] == s.puppets.wait("guess").pid, "guessed")
         main = s.puppets.wait("file").pid
         check(d.unit("file.service")["main_pid"] == main, d.unit("file.service"))
-        s.puppets.command(s.dir + "/control", "exit:7")
+        s.tell("control", "exit:7")
         u = d.wait_unit("file.service", active_state="failed", result="exit-code")
         check((u["exec_main_code"], u["exec_main_status"]) == (1, 7), "the status of a process that is not our child: %s" % u)
         os.kill(d.unit("guess.service")["main_pid"], signal.SIGKILL)
@@ -127,7 +91,7 @@ def oneshot_runs_its_commands_one_after_the_other():
 @test
 def notify_is_up_with_ready_and_fails_without():
     with Stage(lambda s: {
-            "a.service": s.puppets.unit("control:%s/a" % s.dir, "event:waits", Type="notify"),
+            "a.service": s.puppets.unit(s.control("a"), "event:waits", Type="notify"),
             "b.service": s.puppets.unit("exit:0", Type="notify"),
             "c.service": s.puppets.unit("event:silent", Type="notify", TimeoutStartSec="1s"),
             "after.service": s.puppets.unit("event:after", prefix="[Unit]\nAfter=a.service\nRequires=a.service\n")}) as (s, d):
@@ -135,7 +99,7 @@ def notify_is_up_with_ready_and_fails_without():
         s.puppets.wait("waits")
         check(d.unit("a.service")["sub_state"] == "start", d.unit("a.service"))
         check(d.unit("after.service")["sub_state"] == "dead", d.unit("after.service"))
-        s.puppets.command(s.dir + "/a", "notify:READY=1\\nSTATUS=all well")
+        s.tell("a", "notify:READY=1\\nSTATUS=all well")
         s.puppets.wait("after")
         check(p.wait(10) == 0, p.stdout.read())
         check(d.unit("a.service")["status_text"] == "all well", d.unit("a.service"))
@@ -178,7 +142,7 @@ def idle_runs_like_simple():
 def commands_run_in_their_order_with_their_variables():
     def units(s):
         return {"a.service": s.puppets.unit(
-            "env:MAINPID", "control:%s/a" % s.dir, "notify:READY=1", Type="notify",
+            "env:MAINPID", s.control("a"), "notify:READY=1", Type="notify",
             ExecCondition=s.say("condition"), ExecStartPre=s.say("pre ${MAINPID:-none}"),
             ExecStartPost=s.say("post $MAINPID"), ExecReload=s.say("reload $MAINPID"),
             ExecStop=s.say("stop $MAINPID ${SERVICE_RESULT}"),
@@ -192,7 +156,7 @@ def commands_run_in_their_order_with_their_variables():
         check(s.trace() == want, s.trace())
         d.ctl("start", "a")
         pid = d.unit("a.service")["main_pid"]
-        s.puppets.command(s.dir + "/a", "kill:SEGV")
+        s.tell("a", "kill:SEGV")
         d.wait_unit("a.service", active_state="failed")
         how = "core-dump" if d.unit("a.service")["result"] == "core-dump" else "signal"
         want = ["stop " + how, "stop-post gone %s %s SEGV" % (how, "dumped" if how == "core-dump" else "killed")]
@@ -240,9 +204,9 @@ def timeouts_end_a_start_a_stop_and_a_run():
     with Stage(lambda s: {
             "pre.service": service("ExecStartPre=/bin/sleep 1000", "ExecStart=/bin/true", "TimeoutStartSec=500ms"),
             "stop.service": s.puppets.unit("ignore:TERM", "event:up", TimeoutStopSec="500ms"),
-            "nokill.service": s.puppets.unit("ignore:TERM", "control:%s/n" % s.dir, "event:up", TimeoutStopSec="500ms", SendSIGKILL="no"),
+            "nokill.service": s.puppets.unit("ignore:TERM", s.control("n"), "event:up", TimeoutStopSec="500ms", SendSIGKILL="no"),
             "run.service": s.puppets.unit("event:up", RuntimeMaxSec="500ms"),
-            "extend.service": s.puppets.unit("event:up", "notify:EXTEND_TIMEOUT_USEC=60000000", "control:%s/e" % s.dir, "event:extended",
+            "extend.service": s.puppets.unit("event:up", "notify:EXTEND_TIMEOUT_USEC=60000000", s.control("e"), "event:extended",
                                              Type="notify", TimeoutStartSec="2s")}) as (s, d):
         r = d.ctl("start", "pre", check=False)
         check(r.rc == 1 and "timeout" in r.err, r)
@@ -253,21 +217,21 @@ def timeouts_end_a_start_a_stop_and_a_run():
         pid = d.unit("nokill.service")["main_pid"]
         d.ctl("stop", "nokill", check=False)
         check(is_alive(pid) and d.unit("nokill.service")["active_state"] == "failed", "SendSIGKILL=no leaves it")
-        s.puppets.command(s.dir + "/n", "exit:0")
+        s.tell("n", "exit:0")
         u = d.wait_unit("run.service", active_state="failed", result="timeout")
         p = d.ctl_start("start", "extend")
         s.puppets.wait("extended")
         end = time.monotonic() + 2.5
         wait_for(lambda: time.monotonic() > end, 10, "the first timeout to pass")
         check(d.unit("extend.service")["sub_state"] == "start", d.unit("extend.service"))
-        s.puppets.command(s.dir + "/e", "notify:READY=1")
+        s.tell("e", "notify:READY=1")
         check(p.wait(20) == 0, p.stdout.read())
 
 
 @test
 def kill_modes_reach_whom_they_say():
     def units(s):
-        return {m + ".service": s.puppets.unit("double-fork", "ignore:USR1", "control:%s/%s" % (s.dir, m), "event:up", KillMode=m, **more)
+        return {m + ".service": s.puppets.unit("double-fork", "ignore:USR1", s.control(m), "event:up", KillMode=m, **more)
                 for m, more in (("control-group", {}), ("mixed", {}), ("process", {}), ("none", {"TimeoutStopSec": "1s"}))}
     with Stage(units) as (s, d):
         main, child = {}, {}

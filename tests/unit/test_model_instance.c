@@ -113,7 +113,26 @@ START_TEST(simple_is_up_as_soon_as_it_is_asked_for)
 	setup_with(conf(SERVICE_SIMPLE));
 	ask(REQ_START);
 	STATE_IS(RUNNING);
+	ck_assert_msg(!find(FX_REPLY), "who asked waits for the exec");
+	spawned(EXEC_START);
 	ck_assert_int_eq(find(FX_REPLY)->result, REPLY_DONE);
+}
+END_TEST
+
+START_TEST(simple_that_cannot_be_executed_fails_who_asked)
+{
+	setup_with(conf(SERVICE_SIMPLE));
+	ask(REQ_START);
+	step((struct event){.kind = EV_SPAWN_FAILED,
+		.id = u->rec.main,
+		.stage = EXIT_EXEC,
+		.error = ENOENT,
+		.text = "/bin/nothing"});
+	is_empty();
+	STATE_IS(FAILED);
+	RESULT_IS(EXIT_CODE);
+	ck_assert_int_eq(u->rec.main_status, EXIT_EXEC);
+	ck_assert_str_eq(find(FX_REPLY)->text, "main process: /bin/nothing (ENOENT)");
 }
 END_TEST
 
@@ -433,6 +452,7 @@ Suite *suite(void)
 	tcase_set_timeout(t, 60);
 	tcase_add_test(t, every_state_and_event_has_one_row_and_never_rows_change_nothing);
 	tcase_add_test(t, simple_is_up_as_soon_as_it_is_asked_for);
+	tcase_add_test(t, simple_that_cannot_be_executed_fails_who_asked);
 	tcase_add_test(t, exec_is_up_when_the_exec_succeeded);
 	tcase_add_test(t, exec_that_cannot_be_executed_fails_the_start_with_203);
 	tcase_add_test(t, notify_is_up_when_it_says_so);
