@@ -230,13 +230,19 @@ static int open_stream(const struct std_stream *st, bool is_input)
 		flags |= O_APPEND;
 	else if (st->kind == STD_TRUNCATE)
 		flags |= O_TRUNC;
-	int fd = open(st->path, flags | O_CLOEXEC | O_NOCTTY | O_NOFOLLOW * 0, 0644);
-	return fd < 0 ? -errno : fd;
+	/* A FIFO without a reader would block us: it fails instead. */
+	int fd = open(st->path, flags | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0644);
+	if (fd < 0)
+		return -errno;
+	(void)fd_set_nonblock(fd, false);
+	return fd;
 }
 
 /* Standard streams: a descriptor where there is something to open; none means /dev/null. */
-static int start_streams(struct core *c, struct unit *u, struct start *s, struct err *e)
+static int start_streams(
+	struct core *c, struct unit *u, struct start *s, int *ret_stage, struct err *e)
 {
+	static const int stages[] = {EXIT_STDIN, EXIT_STDOUT, EXIT_STDERR};
 	const struct exec_conf *x = &u->conf->exec;
 	const struct std_stream *streams[] = {&x->std_in, &x->std_out, &x->std_err};
 	static const uint32_t flags[] = {LN_HAS_STDIN, LN_HAS_STDOUT, LN_HAS_STDERR};
@@ -247,13 +253,16 @@ static int start_streams(struct core *c, struct unit *u, struct start *s, struct
 		bool is_owned = true;
 		if (st->kind == STD_FILE || st->kind == STD_APPEND || st->kind == STD_TRUNCATE) {
 			fd = open_stream(st, i == 0);
-			if (fd < 0)
-				return err_set(e, fd, "%s: %s", st->path, errno_name(fd));
+			if (fd < 0) {
+				*ret_stage = stages[i];
+				return err_set(e, fd, "%s", st->path);
+			}
 		} else if (st->kind == STD_LOG && i > 0) {
 			fd = logger_stream(c, u);
 			is_owned = false;
 		} else if (st->kind == STD_INHERIT && i > 0) {
-			fd = i == 2 && last >= 0 ? last : logger_stream(c, u);
+			bool is_as_stdout = i == 2 && (last >= 0 || x->std_out.kind == STD_NULL);
+			fd = is_as_stdout ? last : logger_stream(c, u);
 			is_owned = false;
 		}
 		if (fd >= 0)
@@ -285,13 +294,15 @@ const struct launch_image *launcher_image(struct core *c, struct unit *u)
 }
 
 static int start_build(struct core *c, struct unit *u, const struct exec_cmd *cmd,
-	enum exec_kind exec, const struct spawn_id *id, struct start *s, struct err *e)
+	enum exec_kind exec, const struct spawn_id *id, struct start *s, int *ret_stage,
+	struct err *e)
 {
 	struct unit_core *x = uc(u);
 	int r = image_of(c, u, e);
+	*ret_stage = r == -ESRCH ? EXIT_USER : EXIT_EXEC;
 	if (r < 0)
 		return r;
-	r = start_streams(c, u, s, e);
+	r = start_streams(c, u, s, ret_stage, e);
 	if (r < 0)
 		return r;
 	if (c->cgroup_base) {
@@ -383,9 +394,7 @@ static int try_spawn(struct core *c, struct unit *u, enum exec_kind exec, uint32
 	if (r == 0 && index >= u->conf->service.exec[exec].n)
 		r = err_set(&e, -EINVAL, "no command %u", index);
 	if (r == 0)
-		r = start_build(c, u, &u->conf->service.exec[exec].v[index], exec, id, &s, &e);
-	if (r == -ESRCH)
-		stage = EXIT_USER;
+		r = start_build(c, u, &u->conf->service.exec[exec].v[index], exec, id, &s, &stage, &e);
 	if (r == 0)
 		r = start_send(c, &s);
 	start_done(&s);
@@ -458,7 +467,8 @@ int launcher_spawn_probe(struct core *c, struct unit *u, enum check_kind check, 
 		p->number = number;
 		p->began_us = now_boot_us();
 		p->deadline_us = p->began_us + timeout_us;
-		r = start_build(c, u, &x, EXEC_CONDITION, &id, &s, &e);
+		int stage;
+		r = start_build(c, u, &x, EXEC_CONDITION, &id, &s, &stage, &e);
 		if (r == 0)
 			r = start_send(c, &s);
 		if (r != 0)

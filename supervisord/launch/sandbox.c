@@ -308,11 +308,11 @@ static int step_empty_close(struct tree_root *t, const char *path)
 	return r;
 }
 
-/* src/tmp is shared by the commands of one activation; src is ours alone, or we do not use it. */
-static int step_private_tmp(struct tree_root *t, const struct plan_mount *m)
+/* src/tmp is shared by the commands of one activation; src is ours alone, or we do not use it.
+ * Returns a copy of it: made before any other step, because ProtectSystem=strict makes the host's
+ * /tmp read-only, too. */
+static int private_tmp_tree(const char *src)
 {
-	const struct plan *p = t->c->plan;
-	const char *src = plan_str(p, m->src);
 	struct stat st;
 	if (mkdir(src, 0700) < 0 && errno != EEXIST)
 		return -errno;
@@ -331,12 +331,16 @@ static int step_private_tmp(struct tree_root *t, const struct plan_mount *m)
 	close(fd);
 	if (inner >= 0)
 		close(inner);
-	if (r < 0)
-		return r;
+	return r < 0 ? r : tree;
+}
+
+static int step_private_tmp(struct tree_root *t, const struct plan_mount *m, int *kept)
+{
+	int tree = TAKE_FD(*kept);
 	if (tree < 0)
 		return tree;
 	(void)tree_attr(tree, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV, 0);
-	return attach_at(t, tree, plan_str(p, m->dst));
+	return attach_at(t, tree, plan_str(t->c->plan, m->dst));
 }
 
 /* ---- /dev of its own ---- */
@@ -479,7 +483,7 @@ static int step(struct tree_root *t, const struct plan_mount *m, int *kept)
 	case MOUNT_EMPTY_RO:
 		return step_tmpfs(t, m);
 	case MOUNT_PRIVATE_TMP:
-		return step_private_tmp(t, m);
+		return step_private_tmp(t, m, kept);
 	case MOUNT_PRIVATE_DEV:
 		return step_private_dev(t, dst);
 	case MOUNT_PROC:
@@ -527,10 +531,13 @@ static int enter_root(struct tree_root *t)
 	return 0;
 }
 
+/* What stays writable is copied before the steps make what is around it read-only. */
 static void keep_writable(struct tree_root *t, const struct plan_mount *m, uint32_t n)
 {
 	for (uint32_t i = 0; i < n; i++) {
-		t->kept[i] = -1;
+		t->kept[i] = m[i].op == MOUNT_PRIVATE_TMP
+				     ? private_tmp_tree(plan_str(t->c->plan, m[i].src))
+				     : -1;
 		if (m[i].op != MOUNT_READ_WRITE || (m[i].flags & MOUNT_LATE))
 			continue;
 		int fd = resolve(t->root, plan_str(t->c->plan, m[i].dst), O_PATH);

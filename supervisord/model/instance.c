@@ -280,6 +280,21 @@ static enum inst_event_id run_exec_condition(struct world *w, struct unit *u)
 	return is_service(u) ? run_list(w, u, EXEC_CONDITION) : FSM_DONE;
 }
 
+/* ExecStartPost= finds $MAINPID: of a Type= that is up at once the pid may still be on its way. */
+static enum inst_event_id enter_start_post(struct world *w, struct unit *u)
+{
+	if (service(u)->exec[EXEC_START_POST].n && u->rec.main.seq && !u->rec.main_pid) {
+		arm_state(w, u, state_timeout(u));
+		return FSM_NONE;
+	}
+	return run_list(w, u, EXEC_START_POST);
+}
+
+static enum inst_event_id run_start_post(struct world *w, struct unit *u)
+{
+	return u->rec.control.seq ? FSM_NONE : run_list(w, u, EXEC_START_POST);
+}
+
 static enum inst_event_id find_main_pid(struct world *w, struct unit *u)
 {
 	if (!service(u)->pid_file && !service(u)->guess_main_pid)
@@ -780,7 +795,7 @@ static enum inst_event_id enter(
 	case INST_START:
 		return enter_start(w, u);
 	case INST_START_POST:
-		return run_list(w, u, EXEC_START_POST);
+		return enter_start_post(w, u);
 	case INST_RUNNING:
 		return enter_running(w, u, from);
 	case INST_EXITED:

@@ -268,6 +268,22 @@ START_TEST(a_failed_condition_skips_the_start_without_failure)
 }
 END_TEST
 
+START_TEST(start_post_waits_for_the_main_pid_it_is_told)
+{
+	struct unit_conf *c = conf(SERVICE_SIMPLE);
+	c->service.exec[EXEC_START_POST] = conf_commands(&arena, 1);
+	setup_with(c);
+	ask(REQ_START);
+	STATE_IS(START_POST);
+	ck_assert_int_eq(u->rec.control.seq, 0);
+	spawned(EXEC_START);
+	ck_assert_int_ne(u->rec.control.seq, 0);
+	ck_assert_int_ne(u->rec.main_pid, 0);
+	control_ends(0);
+	STATE_IS(RUNNING);
+}
+END_TEST
+
 START_TEST(a_failed_start_pre_fails_the_start_unless_it_has_a_minus)
 {
 	for (int minus = 0; minus < 2; minus++) {
@@ -463,6 +479,7 @@ Suite *suite(void)
 	tcase_add_test(
 		t, forking_takes_the_main_pid_from_its_pid_file_and_looks_again_if_it_is_late);
 	tcase_add_test(t, a_failed_condition_skips_the_start_without_failure);
+	tcase_add_test(t, start_post_waits_for_the_main_pid_it_is_told);
 	tcase_add_test(t, a_failed_start_pre_fails_the_start_unless_it_has_a_minus);
 	tcase_add_test(t, exit_and_restart_without_delay_are_one_step_once_it_is_empty);
 	tcase_add_test(t, an_exit_of_another_invocation_is_ignored);
