@@ -308,11 +308,11 @@ static int step_empty_close(struct tree_root *t, const char *path)
 	return r;
 }
 
-/* src/tmp is shared by the commands of one activation; src is ours alone, or we do not use it.
- * Returns a copy of it: made before any other step, because ProtectSystem=strict makes the host's
- * /tmp read-only, too. */
-static int private_tmp_tree(const char *src)
+/* src/tmp is shared by the commands of one activation; src is ours alone, or we do not use it. The
+ * tree of src/tmp: taken before any step, because a step on "/" or "/tmp" would hide or lock it. */
+static int private_tmp_tree(struct tree_root *t, const struct plan_mount *m)
 {
+	const char *src = plan_str(t->c->plan, m->src);
 	struct stat st;
 	if (mkdir(src, 0700) < 0 && errno != EEXIST)
 		return -errno;
@@ -331,16 +331,20 @@ static int private_tmp_tree(const char *src)
 	close(fd);
 	if (inner >= 0)
 		close(inner);
-	return r < 0 ? r : tree;
+	if (r < 0)
+		return r;
+	if (tree >= 0)
+		(void)tree_attr(tree, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV, 0);
+	return tree;
 }
 
 static int step_private_tmp(struct tree_root *t, const struct plan_mount *m, int *kept)
 {
-	int tree = TAKE_FD(*kept);
-	if (tree < 0)
-		return tree;
-	(void)tree_attr(tree, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV, 0);
-	return attach_at(t, tree, plan_str(t->c->plan, m->dst));
+	if (*kept < 0)
+		return *kept;
+	int r = attach_at(t, *kept, plan_str(t->c->plan, m->dst));
+	*kept = -1;
+	return r;
 }
 
 /* ---- /dev of its own ---- */
@@ -531,13 +535,11 @@ static int enter_root(struct tree_root *t)
 	return 0;
 }
 
-/* What stays writable is copied before the steps make what is around it read-only. */
-static void keep_writable(struct tree_root *t, const struct plan_mount *m, uint32_t n)
+/* What a step needs as it was before the first of them; -errno is the step's own when it comes. */
+static void keep_trees(struct tree_root *t, const struct plan_mount *m, uint32_t n)
 {
 	for (uint32_t i = 0; i < n; i++) {
-		t->kept[i] = m[i].op == MOUNT_PRIVATE_TMP
-				     ? private_tmp_tree(plan_str(t->c->plan, m[i].src))
-				     : -1;
+		t->kept[i] = m[i].op == MOUNT_PRIVATE_TMP ? private_tmp_tree(t, &m[i]) : -1;
 		if (m[i].op != MOUNT_READ_WRITE || (m[i].flags & MOUNT_LATE))
 			continue;
 		int fd = resolve(t->root, plan_str(t->c->plan, m[i].dst), O_PATH);
@@ -566,7 +568,7 @@ int child_build_mounts(struct child *c)
 	int r = open_root(&t, plan_str(p, p->root));
 	if (r < 0)
 		return child_fail(c, EXIT_CHROOT, -r, plan_str(p, p->root));
-	keep_writable(&t, m, p->mounts.n);
+	keep_trees(&t, m, p->mounts.n);
 	for (uint32_t i = 0; i < p->mounts.n; i++) {
 		r = step(&t, &m[i], &t.kept[i]);
 		if (r < 0 && !may_be_missing(&m[i], r))
