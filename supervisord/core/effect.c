@@ -42,11 +42,14 @@ static void perform_find_main(struct core *c, struct unit *u)
 	core_step(c, &ev);
 }
 
-static void perform_cleanup(struct core *c, struct unit *u)
+/* As systemd: a restart finds its stored descriptors, and its runtime directories if Preserve= says
+ * so. */
+static void perform_cleanup(struct core *c, struct unit *u, bool is_restart)
 {
 	cgroup_remove_unit(c, u);
-	fdstore_clear(c, u);
-	launch_cleanup_dirs(u->conf, c->runtime_root);
+	if (!is_restart)
+		fdstore_clear(c, u);
+	launch_cleanup_dirs(u->conf, c->runtime_root, is_restart);
 }
 
 static void perform_event(struct core *c, const struct effect *fx)
@@ -91,7 +94,7 @@ static void perform(struct core *c, const struct effect *fx)
 		perform_find_main(c, u);
 		break;
 	case FX_CLEANUP:
-		perform_cleanup(c, u);
+		perform_cleanup(c, u, fx->number != 0);
 		break;
 	case FX_PROBE:
 		net_probe(c, u, fx->check, fx->number, fx->timeout_us,

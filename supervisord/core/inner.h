@@ -38,8 +38,8 @@ struct proc {
 	bool has_exited;     /* EV_EXITED was said */
 	bool child_gone;     /* keeper's child is reaped; a tracked main may live on */
 	bool is_timed_out;   /* PROC_PROBE: killed by us */
-	uint32_t asked_of;   /* the launcher that owes a word about it (its number); 0 = not asked */
-	bool is_doubtful;    /* recorded by a core before us; keeper knows nothing of it yet */
+	uint32_t asked_of; /* the launcher that owes a word about it (its number); 0 = not asked */
+	bool is_doubtful;  /* recorded by a core before us; keeper knows nothing of it yet */
 	enum exec_kind exec;
 	uint32_t index;
 	enum check_kind check; /* PROC_PROBE */
@@ -88,10 +88,13 @@ struct unit_core {
 	bool waits_empty;
 	struct source empty_source; /* cgroup.events while waits_empty */
 	int empty_fd;
+	uint8_t said_in[16]; /* the activation that STATUS= and ERRNO= are of */
+	int said_errno;      /* ERRNO=; 0 = none */
 	struct stored_fd *fds;
 	size_t n_fds, cap_fds;
 	uint32_t next_fd_number;
 	bool is_logged; /* the logger knows the stream */
+	bool is_stale; /* runs on settings that its file no longer has; look at it when it is down */
 };
 
 struct set_core {
@@ -139,6 +142,8 @@ struct core {
 	uint32_t restarts_of_core;
 	uint64_t started_us, started_wall_us;
 	uint32_t launchers;    /* connected so far: the number of the newest */
+	uint32_t n_asked;      /* starts the launcher has not answered yet */
+	bool notify_is_held;   /* until it has: see notify.c */
 	uint64_t relist_at_us; /* when to ask keeper for its list: a launcher died; 0 = not */
 	bool is_relisting;
 	bool is_launcher_synced; /* at our start: all that was asked for before us is born or failed */
@@ -209,7 +214,7 @@ void main_pid_changed(
 
 /* launcher.c */
 void launcher_connected(struct core *c, int fd);
-int launcher_sync(struct core *c); /* blocks, bounded: see keeper_connect() */
+int launcher_sync(struct core *c);        /* blocks, bounded: see keeper_connect() */
 void launcher_words_lost(struct core *c); /* of launchers before the present one */
 bool launcher_word_is_lost(const struct core *c, const struct proc *p);
 void launcher_relist_later(struct core *c);
@@ -217,6 +222,8 @@ void launcher_listed(struct core *c); /* keeper has told again who lives: ask ag
 void launcher_replay(struct core *c); /* what it answered meanwhile */
 void launcher_spawn(struct core *c, struct unit *u, enum exec_kind exec, uint32_t index,
 	const struct spawn_id *id);
+/* Made when there is none yet; NULL: impossible. */
+const struct launch_image *launcher_image(struct core *c, struct unit *u);
 int launcher_spawn_probe(struct core *c, struct unit *u, enum check_kind check, uint64_t number,
 	uint64_t timeout_us, const char *cmd);
 void launcher_probe_timeouts(struct core *c);
@@ -236,7 +243,7 @@ void store_attach(struct core *c, struct unit *u);
 void store_load_sets(struct core *c);
 struct unit *store_restore_unit(struct core *c, const struct unit_rec *r);
 void store_restore_rollouts(struct core *c);
-int store_reload(struct core *c);
+int store_reload(struct core *c, struct buf *notes);
 
 /* journal.c */
 void journal_write(struct core *c, struct set *s, const char *text);
@@ -255,7 +262,7 @@ void cgroup_remove_unit(struct core *c, struct unit *u);
 void cgroup_done(struct core *c);
 struct unit *cgroup_unit_of(struct core *c, pid_t pid); /* by cgroup, else by descent */
 /* Limits that are asked for and not set here. */
-void cgroup_each_degraded(const struct core *c, const struct cgroup_limits *l,
+void cgroup_each_degraded(struct core *c, const struct unit *u,
 	void (*each)(void *arg, const struct degraded *d), void *arg);
 /* Has the kernel killed a process of the unit for lack of memory since this was last asked? */
 bool cgroup_oom_killed(struct core *c, struct unit *u);
@@ -263,6 +270,8 @@ void cgroup_path_of(const struct core *c, const struct unit *u, struct buf *out)
 
 /* notify.c */
 int notify_open(struct core *c, int deposited_fd);
+void notify_release(struct core *c);                           /* the launcher has answered */
+void notify_forget(struct unit *u, const struct spawn_id *id); /* what another activation said */
 void fdstore_restore(struct core *c, struct unit *u, uint32_t number, const char *name, int fd);
 void fdstore_clear(struct core *c, struct unit *u);
 

@@ -273,7 +273,9 @@ static void on_signal(struct core *c, int signo)
 {
 	struct event ev = {.kind = EV_SHUTDOWN};
 	if (signo == SIGHUP) {
-		store_reload(c);
+		struct buf notes = {0}; /* they are in the log */
+		store_reload(c, &notes);
+		buf_done(&notes);
 		return;
 	}
 	if (signo == SIGTERM || signo == SIGINT || signo == SIGQUIT || signo == SIGPWR ||

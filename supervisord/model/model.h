@@ -339,7 +339,8 @@ enum effect_kind {
 		  * CONT, so that a stopped process can obey. Nothing there to kill is fine */
 	FX_CHECK_EMPTY, /* unit: say EV_EMPTY as soon as no process of it is left (maybe at once) */
 	FX_FIND_MAIN_PID, /* unit: PIDFile= or guess; answer EV_MAIN_PID */
-	FX_CLEANUP,       /* unit: it is down: runtime directories, fd store */
+	FX_CLEANUP, /* unit: it is down: cgroup; with number 0 also runtime directories and fd store,
+		     * number 1: a restart follows, which shall find them */
 	FX_PROBE,         /* unit; check, number, timeout_us: answer EV_PROBED */
 	FX_LB_WANT,       /* unit; lb_state, weight: to every load balancer of its set */
 	FX_LB_FORGET,     /* unit: no longer a row */
