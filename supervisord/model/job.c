@@ -692,7 +692,10 @@ static void went_down(struct world *w, struct unit *u)
 		u->rec.want = WANT_NOTHING;
 	if (!was_asked && rollout_owns(u) && u->rec.result != RES_UNHEALTHY)
 		rollout_unit_failed(w, u,
-			u->fail_text[0] ? u->fail_text : inst_result_name((enum inst_result)u->rec.result));
+			u->fail_text[0]                    ? u->fail_text
+			: u->rec.result == RES_SUCCESS ? "ended by itself, exit status 0"
+						       : inst_result_name(
+								 (enum inst_result)u->rec.result));
 	if (w->is_shutting_down || is_skipped)
 		return;
 	trigger(w, u, is_failed ? DEP_ON_FAILURE : DEP_ON_SUCCESS);

@@ -755,6 +755,14 @@ void lb_restored(struct world *w, struct unit *u)
 
 /* ---- for people -------------------------------------------------------------------------------- */
 
+static bool is_check_failing(const struct unit *u)
+{
+	for (unsigned i = 0; i < lb_count(u); i++)
+		if (is_reachable(u, i) && u->lb->sample[i].check == LB_CHECK_FAILED)
+			return true;
+	return false;
+}
+
 void lb_waiting_text(const struct world *w, const struct unit *u, struct buf *out)
 {
 	(void)w;
@@ -766,7 +774,8 @@ void lb_waiting_text(const struct world *w, const struct unit *u, struct buf *ou
 			buf_add_str(out, "waiting for the load balancer to take it back");
 		break;
 	case LBP_CHECKING:
-		buf_add_str(out, "waiting for the load balancer's check");
+		buf_add_str(out, is_check_failing(u) ? "the load balancer's own check fails"
+						     : "waiting for the load balancer's check");
 		break;
 	case LBP_RAMPING:
 		buf_printf(out, "entering the load balancer at %u%%", u->lb->weight);

@@ -120,6 +120,14 @@ bool unit_is_told_down(const struct unit *u)
 	return u->rec.want == WANT_DOWN || u->rec.state == INST_DEAD;
 }
 
+/* The same of a member under our hands: one that ended on the new release was to be up. */
+bool rollout_is_told_down(const struct set *s, unsigned i)
+{
+	const struct unit *u = s->members[i];
+	bool was_up = s->rollout.touched[i] == TOUCHED_FAILED && u->rec.want != WANT_DOWN;
+	return !was_up && unit_is_told_down(u);
+}
+
 bool unit_is_held(const struct unit *u)
 {
 	return u->rec.lb_phase == LBP_HELD;
