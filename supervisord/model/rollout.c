@@ -47,11 +47,25 @@ void rollout_journal(struct world *w, struct set *s, const char *format, ...)
 	fx->text = arena_strdup(&w->fx->arena, text);
 }
 
+/* A load balancer that is restarted in the middle has forgotten everything; between two looks it
+ * sends requests wherever its file says. 0 = as slowly as ever. */
+static void look_often(struct world *w, struct set *s, uint64_t for_us)
+{
+	struct effect *fx;
+
+	if (!s->n_lbs)
+		return;
+	fx = fx_add(w, FX_LB_FAST);
+	fx->set = s;
+	fx->number = (for_us == USEC_INFINITY ? 3600 * USEC_PER_SEC : for_us) / USEC_PER_MSEC;
+}
+
 void rollout_arm_deadline(struct world *w, struct set *s, uint64_t extra_us)
 {
 	uint64_t t = rollout_deadline_us(s);
 	timer_arm(w, rollout_timer(s, TIMER_ROLLOUT),
 		t == USEC_INFINITY ? t : w->now_us + t + extra_us);
+	look_often(w, s, t == USEC_INFINITY ? t : t + extra_us);
 }
 
 /* Moves one member on: record first, then the clock (invariants 1 and 6). */
@@ -331,6 +345,7 @@ void rollout_enter(struct world *w, struct set *s, enum rollout_state next)
 	if (rollout_state_is_active(next) && next != ROLL_PAUSED)
 		rollout_arm_deadline(w, s, 0);
 	if (!rollout_state_is_active(next)) {
+		look_often(w, s, 0);
 		timer_drop(w, rollout_timer(s, TIMER_SOAK));
 		s->wait_text[0] = '\0';
 		enter_end(w, s, next);

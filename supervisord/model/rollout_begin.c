@@ -130,7 +130,9 @@ static bool check_lbs(const struct proposal *p, struct buf *why)
 		if (!lb_unit_is_known(u, why))
 			return false;
 	}
-	return !any_runs || lb_set_is_usable(p->s, &p->s->members[0]->conf->lb, why);
+	/* Unreachable=wait: it may begin, and does nothing until they answer (rollout_is_blocked()). */
+	return !any_runs || p->s->members[0]->conf->lb.unreachable == UNREACHABLE_WAIT ||
+	       lb_set_is_usable(p->s, &p->s->members[0]->conf->lb, why);
 }
 
 /* Members that are down on purpose or held out never come to help: enough others must be left. A set

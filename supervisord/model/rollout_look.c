@@ -202,7 +202,7 @@ static void member_wait_text(
 {
 	const struct unit *u = s->members[i];
 	enum rollout_step step = s->rollout.step[i];
-	struct buf lb = {0};
+	struct buf lb = {0}, why = {0};
 	char span[TIMESPAN_MAX];
 
 	buf_printf(out, "%s: ", SHORT(u));
@@ -218,11 +218,14 @@ static void member_wait_text(
 		if (!lb_unit_is_known(u, NULL)) {
 			buf_add_str(out, "; ");
 			lb_unit_is_known(u, out);
+		} else if (!lb_set_is_usable(s, &u->conf->lb, &why)) {
+			buf_printf(out, "; %s", why.data);
 		}
 	} else {
 		buf_add_str(out, rollout_step_name(step));
 	}
 	buf_done(&lb);
+	buf_done(&why);
 }
 
 /* The key changes when the thing waited for is another one, not when a number in it moves. */

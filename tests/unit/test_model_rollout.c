@@ -468,6 +468,7 @@ Suite *suite(void)
 	tcase_add_test(c, revision_that_crashes_is_rolled_back_and_only_one_member_was_touched);
 	tcase_add_test(c, revision_that_never_gets_ready_is_rolled_back_with_the_probes_answer);
 	tcase_add_test(c, crash_while_soaking_rolls_back);
+	tcase_add_test(c, member_that_ends_well_while_it_soaks_is_rolled_back_and_runs_again);
 	tcase_add_test(c, broken_surge_member_is_taken_away_and_nobody_else_was_touched);
 	tcase_add_test(c, without_auto_rollback_a_failure_halts_and_stops_no_further_member);
 	tcase_add_test(c, deploy_mends_a_set_whose_old_revision_is_broken);
