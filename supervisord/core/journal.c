@@ -86,8 +86,7 @@ static char *record_text(const struct rollout_rec *r, uint64_t seq, const char *
 	steps[n] = touched[n] = '\0';
 	json_t *j = json_pack(
 		"{sI ss ss ss sI ss si si ss ss si si si ss ss sI sI sI si si si si ss ss ss}",
-		"seq",
-		(json_int_t)seq, "time", format_timestamp(stamp, now_wall_us()), "state",
+		"seq", (json_int_t)seq, "time", format_timestamp(stamp, now_wall_us()), "state",
 		rollout_state_name(r->state), "resume", rollout_state_name(r->resume_state), "id",
 		(json_int_t)r->id, "set", r->set, "from", (int)r->from_revision, "to",
 		(int)r->to_revision, "from_release", r->from_release, "to_release", r->to_release,
