@@ -107,7 +107,7 @@ static void perform(struct core *c, const struct effect *fx)
 		net_lb_forget(c, u);
 		break;
 	case FX_LB_FAST:
-		net_lb_fast(c, fx->set);
+		net_lb_fast(c, fx->set, fx->number);
 		break;
 	case FX_JOURNAL:
 		journal_write(c, fx->set, fx->text);

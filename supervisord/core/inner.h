@@ -288,8 +288,11 @@ void net_probe(struct core *c, struct unit *u, enum check_kind check, uint64_t n
 	uint64_t timeout_us, const char *target);
 void net_lb_want(struct core *c, struct unit *u, enum lb_state state, unsigned weight);
 void net_lb_forget(struct core *c, struct unit *u);
-void net_lb_fast(struct core *c, struct set *s);
+void net_lb_fast(struct core *c, struct set *s, uint64_t for_ms);
 void net_set_configure(struct core *c, struct set *s);
+
+/* conns.c */
+unsigned conns_owing(uint16_t port); /* connections of it that owe an answer */
 
 /* loglink.c: the link to the logger */
 void logger_connected(struct core *c, int fd);

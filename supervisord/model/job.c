@@ -721,7 +721,7 @@ static void went_down(struct world *w, struct unit *u)
 		rollout_unit_failed(w, u,
 			u->fail_text[0] ? u->fail_text
 			: u->rec.result == RES_SUCCESS
-				? "it ended by itself"
+				? "ended by itself, exit status 0"
 				: inst_result_name((enum inst_result)u->rec.result));
 	if (w->is_shutting_down || is_skipped)
 		return;

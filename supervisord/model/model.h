@@ -482,6 +482,11 @@ struct set {
 	uint64_t soak_since_us[SET_MEMBERS_MAX];
 	uint8_t best_step[SET_MEMBERS_MAX];   /* only what goes beyond it is progress */
 	uint8_t has_started[SET_MEMBERS_MAX]; /* the instance's start was seen */
+	struct {                              /* what the rollout failed on; only for telling */
+		uint16_t index;               /* of the member, 0 = none */
+		uint8_t check;                /* that did not pass; CHECK_KIND_MAX = none */
+		char answer[160];
+	} failure;
 	void *core;
 };
 
