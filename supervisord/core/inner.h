@@ -127,6 +127,7 @@ struct core {
 	struct strv start_units;
 	bool is_root, is_container, is_init;
 	bool logs_to_console;
+	bool is_restoring; /* records and journals of the core before this one are being read */
 	/* links */
 	int keeper_fd, launcher_fd, logger_fd, net_fd;
 	struct source keeper_source, launcher_source, logger_source, net_source, notify_source,

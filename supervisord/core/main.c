@@ -273,9 +273,11 @@ static void restore_record(
 static void restore(struct core *c)
 {
 	struct event restored = {.kind = EV_RESTORED};
+	c->is_restoring = true;
 	record_each(c, restore_record);
 	store_load_closure(c);
 	store_restore_rollouts(c);
+	c->is_restoring = false;
 	keeper_adopt_begin(c);
 	core_step(c, &restored);
 	keeper_adopt(c);

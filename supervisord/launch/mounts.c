@@ -155,7 +155,8 @@ static void steps_private_tmp(
 		/* Unguessable by others and the same for every command of one activation. */
 		CLEANUP_FREE char *src =
 			xasprintf("%s/stayd-private-%s-%s", where[i], conf->name, hex);
-		step_add(l, MOUNT_PRIVATE_TMP, 0, src, where[i]);
+		/* Optional: images from scratch have neither. */
+		step_add(l, MOUNT_PRIVATE_TMP, MOUNT_OPTIONAL, src, where[i]);
 	}
 }
 

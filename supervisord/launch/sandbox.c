@@ -308,11 +308,11 @@ static int step_empty_close(struct tree_root *t, const char *path)
 	return r;
 }
 
-/* src/tmp is shared by the commands of one activation; src is ours alone, or we do not use it. */
-static int step_private_tmp(struct tree_root *t, const struct plan_mount *m)
+/* src/tmp is shared by the commands of one activation; src is ours alone, or we do not use it. The
+ * tree of src/tmp: taken before any step, because a step on "/" or "/tmp" would hide or lock it. */
+static int private_tmp_tree(struct tree_root *t, const struct plan_mount *m)
 {
-	const struct plan *p = t->c->plan;
-	const char *src = plan_str(p, m->src);
+	const char *src = plan_str(t->c->plan, m->src);
 	struct stat st;
 	if (mkdir(src, 0700) < 0 && errno != EEXIST)
 		return -errno;
@@ -333,10 +333,18 @@ static int step_private_tmp(struct tree_root *t, const struct plan_mount *m)
 		close(inner);
 	if (r < 0)
 		return r;
-	if (tree < 0)
-		return tree;
-	(void)tree_attr(tree, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV, 0);
-	return attach_at(t, tree, plan_str(p, m->dst));
+	if (tree >= 0)
+		(void)tree_attr(tree, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV, 0);
+	return tree;
+}
+
+static int step_private_tmp(struct tree_root *t, const struct plan_mount *m, int *kept)
+{
+	if (*kept < 0)
+		return *kept;
+	int r = attach_at(t, *kept, plan_str(t->c->plan, m->dst));
+	*kept = -1;
+	return r;
 }
 
 /* ---- /dev of its own ---- */
@@ -479,7 +487,7 @@ static int step(struct tree_root *t, const struct plan_mount *m, int *kept)
 	case MOUNT_EMPTY_RO:
 		return step_tmpfs(t, m);
 	case MOUNT_PRIVATE_TMP:
-		return step_private_tmp(t, m);
+		return step_private_tmp(t, m, kept);
 	case MOUNT_PRIVATE_DEV:
 		return step_private_dev(t, dst);
 	case MOUNT_PROC:
@@ -527,10 +535,11 @@ static int enter_root(struct tree_root *t)
 	return 0;
 }
 
-static void keep_writable(struct tree_root *t, const struct plan_mount *m, uint32_t n)
+/* What a step needs as it was before the first of them; -errno is the step's own when it comes. */
+static void keep_trees(struct tree_root *t, const struct plan_mount *m, uint32_t n)
 {
 	for (uint32_t i = 0; i < n; i++) {
-		t->kept[i] = -1;
+		t->kept[i] = m[i].op == MOUNT_PRIVATE_TMP ? private_tmp_tree(t, &m[i]) : -1;
 		if (m[i].op != MOUNT_READ_WRITE || (m[i].flags & MOUNT_LATE))
 			continue;
 		int fd = resolve(t->root, plan_str(t->c->plan, m[i].dst), O_PATH);
@@ -559,7 +568,7 @@ int child_build_mounts(struct child *c)
 	int r = open_root(&t, plan_str(p, p->root));
 	if (r < 0)
 		return child_fail(c, EXIT_CHROOT, -r, plan_str(p, p->root));
-	keep_writable(&t, m, p->mounts.n);
+	keep_trees(&t, m, p->mounts.n);
 	for (uint32_t i = 0; i < p->mounts.n; i++) {
 		r = step(&t, &m[i], &t.kept[i]);
 		if (r < 0 && !may_be_missing(&m[i], r))

@@ -557,5 +557,7 @@ void unit_waiting_text(const struct world *w, const struct unit *u, struct buf *
 /* Delay before automatic restart number step (0 = first), without jitter. */
 uint64_t backoff_delay_us(const struct restart_conf *c, unsigned step);
 unsigned set_available(const struct set *s);
+/* Also while paused. HALTED is over: it holds still until a person says how it goes on. */
+bool rollout_is_active(const struct set *s);
 /* What a deploy would do, as text lines: for `stayctl plan`. */
 void set_plan(const struct world *w, const struct set *s, struct buf *out);

@@ -230,6 +230,27 @@ START_TEST(private_tmp_is_empty_shared_within_an_activation_and_removed)
 }
 END_TEST
 
+START_TEST(private_tmp_is_writable_where_the_system_is_not)
+{
+	start();
+	u.conf.exec.sandbox.private_tmp = true;
+	u.conf.exec.sandbox.protect_system = PROTECT_SYSTEM_STRICT;
+	ask("list", "/tmp");
+	ask("write", "/tmp");
+	ask("write", "/var/tmp");
+	ask("write", "/var");
+	struct result r = rig_run(&rig, &u);
+	if (can_mount) {
+		expect(&r, "list", "/tmp", "0");
+		expect(&r, "write", "/tmp", "ok");
+		expect(&r, "write", "/var/tmp", "ok");
+		expect(&r, "write", "/var", "EROFS");
+	}
+	launch_cleanup_dirs(&u.conf, "/run");
+	stop();
+}
+END_TEST
+
 START_TEST(private_devices_has_the_harmless_ones_only)
 {
 	start();
@@ -504,6 +525,7 @@ Suite *suite(void)
 	tcase_add_test(t, protect_system_yes_and_full_differ_in_etc);
 	tcase_add_test(t, protect_home_hides_empties_or_locks_the_homes);
 	tcase_add_test(t, private_tmp_is_empty_shared_within_an_activation_and_removed);
+	tcase_add_test(t, private_tmp_is_writable_where_the_system_is_not);
 	tcase_add_test(t, private_devices_has_the_harmless_ones_only);
 	tcase_add_test(t, bind_mounts_and_temporary_file_systems_appear);
 	tcase_add_test(t, kernel_interfaces_are_locked);
