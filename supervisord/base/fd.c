@@ -179,6 +179,29 @@ void path_glob(const char *pattern, struct strv *paths)
 	strv_done(&found);
 }
 
+char *runtime_dir_choice(unsigned i)
+{
+	const char *xdg = getenv("XDG_RUNTIME_DIR");
+	unsigned uid = (unsigned)geteuid();
+	char ns[64];
+	if (i == 0 && uid == 0)
+		return xstrdup("/run/stayd");
+	if (i == 0 && xdg && xdg[0] == '/')
+		return xasprintf("%s/stayd", xdg);
+	if (i == 0)
+		return xasprintf("/run/user/%u/stayd", uid);
+	if (i == 1)
+		return xasprintf("/tmp/stayd-%u", uid);
+	if (i == 2)
+		return xasprintf("/dev/shm/stayd-%u", uid);
+	if (i > 3)
+		return NULL;
+	/* Abstract names are the network namespace's; containers that share one differ in this. */
+	ssize_t n = readlink("/proc/self/ns/pid", ns, sizeof(ns) - 1);
+	ns[n > 0 ? n : 0] = '\0';
+	return xasprintf("@stayd-%u-%s", uid, ns);
+}
+
 int unix_addr(const char *path, void *ret_sockaddr_un, unsigned *ret_len)
 {
 	struct sockaddr_un *a = ret_sockaddr_un;

@@ -56,6 +56,18 @@ const char *core_unit_cgroup(struct core *c, const struct unit *u)
 	return path.data;
 }
 
+void core_each_degraded(struct core *c, const struct unit *u,
+	void (*each)(void *arg, const struct degraded *d), void *arg)
+{
+	const struct unit_core *x = uc(u);
+	for (size_t i = 0; u->conf && i < u->conf->n_degraded; i++)
+		each(arg, &u->conf->degraded[i]);
+	for (size_t i = 0; x && x->image && i < x->image->n_degraded; i++)
+		each(arg, &x->image->degraded[i]);
+	if (u->conf)
+		cgroup_each_degraded(c, &u->conf->exec.cgroup, each, arg);
+}
+
 int core_kill(struct core *c, struct unit *u, int signo, enum kill_who who, struct err *e)
 {
 	if (!u->rec.main.seq && !u->rec.control.seq)
