@@ -140,6 +140,10 @@ const char *WEAK core_unit_cgroup(struct core *core UNUSED, const struct unit *u
 {
 	return NULL;
 }
+int WEAK core_unit_errno(struct core *core UNUSED, const struct unit *u UNUSED)
+{
+	return 0;
+}
 int WEAK core_scale(struct core *core, struct set *s, unsigned count, uint64_t request,
 	const char *actor UNUSED, struct err *e UNUSED)
 {

@@ -84,7 +84,9 @@ static void main_exited(
 	if (index < l->n && l->v[index].ignore_failure)
 		r = RES_SUCCESS;
 	/* With its pid: a core that dies after this word and before the record says it again. */
-	if (pid)
+	if (why)
+		; /* a failed start: EVENT_SPAWN_FAILED told */
+	else if (pid)
 		fx_event(w, EVENT_EXITED, u, NULL, "main process %d: %s", pid, text);
 	else
 		fx_event(w, EVENT_EXITED, u, NULL, "main process: %s", text);
@@ -193,6 +195,8 @@ static void spawned(struct world *w, struct unit *u, const struct event *ev)
 		u->rec.main_pid = ev->pid;
 		unit_touch(w, u);
 		inst_fire(w, u, FSM_SPAWNED);
+		if (u->n_requests)
+			unit_poke(w, u); /* who asked waits for the exec: job.c */
 	} else if (id_eq(&u->rec.control, &ev->id)) {
 		u->rec.control_pid = ev->pid;
 		unit_touch(w, u);

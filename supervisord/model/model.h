@@ -339,7 +339,8 @@ enum effect_kind {
 		  * CONT, so that a stopped process can obey. Nothing there to kill is fine */
 	FX_CHECK_EMPTY, /* unit: say EV_EMPTY as soon as no process of it is left (maybe at once) */
 	FX_FIND_MAIN_PID, /* unit: PIDFile= or guess; answer EV_MAIN_PID */
-	FX_CLEANUP,       /* unit: it is down: runtime directories, fd store */
+	FX_CLEANUP, /* unit: it is down: cgroup; with number 0 also runtime directories and fd store,
+		     * number 1: a restart follows, which shall find them */
 	FX_PROBE,         /* unit; check, number, timeout_us: answer EV_PROBED */
 	FX_LB_WANT,       /* unit; lb_state, weight: to every load balancer of its set */
 	FX_LB_FORGET,     /* unit: no longer a row */
@@ -481,6 +482,11 @@ struct set {
 	uint64_t soak_since_us[SET_MEMBERS_MAX];
 	uint8_t best_step[SET_MEMBERS_MAX];   /* only what goes beyond it is progress */
 	uint8_t has_started[SET_MEMBERS_MAX]; /* the instance's start was seen */
+	struct {                              /* what the rollout failed on; only for telling */
+		uint16_t index;               /* of the member, 0 = none */
+		uint8_t check;                /* that did not pass; CHECK_KIND_MAX = none */
+		char answer[160];
+	} failure;
 	void *core;
 };
 
