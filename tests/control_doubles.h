@@ -231,6 +231,10 @@ const char *WEAK lb_phase_name(enum lb_phase p UNUSED)
 {
 	return "none";
 }
+bool WEAK rollout_is_active(const struct set *s UNUSED)
+{
+	return false;
+}
 const char *WEAK rollout_state_name(enum rollout_state s)
 {
 	return s == ROLL_NONE ? "none" : s == ROLL_DONE ? "done" : "rolling";
