@@ -490,6 +490,8 @@ struct set {
 	void *core;
 };
 
+#define COVERAGE_EVENTS_MAX 16 /* of lb.def and rollout.def */
+
 struct world {
 	uint64_t now_us, wall_us;
 	uint64_t rng;
@@ -517,7 +519,9 @@ struct world {
 	size_t missing_from; /* units before this one miss nothing */
 	size_t down_from;    /* of a shutdown: units before this one are down */
 	int step_error;      /* of the step under way */
-	uint64_t *coverage;  /* NULL, or counts of state x event rows: for tests */
+	/* NULL, or counts of state x event rows: for tests */
+	uint64_t *coverage, (*lb_coverage)[COVERAGE_EVENTS_MAX],
+		(*rollout_coverage)[COVERAGE_EVENTS_MAX];
 };
 
 /* ---- the functions --------------------------------------------------------------------------- */
