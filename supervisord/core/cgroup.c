@@ -336,24 +336,12 @@ static size_t tree_pids(pid_t root, pid_t **ret)
 	return n;
 }
 
-static pid_t shim_of(struct core *c, struct unit *u)
+static pid_t shim_of(struct unit *u)
 {
-	for (size_t i = 0; i < c->procs.cap; i++) {
-		struct proc *p = c->procs.by_id[i];
-		if (p && p->unit == u && p->kind == PROC_UNIT && p->shim_pid)
+	for (struct proc *p = uc(u)->procs; p; p = p->next)
+		if (p->shim_pid)
 			return p->shim_pid;
-	}
 	return 0;
-}
-
-static bool has_process(struct core *c, struct unit *u)
-{
-	for (size_t i = 0; i < c->procs.cap; i++) {
-		struct proc *p = c->procs.by_id[i];
-		if (p && p->unit == u && p->kind == PROC_UNIT)
-			return true;
-	}
-	return false;
 }
 
 /* ---- emptiness -------------------------------------------------------------------------------------- */
@@ -361,7 +349,7 @@ static bool has_process(struct core *c, struct unit *u)
 static bool unit_is_empty(struct core *c, struct unit *u)
 {
 	if (!c->cgroup_base)
-		return !has_process(c, u);
+		return !uc(u)->procs;
 	return cgroup_fd_of(c, u) < 0 || !cgroup_is_populated(uc(u)->cgroup_fd);
 }
 
@@ -448,9 +436,9 @@ static void signal_cgroup(struct core *c, struct unit *u, int signo, pid_t excep
 	buf_done(&b);
 }
 
-static void signal_tree(struct core *c, struct unit *u, int signo, pid_t except)
+static void signal_tree(struct unit *u, int signo, pid_t except)
 {
-	pid_t shim = shim_of(c, u);
+	pid_t shim = shim_of(u);
 	if (!shim)
 		return;
 	/* SIGKILL: again until nobody new appears, or a forking process could outrun the walk. */
@@ -480,7 +468,7 @@ static void signal_one(
 		return;
 	}
 	CLEANUP_CLOSE int fd = pidfd_open_(pid);
-	pid_t shim = shim_of(c, u);
+	pid_t shim = shim_of(u);
 	if (fd >= 0 && shim && is_below(pid, shim))
 		(void)pidfd_signal(fd, signo);
 }
@@ -494,7 +482,7 @@ void cgroup_kill(struct core *c, struct unit *u, enum kill_who who, int signo)
 	else if (c->cgroup_base)
 		signal_cgroup(c, u, signo, 0);
 	else
-		signal_tree(c, u, signo, 0);
+		signal_tree(u, signo, 0);
 	/* A stopped process does not see a signal other than KILL until it is continued (systemd too). */
 	if (signo != SIGKILL && signo != SIGCONT) {
 		if (who == KILL_WHO_MAIN)
@@ -502,7 +490,7 @@ void cgroup_kill(struct core *c, struct unit *u, enum kill_who who, int signo)
 		else if (who == KILL_WHO_ALL && c->cgroup_base)
 			signal_cgroup(c, u, SIGCONT, 0);
 		else if (who == KILL_WHO_ALL)
-			signal_tree(c, u, SIGCONT, 0);
+			signal_tree(u, SIGCONT, 0);
 	}
 }
 
