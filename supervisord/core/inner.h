@@ -45,7 +45,8 @@ struct proc {
 	enum exec_kind exec;
 	uint32_t index;
 	enum check_kind check; /* PROC_PROBE */
-	uint64_t number, began_us, deadline_us;
+	uint64_t number, began_us, timeout_us, deadline_us;
+	struct proc *next, **link; /* of its unit, or of the probes */
 	struct {
 		enum kp_row row;
 		int32_t pid, code, status;
@@ -57,7 +58,7 @@ struct proc {
 struct procs {
 	struct proc **by_id; /* open addressing */
 	size_t n, cap;
-	size_t n_probes;
+	struct proc *probes;
 };
 struct proc *proc_new(
 	struct procs *t, const struct spawn_id *id, enum proc_kind kind, struct unit *u);
@@ -80,6 +81,7 @@ struct stored_fd {
 struct unit_core {
 	struct core *core;
 	struct unit *unit;
+	struct proc *procs; /* of it, the newest first; without probes */
 	uint32_t slot; /* of its record; UINT32_MAX = none yet */
 	uint64_t record_generation;
 	struct launch_image *image;
@@ -167,6 +169,8 @@ struct core {
 		struct spawn_id id;
 	} * pending;
 	size_t n_pending, cap_pending, head_pending;
+	struct spawn_id *probes; /* exec: probes that wait for a place or for the launcher */
+	size_t n_probes, cap_probes, head_probes, n_probes_asked;
 	struct map lb_rows; /* "lb/server" -> struct lb_row */
 	uint16_t next_lb;
 	uint64_t next_request;
@@ -229,8 +233,9 @@ void launcher_spawn(struct core *c, struct unit *u, enum exec_kind exec, uint32_
 	const struct spawn_id *id);
 /* Made when there is none yet; NULL: impossible. */
 const struct launch_image *launcher_image(struct core *c, struct unit *u);
-int launcher_spawn_probe(struct core *c, struct unit *u, enum check_kind check, uint64_t number,
-	uint64_t timeout_us, const char *cmd);
+void launcher_probe(struct core *c, struct unit *u, enum check_kind check, uint64_t number,
+	uint64_t timeout_us);
+void launcher_probe_over(struct core *c, struct proc *p);
 void launcher_probe_timeouts(struct core *c);
 uint64_t launcher_probe_deadline(const struct core *c);
 
