@@ -77,7 +77,7 @@ demo: deps
 	$(Q)/usr/bin/python3 tests/demo/demo.py --build $B
 bench: deps
 	$(Q)$(MAKE) --no-print-directory -j$$(nproc) all
-	$(Q)cd tests/bench && PEER_STAYD_DIR=$(CURDIR)/$B /usr/bin/python3 bench.py run --peers limit,stayd --quick
+	$(Q)PEER_STAYD_DIR=$(CURDIR)/$B /usr/bin/python3 tests/bench/bench.py run --peers limit,stayd --quick
 sim: $B/sim
 	$(Q)$B/sim --seconds $(or $(SECONDS),60)
 fuzz:

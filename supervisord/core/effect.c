@@ -117,14 +117,21 @@ static void perform(struct core *c, const struct effect *fx)
 			control_reply_done(c->control, fx->request, fx->result, fx->text);
 		break;
 	case FX_EVENT:
-		perform_event(c, fx);
-		break;
+		break; /* told: core_tell() */
 	case FX_EXIT:
 		perform_exit(c, (int)fx->number, fx->text);
 		break;
 	case FX_KIND_MAX:
 		break;
 	}
+}
+
+/* A word may be said twice when we die between it and the record, but is never missing. */
+void core_tell(struct core *c, const struct effects *fx)
+{
+	for (size_t i = 0; i < fx->n; i++)
+		if (fx->v[i].kind == FX_EVENT)
+			perform_event(c, &fx->v[i]);
 }
 
 void core_perform(struct core *c, const struct effects *fx)

@@ -3,8 +3,9 @@
  * What the files of core/ share: struct core and one section per file. Private to core/.
  *
  * One turn: sources are read in priority order (notify, keeper, launcher, timers, the rest,
- * control); each event goes through core_step(), which steps the model, writes the records that
- * changed, and only then performs the effects. So whatever a successor of this process finds in
+ * control); each event goes through core_step(), which steps the model, tells people what happened,
+ * writes the records that changed, and only then performs the effects. Words come before records:
+ * an exit whose record is written is not told again by keeper, and must not be missing in the log. So whatever a successor of this process finds in
  * the records is what was decided, and what was decided but not done is done again or reported lost.
  */
 #pragma once
@@ -37,7 +38,8 @@ struct proc {
 	bool has_exited;     /* EV_EXITED was said */
 	bool child_gone;     /* keeper's child is reaped; a tracked main may live on */
 	bool is_timed_out;   /* PROC_PROBE: killed by us */
-	bool is_asked;       /* the launcher was: it owes a word */
+	uint32_t asked_of;   /* the launcher that owes a word about it (its number); 0 = not asked */
+	bool is_doubtful;    /* recorded by a core before us; keeper knows nothing of it yet */
 	enum exec_kind exec;
 	uint32_t index;
 	enum check_kind check; /* PROC_PROBE */
@@ -46,7 +48,7 @@ struct proc {
 		enum kp_row row;
 		int32_t pid, code, status;
 	} early[8];
-	/* exits that came before the launcher's word about the start */ /* exits below a shim that came before LN_SPAWNED told whose they are */
+	/* exits that came before the launcher's word about the start told whose they are */
 	unsigned n_early;
 };
 
@@ -127,6 +129,7 @@ struct core {
 	struct strv start_units;
 	bool is_root, is_container, is_init;
 	bool logs_to_console;
+	bool is_restoring; /* records and journals of the core before this one are being read */
 	/* links */
 	int keeper_fd, launcher_fd, logger_fd, net_fd;
 	struct source keeper_source, launcher_source, logger_source, net_source, notify_source,
@@ -136,8 +139,10 @@ struct core {
 	pid_t keeper_pid, role_pid[ROLE_MAX];
 	uint32_t restarts_of_core;
 	uint64_t started_us, started_wall_us;
+	uint32_t launchers;    /* connected so far: the number of the newest */
 	uint64_t relist_at_us; /* when to ask keeper for its list: a launcher died; 0 = not */
 	bool is_relisting;
+	bool is_launcher_synced; /* at our start: all that was asked for before us is born or failed */
 	bool net_wanted, logger_wanted;
 	/* records */
 	int record_fd;
@@ -179,6 +184,7 @@ void core_step(struct core *c, struct event *ev); /* fills in the time; performs
 void core_arm(struct core *c);
 
 /* effect.c */
+void core_tell(struct core *c, const struct effects *fx); /* before the records are written */
 void core_perform(struct core *c, const struct effects *fx);
 
 /* keeper.c */
@@ -205,7 +211,9 @@ void main_pid_changed(
 /* launcher.c */
 void launcher_connected(struct core *c, int fd);
 int launcher_sync(struct core *c); /* blocks, bounded: see keeper_connect() */
-void launcher_is_new(struct core *c);
+void launcher_words_lost(struct core *c); /* of launchers before the present one */
+bool launcher_word_is_lost(const struct core *c, const struct proc *p);
+void launcher_relist_later(struct core *c);
 void launcher_listed(struct core *c); /* keeper has told again who lives: ask again for the rest */
 void launcher_replay(struct core *c); /* what it answered meanwhile */
 void launcher_spawn(struct core *c, struct unit *u, enum exec_kind exec, uint32_t index,

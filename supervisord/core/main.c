@@ -68,6 +68,7 @@ static void step_once(struct core *c, struct event *ev)
 	if (r < 0)
 		log_error(ev->unit ? ev->unit->name : NULL, "event %d cannot be: %s", (int)ev->kind,
 			errno_name(r));
+	core_tell(c, &c->fx);
 	write_records(c);
 	if (ev->kind == EV_MAIN_PID && ev->pid)
 		main_pid_changed(c, ev->unit, ev->pid);
@@ -354,9 +355,11 @@ static void restore_record(
 static void restore(struct core *c)
 {
 	struct event restored = {.kind = EV_RESTORED};
+	c->is_restoring = true;
 	record_each(c, restore_record);
 	store_load_closure(c);
 	store_restore_rollouts(c);
+	c->is_restoring = false;
 	keeper_adopt_begin(c);
 	core_step(c, &restored);
 	keeper_adopt(c);

@@ -155,6 +155,36 @@ static void join_set(struct core *c, struct set *s, struct unit *u)
 		u->rec.revision = s->revision;
 }
 
+/* Whoever starts anew (a reboot, a stopped daemon) starts members on the committed revision. A rollout
+ * that was under way then is over; it must not come to life when core restarts some day. */
+static void end_interrupted(struct core *c, struct set *s)
+{
+	struct rollout_rec *r = &s->rollout;
+	if (rollout_is_active(s) || r->state == ROLL_HALTED) {
+		r->state = ROLL_ABORTED;
+		r->ended_wall_us = now_wall_us();
+		str_copy(r->reason, "the daemon was started anew", sizeof(r->reason));
+		journal_write(c, s, "aborted: the daemon was started anew");
+	} else if (r->state == ROLL_DONE && !r->is_restart && r->to_revision != s->revision) {
+		s->revision = r->to_revision; /* done, but not yet said */
+		str_copy(s->release, r->to_release, sizeof(s->release));
+		journal_commit(c, s);
+	}
+}
+
+static void remember_rollout(struct core *c, struct set *s)
+{
+	struct set_core *x = sc(s);
+	struct rollout_rec last;
+	if (journal_last(c, s, &last) < 0)
+		return;
+	x->last_revision = MAX(x->last_revision, last.to_revision);
+	x->last_revision = MAX(x->last_revision, last.from_revision);
+	world_restore_rollout(c->world, s, &last);
+	if (!c->is_restoring)
+		end_interrupted(c, s);
+}
+
 static struct set *make_set(struct core *c, const struct unit_conf *conf)
 {
 	CLEANUP_FREE char *name = set_name_of(conf->name);
@@ -181,12 +211,7 @@ static struct set *make_set(struct core *c, const struct unit_conf *conf)
 	struct err e = {0};
 	if (!revision)
 		snapshot_write(c, s, 0, &e);
-	struct rollout_rec last;
-	if (journal_last(c, s, &last) == 0) {
-		c->world->next_rollout_id = MAX(c->world->next_rollout_id, last.id + 1);
-		x->last_revision = MAX(x->last_revision, last.to_revision);
-		x->last_revision = MAX(x->last_revision, last.from_revision);
-	}
+	remember_rollout(c, s);
 	net_set_configure(c, s);
 	return s;
 }
@@ -240,6 +265,7 @@ int store_load_closure(struct core *c)
 	}
 	effects_reset(&c->fx);
 	world_link(c->world, &c->fx);
+	core_tell(c, &c->fx);
 	core_perform(c, &c->fx);
 	return 0;
 }
@@ -306,27 +332,6 @@ struct unit *store_restore_unit(struct core *c, const struct unit_rec *r)
 	return put(c, r->name, r->revision, r->index != 0);
 }
 
-static bool rollout_is_over(const struct rollout_rec *r)
-{
-	switch ((enum rollout_state)r->state) {
-	case ROLL_NONE:
-	case ROLL_DONE:
-	case ROLL_ROLLED_BACK:
-	case ROLL_HALTED:
-	case ROLL_ABORTED:
-		return true;
-	case ROLL_PREFLIGHT:
-	case ROLL_SURGE:
-	case ROLL_ROLLING:
-	case ROLL_UNSURGE:
-	case ROLL_PAUSED:
-	case ROLL_ROLLING_BACK:
-	case ROLL_STATE_MAX:
-		break;
-	}
-	return false;
-}
-
 /* Gives each member the conf of the revision it is not running. */
 static void give_next_confs(struct core *c, struct set *s, uint32_t from, const char *from_release,
 	uint32_t to, const char *to_release, unsigned members)
@@ -350,12 +355,12 @@ void store_restore_rollouts(struct core *c)
 		struct rollout_rec r;
 		if (journal_last(c, s, &r) < 0)
 			continue;
-		if (!rollout_is_over(&r)) {
-			load_members(c, s, 1, r.count + r.surge);
-			give_next_confs(c, s, r.from_revision, r.from_release, r.to_revision,
-				r.to_release, r.count + r.surge);
-		}
 		world_restore_rollout(c->world, s, &r);
+		if (!rollout_is_active(s) && r.state != ROLL_HALTED)
+			continue;
+		load_members(c, s, 1, r.count + r.surge);
+		give_next_confs(c, s, r.from_revision, r.from_release, r.to_revision, r.to_release,
+			r.count + r.surge);
 	}
 }
 
@@ -481,7 +486,7 @@ static int roll_to(struct core *c, struct set *s, uint32_t revision, const char 
 int core_deploy(struct core *c, struct set *s, const char *release, unsigned pause_after,
 	uint64_t request, const char *actor, struct err *e)
 {
-	if (!rollout_is_over(&s->rollout))
+	if (rollout_is_active(s))
 		return err_set(e, -EBUSY, "rollout d-%llu of %s is %s, begun by %s",
 			(unsigned long long)s->rollout.id, s->name,
 			rollout_state_name(s->rollout.state), s->rollout.actor);
@@ -513,7 +518,7 @@ int core_deploy(struct core *c, struct set *s, const char *release, unsigned pau
 int core_undo(struct core *c, struct set *s, uint32_t revision, uint64_t request, const char *actor,
 	struct err *e)
 {
-	if (!rollout_is_over(&s->rollout))
+	if (rollout_is_active(s))
 		return err_set(e, -EBUSY, "rollout d-%llu of %s is %s",
 			(unsigned long long)s->rollout.id, s->name,
 			rollout_state_name(s->rollout.state));

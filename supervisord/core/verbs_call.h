@@ -174,7 +174,6 @@ void j_time(struct buf *b, const char *key, uint64_t wall_us); /* RFC 3339, null
 void unit_json(struct buf *b, struct core *core, const struct unit *u);
 void rollout_json(struct buf *b, const char *key, const struct set *s);
 const char *unit_health(const struct unit *u);
-bool rollout_is_over(const struct set *s);
 
 /* ---- verbs_logs.c ---- */
 

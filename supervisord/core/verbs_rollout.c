@@ -17,13 +17,6 @@ static const char *actor(const struct call *c)
 
 /* ---- showing ------------------------------------------------------------------------------------------- */
 
-bool rollout_is_over(const struct set *s)
-{
-	enum rollout_state st = s->rollout.state;
-	return st == ROLL_NONE || st == ROLL_DONE || st == ROLL_ROLLED_BACK || st == ROLL_HALTED ||
-	       st == ROLL_ABORTED;
-}
-
 static void member_json(struct buf *b, const struct set *s, unsigned i)
 {
 	const struct unit *u = s->members[i];

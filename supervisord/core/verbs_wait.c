@@ -395,7 +395,7 @@ int waits_rollout(struct call *c, struct set *s)
 {
 	struct waiting *wt = client_waiting(c->client);
 	watch_json(&c->out, s);
-	if (!c->more || rollout_is_over(s))
+	if (!c->more || !rollout_is_active(s))
 		return VERB_REPLIED;
 	waiting_done(wt);
 	wt->kind = WAIT_ROLLOUT;
@@ -411,7 +411,7 @@ static void watcher_look(struct waits *w, struct client *cl, const struct set *s
 	struct buf b = {0};
 	if (wt->watch != s || !s)
 		return;
-	if (wt->kind == WAIT_ROLLOUT && rollout_is_over(s)) {
+	if (wt->kind == WAIT_ROLLOUT && !rollout_is_active(s)) {
 		watch_json(&b, s);
 		waiting_done(wt);
 		client_send(cl, &b, false);

@@ -13,34 +13,19 @@
  *  5. A stop always runs ExecStop= when the start had succeeded, even if the main process is gone
  *     (systemd.service(5)); ExecStopPost= runs always.
  *
- * The states are those of systemd's service.c. Called by world.c, job.c and health.c.
+ * The states are those of systemd's service.c. What processes do comes in by instance_event.c.
+ * Called by world.c, job.c and health.c.
  */
-#include "parts.h"
+#include "model/instance.h"
 
 /* Internal events that follow one from outside; the longest path is a start without commands that
  * stops again, some 15. */
-#define FOLLOW_MAX        64
-#define PID_FILE_RETRY_US (50 * USEC_PER_MSEC)
+#define FOLLOW_MAX 64
 
 typedef enum inst_event_id action_fn(struct world *w, struct unit *u);
 typedef enum inst_state pick_fn(const struct world *w, const struct unit *u, enum inst_event_id e);
 
 /* ---- small questions ---- */
-
-static const struct service_conf *service(const struct unit *u)
-{
-	return &u->conf->service;
-}
-
-static bool has_process(const struct unit *u)
-{
-	return u->rec.main.seq || u->rec.control.seq;
-}
-
-static bool is_service(const struct unit *u)
-{
-	return u->conf->type == UNIT_SERVICE;
-}
 
 /* Whether processes beyond main and control are ours to end. */
 static bool owns_group(const struct unit *u)
@@ -52,17 +37,6 @@ static bool owns_group(const struct unit *u)
 static bool is_gone(const struct unit *u)
 {
 	return !has_process(u) && !u->n_dropped && (u->is_empty || !owns_group(u));
-}
-
-/* A forking service whose main process nobody could name: alive as long as anything is. */
-static bool main_is_unknown(const struct unit *u)
-{
-	return service(u)->type == SERVICE_FORKING && !u->rec.main.seq && !u->rec.main_code;
-}
-
-static bool waits_for_ready(const struct unit *u)
-{
-	return service(u)->type == SERVICE_NOTIFY || service(u)->type == SERVICE_NOTIFY_RELOAD;
 }
 
 static bool in_set(const struct exit_set *s, int code, int status)
@@ -83,30 +57,7 @@ bool inst_is_clean_exit(const struct unit *u, int code, int status)
 	return in_set(&service(u)->restart.success, code, status);
 }
 
-static enum inst_result exit_result(const struct unit *u, int code, int status)
-{
-	if (inst_is_clean_exit(u, code, status))
-		return RES_SUCCESS;
-	if (code == CHILD_EXITED)
-		return RES_EXIT_CODE;
-	if (code == CHILD_KILLED)
-		return RES_SIGNAL;
-	return code == CHILD_DUMPED ? RES_CORE_DUMP : RES_LOST;
-}
-
-static void exit_text(char out[96], int code, int status)
-{
-	if (code == CHILD_EXITED)
-		snprintf(out, 96, "code=exited, status=%d", status);
-	else if (code == CHILD_LOST)
-		snprintf(out, 96, "its status is not known");
-	else
-		snprintf(out, 96, "code=%s, signal=%s", code == CHILD_DUMPED ? "dumped" : "killed",
-			strna(signal_name(status)));
-}
-
-static void PRINTF_LIKE(3, 4)
-	set_result(struct unit *u, enum inst_result r, const char *format, ...)
+void inst_fail(struct unit *u, enum inst_result r, const char *format, ...)
 {
 	if (r == RES_SUCCESS || u->rec.result != RES_SUCCESS)
 		return;
@@ -125,13 +76,13 @@ bool inst_can_reload(const struct unit *u)
 
 /* ---- effects ---- */
 
-static void arm_state(struct world *w, struct unit *u, uint64_t in_us)
+void inst_arm_state(struct world *w, struct unit *u, uint64_t in_us)
 {
 	bool is_bounded = in_us && in_us != USEC_INFINITY;
 	timer_arm(w, &u->timers[TIMER_STATE], is_bounded ? w->now_us + in_us : USEC_INFINITY);
 }
 
-static uint64_t state_timeout(const struct unit *u)
+uint64_t inst_state_timeout(const struct unit *u)
 {
 	switch (inst_active_state((enum inst_state)u->rec.state)) {
 	case ACTIVE_ACTIVATING:
@@ -149,8 +100,7 @@ static uint64_t state_timeout(const struct unit *u)
 	return USEC_INFINITY;
 }
 
-static void spawn(
-	struct world *w, struct unit *u, enum exec_kind kind, uint32_t index, bool is_main)
+void inst_spawn(struct world *w, struct unit *u, enum exec_kind kind, uint32_t index, bool is_main)
 {
 	struct spawn_id *id = is_main ? &u->rec.main : &u->rec.control;
 	id->seq = ++u->rec.next_seq;
@@ -175,8 +125,8 @@ static enum inst_event_id run_list(struct world *w, struct unit *u, enum exec_ki
 {
 	if (!service(u)->exec[kind].n)
 		return FSM_DONE;
-	spawn(w, u, kind, 0, false);
-	arm_state(w, u, state_timeout(u));
+	inst_spawn(w, u, kind, 0, false);
+	inst_arm_state(w, u, inst_state_timeout(u));
 	return FSM_NONE;
 }
 
@@ -190,7 +140,7 @@ static void kill_one(struct world *w, struct unit *u, enum kill_who who, int sig
 		e->id = who == KILL_WHO_MAIN ? u->rec.main : u->rec.control;
 }
 
-static void check_empty(struct world *w, struct unit *u)
+void inst_check_empty(struct world *w, struct unit *u)
 {
 	fx_add(w, FX_CHECK_EMPTY)->unit = u;
 }
@@ -208,7 +158,7 @@ static void kill_at(struct world *w, struct unit *u, bool is_all, int signal)
 }
 
 /* What the state we are in sends to whom (systemd.kill(5)). */
-static void kill_processes(struct world *w, struct unit *u)
+void inst_kill(struct world *w, struct unit *u)
 {
 	const struct service_conf *s = service(u);
 	bool is_final = u->rec.state == INST_STOP_SIGKILL || u->rec.state == INST_FINAL_SIGKILL;
@@ -281,7 +231,7 @@ static enum inst_event_id run_exec_condition(struct world *w, struct unit *u)
 	return is_service(u) ? run_list(w, u, EXEC_CONDITION) : FSM_DONE;
 }
 
-static enum inst_event_id find_main_pid(struct world *w, struct unit *u)
+enum inst_event_id inst_find_main_pid(struct world *w, struct unit *u)
 {
 	if (!service(u)->pid_file && !service(u)->guess_main_pid)
 		return FSM_DONE;
@@ -291,15 +241,15 @@ static enum inst_event_id find_main_pid(struct world *w, struct unit *u)
 
 static enum inst_event_id kill_again(struct world *w, struct unit *u)
 {
-	kill_processes(w, u);
+	inst_kill(w, u);
 	return FSM_NONE;
 }
 
 /* Born after its unit was given up. */
-static enum inst_event_id kill_late(struct world *w, struct unit *u)
+enum inst_event_id inst_kill_late(struct world *w, struct unit *u)
 {
 	kill_at(w, u, false, SIGNAL_KILL);
-	check_empty(w, u);
+	inst_check_empty(w, u);
 	return FSM_NONE;
 }
 
@@ -605,14 +555,14 @@ static enum inst_event_id enter_start(struct world *w, struct unit *u)
 		return FSM_DONE;
 	if (s->type == SERVICE_FORKING)
 		return run_list(w, u, EXEC_START);
-	spawn(w, u, EXEC_START, 0, true);
+	inst_spawn(w, u, EXEC_START, 0, true);
 	if (s->type == SERVICE_SIMPLE || s->type == SERVICE_IDLE || s->type == SERVICE_DBUS)
 		return FSM_DONE;
-	arm_state(w, u, s->timeout_start_us);
+	inst_arm_state(w, u, s->timeout_start_us);
 	return FSM_NONE;
 }
 
-static void arm_watchdog(struct world *w, struct unit *u)
+void inst_arm_watchdog(struct world *w, struct unit *u)
 {
 	uint64_t us = u->rec.watchdog_us;
 	timer_arm(w, &u->timers[TIMER_WATCHDOG],
@@ -633,17 +583,17 @@ static enum inst_event_id enter_running(struct world *w, struct unit *u, enum in
 	const struct service_conf *s = service(u);
 	become_up(w, u);
 	if (main_is_unknown(u))
-		check_empty(w, u);
+		inst_check_empty(w, u);
 	if (from != INST_RELOAD) {
 		if (s->runtime_max_us && s->runtime_max_us != USEC_INFINITY)
 			timer_arm(w, &u->timers[TIMER_RUNTIME_MAX], w->now_us + s->runtime_max_us);
-		arm_watchdog(w, u);
+		inst_arm_watchdog(w, u);
 		backoff_running(w, u);
 		health_start(w, u);
 	}
 	/* A startup check has what is left of the start's time; health.c drops this when it passes. */
 	if (u->conf->health[CHECK_STARTUP].target && u->rec.check_ok[CHECK_STARTUP] != 1)
-		arm_state(w, u, s->timeout_start_us);
+		inst_arm_state(w, u, s->timeout_start_us);
 	return FSM_NONE;
 }
 
@@ -653,12 +603,12 @@ static enum inst_event_id enter_reload(struct world *w, struct unit *u, enum ins
 	fx_event(w, EVENT_RELOADING, u, NULL, "reloading");
 	u->rec.reload_result = RES_SUCCESS;
 	if (e == FSM_RELOADING) { /* by its own decision: READY=1 follows */
-		arm_state(w, u, s->timeout_start_us);
+		inst_arm_state(w, u, s->timeout_start_us);
 		return FSM_NONE;
 	}
 	if (s->type == SERVICE_NOTIFY_RELOAD && !s->exec[EXEC_RELOAD].n && u->rec.main.seq) {
 		kill_one(w, u, KILL_WHO_MAIN, s->reload_signal);
-		arm_state(w, u, s->timeout_start_us);
+		inst_arm_state(w, u, s->timeout_start_us);
 		return FSM_NONE;
 	}
 	return run_list(w, u, EXEC_RELOAD);
@@ -682,10 +632,10 @@ static enum inst_event_id enter_kill(struct world *w, struct unit *u, enum inst_
 	if (!has_process(u) && !has_post)
 		return FSM_DONE;
 	if (!has_process(u))
-		check_empty(w, u);
+		inst_check_empty(w, u);
 	if (e != FSM_STOPPING) /* it stops by itself */
-		kill_processes(w, u);
-	arm_state(w, u, state_timeout(u));
+		inst_kill(w, u);
+	inst_arm_state(w, u, inst_state_timeout(u));
 	return FSM_NONE;
 }
 
@@ -697,9 +647,9 @@ static enum inst_event_id enter_final(struct world *w, struct unit *u)
 	}
 	if (is_gone(u))
 		return FSM_DONE;
-	check_empty(w, u); /* first: a performer that finds nothing may skip the kill */
-	kill_processes(w, u);
-	arm_state(w, u, service(u)->timeout_stop_us);
+	inst_check_empty(w, u); /* first: a performer that finds nothing may skip the kill */
+	inst_kill(w, u);
+	inst_arm_state(w, u, service(u)->timeout_stop_us);
 	return FSM_NONE;
 }
 
@@ -708,7 +658,7 @@ static void enter_down(struct world *w, struct unit *u)
 	struct unit_rec *r = &u->rec;
 	if (!u->is_empty && !r->left_over) {
 		r->left_over = 1;
-		check_empty(w, u);
+		inst_check_empty(w, u);
 		if (owns_group(u))
 			fx_event(w, EVENT_LEFT_OVER, u, NULL,
 				"processes are left that would not end");
@@ -805,11 +755,6 @@ static enum inst_event_id enter(
 
 /* ---- the machine ---- */
 
-static bool is_live_state(enum inst_state s)
-{
-	return s == INST_RUNNING || s == INST_RELOAD;
-}
-
 /* Timers that go on in the next state; every other one is the old state's and goes with it. */
 static uint32_t kept_timers(enum inst_state next)
 {
@@ -854,12 +799,12 @@ static void note(struct world *w, struct unit *u, enum inst_event_id e)
 		fx_event(w, EVENT_TIMEOUT, u, NULL, "the reload takes too long");
 	} else if (e == FSM_TIMEOUT) {
 		fx_event(w, EVENT_TIMEOUT, u, NULL, "%s takes too long", state);
-		set_result(u, RES_TIMEOUT, "timeout in state %s", state);
+		inst_fail(u, RES_TIMEOUT, "timeout in state %s", state);
 	} else if (e == FSM_WATCHDOG) {
 		fx_event(w, EVENT_WATCHDOG, u, NULL, "no keep-alive in time");
-		set_result(u, RES_WATCHDOG, "watchdog timeout");
+		inst_fail(u, RES_WATCHDOG, "watchdog timeout");
 	} else if (e == FSM_RUNTIME_MAX) {
-		set_result(u, RES_TIMEOUT, "RuntimeMaxSec= is over");
+		inst_fail(u, RES_TIMEOUT, "RuntimeMaxSec= is over");
 	}
 }
 
@@ -909,7 +854,7 @@ void inst_unhealthy(struct world *w, struct unit *u, const char *why)
 {
 	if (!is_live_state((enum inst_state)u->rec.state))
 		return;
-	set_result(u, RES_UNHEALTHY, "%s", why);
+	inst_fail(u, RES_UNHEALTHY, "%s", why);
 	inst_fire(w, u, FSM_UNHEALTHY);
 }
 
@@ -925,331 +870,4 @@ void inst_timer(struct world *w, struct unit *u, enum timer_kind kind)
 		inst_fire(w, u, FSM_RUNTIME_MAX);
 	else if (kind == TIMER_STABLE)
 		backoff_stable(w, u);
-}
-
-/* ---- events from outside ---- */
-
-static bool id_eq(const struct spawn_id *a, const struct spawn_id *b)
-{
-	return a->seq && a->seq == b->seq && memcmp(a->invocation, b->invocation, 16) == 0;
-}
-
-/* Which state waits for commands of a kind; elsewhere one is only a process to be gone. */
-static bool is_current(const struct unit *u, enum exec_kind kind)
-{
-	static const uint8_t runs_in[EXEC_KIND_MAX] = {
-		[EXEC_CONDITION] = INST_CONDITION,
-		[EXEC_START_PRE] = INST_START_PRE,
-		[EXEC_START] = INST_START,
-		[EXEC_START_POST] = INST_START_POST,
-		[EXEC_RELOAD] = INST_RELOAD,
-		[EXEC_STOP] = INST_STOP,
-		[EXEC_STOP_POST] = INST_STOP_POST,
-	};
-	return u->rec.state == runs_in[kind];
-}
-
-/* The exit of a process may be what the final states wait for; its children may outlive it. */
-static void exit_noted(struct world *w, struct unit *u)
-{
-	unit_touch(w, u);
-	u->is_empty = false;
-	if (u->rec.state == INST_FINAL_SIGTERM || u->rec.state == INST_FINAL_SIGKILL)
-		check_empty(w, u);
-}
-
-static void main_exited(struct world *w, struct unit *u, int code, int status, const char *why)
-{
-	const struct exec_list *l = &service(u)->exec[EXEC_START];
-	bool is_oneshot = service(u)->type == SERVICE_ONESHOT;
-	uint32_t index = is_oneshot ? u->rec.control_index : 0;
-	char text[96];
-	exit_text(text, code, status);
-	u->rec.main.seq = 0;
-	u->rec.main_pid = 0;
-	u->rec.main_code = code;
-	u->rec.main_status = status;
-	exit_noted(w, u);
-	enum inst_result r = exit_result(u, code, status);
-	if (index < l->n && l->v[index].ignore_failure)
-		r = RES_SUCCESS;
-	fx_event(w, EVENT_EXITED, u, NULL, "main process: %s", text);
-	if (u->rec.state == INST_START && is_oneshot && r == RES_SUCCESS && index + 1 < l->n) {
-		spawn(w, u, EXEC_START, index + 1, true);
-		arm_state(w, u, service(u)->timeout_start_us);
-		return;
-	}
-	if (u->rec.state == INST_START && waits_for_ready(u) && r == RES_SUCCESS)
-		set_result(u, RES_PROTOCOL, "it ended before it said READY=1");
-	if (!unit_is_down(u))
-		set_result(u, r, "main process: %s", why ? why : text);
-	inst_fire(w, u, FSM_MAIN_EXIT);
-}
-
-/* ExecCondition=: 1 to 254 mean "not now", which is no failure. */
-static enum inst_result control_result(
-	const struct unit *u, enum exec_kind kind, int code, int status)
-{
-	if (kind == EXEC_CONDITION && code == CHILD_EXITED && status > 0 && status < 255)
-		return RES_EXEC_CONDITION;
-	return exit_result(u, code, status);
-}
-
-static void control_exited(struct world *w, struct unit *u, int code, int status, const char *why)
-{
-	enum exec_kind kind = (enum exec_kind)u->rec.control_kind;
-	const struct exec_list *l = &service(u)->exec[kind];
-	uint32_t index = u->rec.control_index;
-	char text[96];
-	exit_text(text, code, status);
-	u->rec.control.seq = 0;
-	u->rec.control_pid = 0;
-	exit_noted(w, u);
-	enum inst_result r = control_result(u, kind, code, status);
-	if (index < l->n && l->v[index].ignore_failure)
-		r = RES_SUCCESS;
-	if (is_current(u, kind) && r == RES_SUCCESS && index + 1 < l->n) {
-		spawn(w, u, kind, index + 1, false);
-		arm_state(w, u, state_timeout(u));
-		return;
-	}
-	if (is_current(u, kind) && r != RES_SUCCESS) {
-		if (r != RES_EXEC_CONDITION)
-			fx_event(w, EVENT_COMMAND_FAILED, u, NULL, "%s: %s", exec_kind_name(kind),
-				why ? why : text);
-		if (kind == EXEC_RELOAD)
-			u->rec.reload_result = (uint8_t)r;
-		else
-			set_result(u, r, "%s: %s", exec_kind_name(kind), why ? why : text);
-	}
-	inst_fire(w, u, r == RES_SUCCESS ? FSM_CONTROL_OK : FSM_CONTROL_FAIL);
-}
-
-/* Recorded, but keeper never saw it: core died between the record and the deed. Do it now. */
-static bool spawn_again(struct world *w, struct unit *u, bool is_main)
-{
-	enum active_state a = inst_active_state((enum inst_state)u->rec.state);
-	if (is_main ? u->rec.main_pid : u->rec.control_pid)
-		return false;
-	if (is_main && a != ACTIVE_ACTIVATING && a != ACTIVE_ACTIVE && a != ACTIVE_RELOADING)
-		return false;
-	if (!is_main && !is_current(u, (enum exec_kind)u->rec.control_kind))
-		return false;
-	if (is_main && u->rec.state == INST_AUTO_RESTART)
-		return false;
-	if (is_main)
-		spawn(w, u, EXEC_START,
-			service(u)->type == SERVICE_ONESHOT ? u->rec.control_index : 0, true);
-	else
-		spawn(w, u, (enum exec_kind)u->rec.control_kind, u->rec.control_index, false);
-	return true;
-}
-
-static void exited(struct world *w, struct unit *u, const struct event *ev)
-{
-	bool is_main = id_eq(&u->rec.main, &ev->id);
-	if (!is_main && !id_eq(&u->rec.control, &ev->id))
-		return;
-	if (ev->code == CHILD_LOST && spawn_again(w, u, is_main))
-		return;
-	if (is_main && ev->code == CHILD_LOST)
-		fx_event(w, EVENT_LOST, u, NULL,
-			"the main process is gone, its status is not known");
-	if (ev->ok && !unit_is_down(u))
-		set_result(u, RES_OOM_KILL, "killed by the kernel for lack of memory");
-	if (is_main)
-		main_exited(w, u, ev->code, ev->status, NULL);
-	else
-		control_exited(w, u, ev->code, ev->status, NULL);
-}
-
-static void dropped_answered(struct world *w, struct unit *u, const struct spawn_id *id)
-{
-	if (!u->n_dropped || memcmp(id->invocation, u->rec.main.invocation, 16) != 0 ||
-		id->seq > u->rec.next_seq)
-		return;
-	u->n_dropped--;
-	u->is_empty = false;
-	check_empty(w, u);
-}
-
-static void spawned(struct world *w, struct unit *u, const struct event *ev)
-{
-	if (id_eq(&u->rec.main, &ev->id)) {
-		u->rec.main_pid = ev->pid;
-		unit_touch(w, u);
-		inst_fire(w, u, FSM_SPAWNED);
-	} else if (id_eq(&u->rec.control, &ev->id)) {
-		u->rec.control_pid = ev->pid;
-		unit_touch(w, u);
-		enum inst_state s = (enum inst_state)u->rec.state;
-		if (unit_is_down(u) || s == INST_AUTO_RESTART)
-			kill_late(w, u);
-		else if (inst_active_state(s) == ACTIVE_DEACTIVATING && s != INST_STOP &&
-			 s != INST_STOP_POST)
-			kill_processes(w, u);
-	} else {
-		/* Given up before it was born, so that the signal found nobody. */
-		struct effect *e = fx_add(w, FX_KILL);
-		e->unit = u;
-		e->who = KILL_WHO_CONTROL;
-		e->signal = SIGNAL_KILL;
-		e->id = ev->id;
-		dropped_answered(w, u, &ev->id);
-	}
-}
-
-/* As systemd has it: a failed exec is an exit with the status of the stage that failed, so that
- * "-" and SuccessExitStatus= apply. Without a stage there was not even a process. */
-static void spawn_failed(struct world *w, struct unit *u, const struct event *ev)
-{
-	bool is_main = id_eq(&u->rec.main, &ev->id);
-	if (!is_main && !id_eq(&u->rec.control, &ev->id)) {
-		dropped_answered(w, u, &ev->id);
-		return;
-	}
-	char text[160];
-	snprintf(text, sizeof(text), "%s (%s)", ev->text ? ev->text : "cannot be started",
-		errno_name(ev->error));
-	fx_event(w, EVENT_SPAWN_FAILED, u, NULL, "%s", text);
-	if (!ev->stage && !unit_is_down(u))
-		set_result(u, RES_RESOURCES, "%s", text);
-	int status = ev->stage ? ev->stage : 255;
-	if (is_main)
-		main_exited(w, u, CHILD_EXITED, status, text);
-	else
-		control_exited(w, u, CHILD_EXITED, status, text);
-}
-
-static void conditions(struct world *w, struct unit *u, const struct event *ev)
-{
-	if (u->rec.state != INST_CONDITION || u->rec.control.seq)
-		return;
-	if (ev->ok) {
-		inst_fire(w, u, FSM_COND_OK);
-		return;
-	}
-	set_result(u, ev->number ? RES_ASSERT : RES_CONDITION, "%s",
-		ev->text ? ev->text : "a condition was not met");
-	inst_fire(w, u, FSM_COND_FAIL);
-}
-
-/* A process that core found, or that the service named, is the main one from now on. */
-static void main_pid(struct world *w, struct unit *u, const struct event *ev)
-{
-	enum active_state a = inst_active_state((enum inst_state)u->rec.state);
-	bool is_alive = a == ACTIVE_ACTIVATING || a == ACTIVE_ACTIVE || a == ACTIVE_RELOADING;
-	bool is_searching = u->rec.state == INST_START && service(u)->type == SERVICE_FORKING &&
-			    !u->rec.control.seq;
-	if (ev->pid > 0 && is_alive && u->rec.state != INST_AUTO_RESTART &&
-		u->rec.state != INST_EXITED && ev->pid != u->rec.main_pid) {
-		u->rec.main.seq = ++u->rec.next_seq;
-		u->rec.main_pid = ev->pid;
-		u->rec.main_code = 0;
-		u->is_empty = false;
-		unit_touch(w, u);
-	} else if (!ev->pid && is_searching && service(u)->pid_file) {
-		timer_arm(w, &u->timers[TIMER_RESTART], w->now_us + PID_FILE_RETRY_US);
-	}
-	inst_fire(w, u, FSM_MAIN_PID);
-}
-
-static void extend(struct world *w, struct unit *u, uint64_t us)
-{
-	struct timer *t = &u->timers[TIMER_STATE];
-	if (!t->at_us && is_live_state((enum inst_state)u->rec.state))
-		t = &u->timers[TIMER_RUNTIME_MAX];
-	if (t->at_us && us != USEC_INFINITY)
-		timer_arm(w, t, MAX(t->at_us, w->now_us + us));
-}
-
-static void notified(struct world *w, struct unit *u, const struct event *ev)
-{
-	if (ev->bits & NOTIFY_EXTEND)
-		extend(w, u, ev->value_us);
-	if (ev->bits & NOTIFY_WATCHDOG_USEC) {
-		u->rec.watchdog_us = ev->value_us;
-		unit_touch(w, u);
-	}
-	if (ev->bits & (NOTIFY_WATCHDOG | NOTIFY_WATCHDOG_USEC) &&
-		is_live_state((enum inst_state)u->rec.state))
-		arm_watchdog(w, u);
-	if (ev->bits & NOTIFY_RELOADING)
-		inst_fire(w, u, FSM_RELOADING);
-	if (ev->bits & NOTIFY_READY)
-		inst_fire(w, u, FSM_READY);
-	if (ev->bits & NOTIFY_STOPPING)
-		inst_fire(w, u, FSM_STOPPING);
-	if (ev->bits & NOTIFY_WATCHDOG_TRIGGER && is_live_state((enum inst_state)u->rec.state))
-		inst_fire(w, u, FSM_WATCHDOG);
-}
-
-int inst_event(struct world *w, struct unit *u, const struct event *ev)
-{
-	if (ev->kind == EV_EXITED)
-		exited(w, u, ev);
-	else if (ev->kind == EV_SPAWNED)
-		spawned(w, u, ev);
-	else if (ev->kind == EV_SPAWN_FAILED)
-		spawn_failed(w, u, ev);
-	else if (ev->kind == EV_CONDITIONS)
-		conditions(w, u, ev);
-	else if (ev->kind == EV_NOTIFY)
-		notified(w, u, ev);
-	else if (ev->kind == EV_MAIN_PID)
-		main_pid(w, u, ev);
-	else if (ev->kind == EV_EMPTY) {
-		/* With an exit still to come, ask again then: the answer may be older than a child. */
-		u->is_empty = !has_process(u) && !u->n_dropped;
-		inst_fire(w, u, FSM_EMPTY);
-	} else
-		return -EINVAL;
-	return 0;
-}
-
-/* ---- after a restart of core ---- */
-
-/* Effects of the last step may not have been performed: those of the state we are in are given
- * again; each is harmless to repeat. Lost spawns come back as exits with code 0. */
-void inst_restored(struct world *w, struct unit *u)
-{
-	u->is_empty = unit_is_down(u) && !u->rec.left_over;
-	switch ((enum inst_state)u->rec.state) {
-	case INST_CONDITION:
-		if (!u->rec.control.seq)
-			fx_add(w, FX_CONDITIONS)->unit = u;
-		break;
-	case INST_START:
-		if (service(u)->type == SERVICE_FORKING && !u->rec.control.seq)
-			find_main_pid(w, u);
-		break;
-	case INST_RUNNING:
-	case INST_RELOAD:
-		if (main_is_unknown(u))
-			check_empty(w, u);
-		arm_watchdog(w, u); /* keep-alives went unheard */
-		fx_event(w, EVENT_ADOPTED, u, NULL, "found running");
-		break;
-	case INST_STOP_WATCHDOG:
-	case INST_STOP_SIGTERM:
-	case INST_STOP_SIGKILL:
-	case INST_FINAL_SIGTERM:
-	case INST_FINAL_SIGKILL:
-		check_empty(w, u);
-		kill_processes(w, u);
-		break;
-	case INST_DEAD:
-	case INST_FAILED:
-	case INST_AUTO_RESTART:
-		if (u->rec.left_over)
-			check_empty(w, u);
-		break;
-	case INST_START_PRE:
-	case INST_START_POST:
-	case INST_EXITED:
-	case INST_STOP:
-	case INST_STOP_POST:
-	case INST_STATE_MAX:
-		break;
-	}
 }

@@ -64,7 +64,8 @@ static bool has_survivors(const struct unit *u)
 	enum kill_mode m = u->conf->service.kill_mode;
 	if (u->conf->type != UNIT_SERVICE || m == KILL_NONE)
 		return false;
-	return u->rec.main.seq || u->rec.control.seq || u->n_dropped || (u->rec.left_over && m != KILL_PROCESS);
+	return u->rec.main.seq || u->rec.control.seq || u->n_dropped ||
+	       (u->rec.left_over && m != KILL_PROCESS);
 }
 
 static bool is_loaded(const struct unit *u)
@@ -85,6 +86,20 @@ static bool is_still_stuck(const struct unit *u)
 	return u->is_stuck;
 }
 
+/* Whose back-off a start waits for in the end, perhaps through others; NULL: nobody's. That may
+ * be long, or again and again. */
+static const struct unit *waits_for_restart(const struct unit *u)
+{
+	for (int i = 0; i < CHAIN_MAX && u->waits_for && u->waits_for != u; i++) {
+		u = u->waits_for;
+		if (u->rec.state == INST_AUTO_RESTART)
+			return u->timers[TIMER_RESTART].at_us ? u : NULL;
+		if (!unit_is_down(u))
+			return NULL;
+	}
+	return NULL;
+}
+
 /* On its way up. A restart's back-off counts only for those that cannot do without it. */
 static bool is_coming(const struct unit *u, bool is_required)
 {
@@ -103,7 +118,8 @@ static bool is_done(const struct unit *u)
 {
 	if (u->rec.state == INST_AUTO_RESTART)
 		return u->conf->service.type == SERVICE_ONESHOT && u->rec.result == RES_SUCCESS;
-	return u->rec.state == INST_DEAD && u->rec.want == WANT_NOTHING && u->rec.inactive_since_us &&
+	return u->rec.state == INST_DEAD && u->rec.want == WANT_NOTHING &&
+	       u->rec.inactive_since_us &&
 	       (u->rec.result == RES_SUCCESS || u->rec.result == RES_CONDITION ||
 		       u->rec.result == RES_EXEC_CONDITION);
 }
@@ -230,12 +246,11 @@ static void settle_up(struct world *w, struct unit *u)
 		requests_answer(w, u, REPLY_DONE, "%s ran; it is run again", u->name);
 	} else if (u->rec.state == INST_AUTO_RESTART) {
 		requests_answer(w, u, REPLY_FAILED, "%s; it will be tried again", why);
-	} else if (unit_is_down(u) && u->waits_for && u->rec.want == WANT_UP &&
-		   u->waits_for->rec.state == INST_AUTO_RESTART &&
-		   u->waits_for->timers[TIMER_RESTART].at_us) {
-		requests_answer(w, u, REPLY_FAILED, "it needs %.100s, which ended and waits to be "
-						    "restarted; it starts when that is up",
-			u->waits_for->name);
+	} else if (unit_is_down(u) && u->rec.want == WANT_UP && waits_for_restart(u)) {
+		requests_answer(w, u, REPLY_FAILED,
+			"it waits for %.100s, which ended and waits to be restarted; it starts "
+			"when that is up",
+			waits_for_restart(u)->name);
 	} else if (unit_is_down(u) && u->is_stuck) {
 		requests_answer(w, u, REPLY_FAILED, "%s; it starts when that is up", why);
 	} else if (unit_is_down(u) && u->rec.want != WANT_UP) {
@@ -262,7 +277,8 @@ static void settle(struct world *w, struct unit *u)
 		break;
 	case CLASS_RELOAD:
 		if (!unit_is_up(u))
-			requests_answer(w, u, REPLY_FAILED, "%s ended while it was reloaded", u->name);
+			requests_answer(
+				w, u, REPLY_FAILED, "%s ended while it was reloaded", u->name);
 		else if (u->rec.state != INST_RELOAD)
 			requests_answer(w, u,
 				u->rec.reload_result == RES_SUCCESS ? REPLY_DONE : REPLY_FAILED,
@@ -514,8 +530,9 @@ static const char *why_not(const struct unit *x)
 	case LOAD_MAX:
 		break;
 	}
-	return x->rec.state == INST_FAILED ? "it failed" : x->is_stuck ? "it cannot start itself"
-								       : "it is not up";
+	return x->rec.state == INST_FAILED ? "it failed"
+	       : x->is_stuck               ? "it cannot start itself"
+					   : "it is not up";
 }
 
 /* It does not start now, and nothing under way will change that. */
@@ -540,7 +557,8 @@ static void be_stuck(struct world *w, struct unit *u, struct unit *by)
 	}
 	u->is_stuck = true;
 	u->waits_for = by;
-	snprintf(u->fail_text, sizeof(u->fail_text), "it needs %.100s, and %s", by->name, why_not(by));
+	snprintf(u->fail_text, sizeof(u->fail_text), "it needs %.100s, and %s", by->name,
+		why_not(by));
 	fx_event(w, EVENT_DEPENDENCY, u, NULL, "waits: %s", u->fail_text);
 	poke_waiters(w, u);
 	set_unit_changed(w, u);
@@ -575,8 +593,8 @@ static void look_at_start(struct world *w, struct unit *u)
 		u->waits_for = by;
 		if (may == MAY_GO)
 			inst_start(w, u);
-		else if (was_stuck)
-			poke_waiters(w, u);
+		else if (was_stuck || waits_for_restart(u))
+			poke_waiters(w, u); /* they are no longer, or are now, to be told so */
 	}
 }
 
@@ -657,8 +675,8 @@ static void trigger(struct world *w, struct unit *u, enum dep_kind kind)
 
 static bool is_needed(const struct unit *u)
 {
-	static const uint8_t needs[] = {DEP_REQUIRES, DEP_BINDS_TO, DEP_WANTS, DEP_REQUISITE,
-		DEP_UPHOLDS};
+	static const uint8_t needs[] = {
+		DEP_REQUIRES, DEP_BINDS_TO, DEP_WANTS, DEP_REQUISITE, DEP_UPHOLDS};
 	const struct unit *by;
 	for (size_t k = 0; k < ARRAY_SIZE(needs); k++)
 		for (uint32_t pos = 0; (by = edge_next(u, &pos, (enum dep_kind)needs[k], true));)
@@ -692,7 +710,10 @@ static void went_down(struct world *w, struct unit *u)
 		u->rec.want = WANT_NOTHING;
 	if (!was_asked && rollout_owns(u) && u->rec.result != RES_UNHEALTHY)
 		rollout_unit_failed(w, u,
-			u->fail_text[0] ? u->fail_text : inst_result_name((enum inst_result)u->rec.result));
+			u->fail_text[0] ? u->fail_text
+			: u->rec.result == RES_SUCCESS
+				? "it ended by itself"
+				: inst_result_name((enum inst_result)u->rec.result));
 	if (w->is_shutting_down || is_skipped)
 		return;
 	trigger(w, u, is_failed ? DEP_ON_FAILURE : DEP_ON_SUCCESS);
@@ -712,7 +733,8 @@ static void stop_bound(struct world *w, struct unit *u)
 	for (uint32_t pos = 0; (to = edge_next(u, &pos, DEP_BINDS_TO, true));) {
 		if (unit_is_down(to) || to->rec.stop_wanted)
 			continue;
-		fx_event(w, EVENT_DEPENDENCY, to, NULL, "stops, because it is bound to %s", u->name);
+		fx_event(
+			w, EVENT_DEPENDENCY, to, NULL, "stops, because it is bound to %s", u->name);
 		to->rec.stop_wanted = 1;
 		to->rec.restart_wanted = 1;
 		set_want(w, to, WANT_UP);
@@ -792,12 +814,14 @@ static void request_reset(struct world *w, const struct request *r)
 		u->fail_text[0] = '\0';
 		inst_stop(w, u);
 	}
-	fx_reply(w, r->id, REPLY_DONE, "%s: start limit, back-off and failure are forgotten", u->name);
+	fx_reply(w, r->id, REPLY_DONE, "%s: start limit, back-off and failure are forgotten",
+		u->name);
 }
 
 void job_request(struct world *w, const struct request *r)
 {
-	fx_event(w, EVENT_REQUEST, r->unit, NULL, "request %d by %s", (int)r->verb, strna(r->actor));
+	fx_event(
+		w, EVENT_REQUEST, r->unit, NULL, "request %d by %s", (int)r->verb, strna(r->actor));
 	if (r->verb == REQ_START)
 		request_start(w, r);
 	else if (r->verb == REQ_STOP && r->unit->conf->refuse_manual_stop)
@@ -808,8 +832,8 @@ void job_request(struct world *w, const struct request *r)
 		request_restart(w, r);
 	else if (r->verb == REQ_RELOAD)
 		request_reload(w, r);
-	else if (r->verb == REQ_RELOAD_OR_RESTART && unit_is_up(r->unit) && inst_can_reload(r->unit) &&
-		 !r->unit->rec.stop_wanted)
+	else if (r->verb == REQ_RELOAD_OR_RESTART && unit_is_up(r->unit) &&
+		 inst_can_reload(r->unit) && !r->unit->rec.stop_wanted)
 		request_reload(w, r);
 	else if (r->verb == REQ_RELOAD_OR_RESTART)
 		request_restart(w, r);
@@ -853,7 +877,8 @@ void unit_waiting_text(const struct world *w, const struct unit *u, struct buf *
 		buf_printf(out, "waiting for %s%s", u->waits_for->name,
 			is_stopping(u) ? " to stop" : "");
 	else if (s == INST_AUTO_RESTART && at)
-		buf_printf(out, "restart in %s", format_timespan(span, at > w->now_us ? at - w->now_us : 0));
+		buf_printf(out, "restart in %s",
+			format_timespan(span, at > w->now_us ? at - w->now_us : 0));
 	else if (unit_is_up(u) && (is_stopping(u) || u->rec.is_unhealthy))
 		buf_printf(out, "%s", u->rec.lb_phase == LBP_DRAINING ? "draining" : "stopping");
 	else if (deadline && !unit_is_down(u))

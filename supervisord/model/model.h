@@ -407,9 +407,10 @@ struct lb_member {
 	enum lb_state wanted;
 	uint8_t ramp_step;
 	bool is_forced;                       /* left by timeout */
+	bool is_drained;                      /* proved since it was last offered anywhere */
 	struct lb_sample sample[SET_LBS_MAX]; /* last observed */
 	uint64_t zero_total[SET_LBS_MAX];     /* stot when sessions were first zero */
-	uint8_t zero_seen[SET_LBS_MAX];     /* samples in a row with zero sessions and stot still */
+	uint8_t zero_seen[SET_LBS_MAX];     /* closed samples in a row: zero sessions, stot still */
 	uint64_t since_us;                  /* this phase */
 	uint64_t first_serial[SET_LBS_MAX]; /* the sample that read the change back; 0 = not yet */
 	uint64_t request;                   /* DRAIN or UNDRAIN that waits for its outcome */
@@ -508,6 +509,7 @@ struct world {
 	uint64_t next_rollout_id;
 	uint32_t mark;       /* of the graph walk under way */
 	size_t missing_from; /* units before this one miss nothing */
+	size_t down_from;    /* of a shutdown: units before this one are down */
 	int step_error;      /* of the step under way */
 	uint64_t *coverage;  /* NULL, or counts of state x event rows: for tests */
 };
@@ -557,5 +559,7 @@ void unit_waiting_text(const struct world *w, const struct unit *u, struct buf *
 /* Delay before automatic restart number step (0 = first), without jitter. */
 uint64_t backoff_delay_us(const struct restart_conf *c, unsigned step);
 unsigned set_available(const struct set *s);
+/* Also while paused. HALTED is over: it holds still until a person says how it goes on. */
+bool rollout_is_active(const struct set *s);
 /* What a deploy would do, as text lines: for `stayctl plan`. */
 void set_plan(const struct world *w, const struct set *s, struct buf *out);

@@ -41,11 +41,11 @@ void job_request(struct world *w, const struct request *r);
 void job_shutdown(struct world *w, int exit_code, const char *text);
 void job_restored(struct world *w, struct unit *u);
 void job_survivors_gone(struct world *w, struct unit *u); /* of a unit that is down */
-bool job_is_upheld(const struct unit *u); /* a unit that is up has Upholds= on it */
+bool job_is_upheld(const struct unit *u);                 /* a unit that is up has Upholds= on it */
 /* The unit's state changed: propagate to those that depend on it. */
 void job_unit_changed(struct world *w, struct unit *u, enum inst_state from);
 
-/* ---- instance.c: the state machine of one unit ---- */
+/* ---- instance.c, instance_event.c: the state machine of one unit ---- */
 void inst_start(struct world *w, struct unit *u); /* job.c decided that it may start now */
 void inst_stop(struct world *w, struct unit *u);  /* drained or without LB: stop now */
 void inst_reload(struct world *w, struct unit *u);
@@ -141,7 +141,6 @@ void set_request(struct world *w, const struct request *r);
 void set_timer(struct world *w, struct set *s, enum timer_kind kind);
 void set_queue(struct world *w, struct set *s); /* look at it again in this step */
 void set_op_cancel(struct world *w, struct set *s, const char *why);
-bool rollout_is_active(const struct set *s); /* also while paused */
 void rollout_request(struct world *w, const struct request *r);
 void rollout_set_stopped(struct world *w, struct set *s); /* the whole set is told to stop */
 void rollout_deadline(struct world *w, struct set *s);

@@ -8,7 +8,7 @@
  *     deploy may begin from there, also with mixed revisions.
  *  3. A deploy of what runs already is done at once; a restart replaces members on their own revision.
  *  4. After a restart of core each member's step is put right by what the member is, not by what
- *     the journal hoped; then rollout.c goes on.
+ *     the journal hoped; the journal is told before anything is done about it, and rollout.c goes on.
  *
  * Called by set.c and world.c.
  */
@@ -354,6 +354,7 @@ static void restore_member(struct world *w, struct set *s, unsigned i)
 void rollout_restored(struct world *w, struct set *s)
 {
 	struct rollout_rec *r = &s->rollout;
+	const struct rollout_rec before = *r;
 
 	w->next_rollout_id = MAX(w->next_rollout_id, r->id + 1);
 	r->request = 0; /* whoever waited was connected to the core that is gone */
@@ -377,6 +378,8 @@ void rollout_restored(struct world *w, struct set *s)
 		s->best_step[i] = r->step[i];
 		s->soak_since_us[i] = r->step[i] == STEP_SOAK ? w->now_us : 0;
 	}
+	if (memcmp(before.step, r->step, sizeof(r->step)) != 0)
+		rollout_journal(w, s, "core was restarted");
 	if (r->state != ROLL_PAUSED)
 		rollout_arm_deadline(w, s, rollout_soak_us(s, 0));
 	s->wait_key = 0;

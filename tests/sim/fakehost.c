@@ -89,7 +89,8 @@ static void end_later(struct sim *s, struct proc *p, uint64_t in_us, int code, i
 
 static uint64_t a_while(struct sim *s)
 {
-	return s->is_quiet ? sim_random(s, 200 * MS) : sim_random(s, 1ULL << (10 + sim_random(s, 14)));
+	return s->is_quiet ? sim_random(s, 200 * MS)
+			   : sim_random(s, 1ULL << (10 + sim_random(s, 14)));
 }
 
 static void bad_end(struct sim *s, struct proc *p, uint64_t in_us)
@@ -200,7 +201,8 @@ static void do_spawn(struct sim *s, const struct effect *e)
 	p->id = e->id;
 	p->kind = e->exec;
 	p->is_main = e->exec == EXEC_START && p->conf->service.type != SERVICE_FORKING;
-	struct pending *n = later(s, p, sim_fault(s, 200) ? a_while(s) : sim_random(s, 2 * MS), P_BORN);
+	struct pending *n =
+		later(s, p, sim_fault(s, 200) ? a_while(s) : sim_random(s, 2 * MS), P_BORN);
 	n->code = sim_fault(s, 300) ? 1 + (int)sim_random(s, 2) : 0;
 }
 
@@ -293,7 +295,10 @@ void host_effect(struct sim *s, const struct effect *e)
 
 static void tell_exit(struct sim *s, struct proc *p)
 {
-	struct event ev = {.kind = EV_EXITED, .id = p->id, .pid = p->pid, .code = p->code,
+	struct event ev = {.kind = EV_EXITED,
+		.id = p->id,
+		.pid = p->pid,
+		.code = p->code,
 		.status = p->status};
 	ev.unit = s->w->units[p->unit];
 	/* A tracked pid is told under the id that core gave it. */
@@ -352,7 +357,8 @@ void host_pending(struct sim *s, const struct pending *n)
 	case P_NOTIFY:
 		if (!has_proc || !p->is_alive)
 			break;
-		if (ev.bits == NOTIFY_WATCHDOG && p->conf->service.watchdog_us && !sim_fault(s, 200))
+		if (ev.bits == NOTIFY_WATCHDOG && p->conf->service.watchdog_us &&
+			!sim_fault(s, 200))
 			notify(s, p, p->conf->service.watchdog_us / 2, NOTIFY_WATCHDOG);
 		sim_step(s, &ev);
 		break;
@@ -446,7 +452,8 @@ void host_release(struct sim *s)
 		if (!p->is_used || !p->is_alive)
 			continue;
 		p->ignores_term = false;
-		if (unit_is_down(s->w->units[p->unit]) || s->w->units[p->unit]->rec.state == INST_AUTO_RESTART)
+		if (unit_is_down(s->w->units[p->unit]) ||
+			s->w->units[p->unit]->rec.state == INST_AUTO_RESTART)
 			end_later(s, p, sim_random(s, USEC_PER_SEC), CHILD_EXITED, 0);
 	}
 }

@@ -19,10 +19,11 @@ void check_birth(struct sim *s, const struct proc *p)
 			continue;
 		bool is_other = memcmp(o->id.invocation, p->id.invocation, 16) != 0;
 		if (o->is_main && p->is_main && o->conf->service.kill_mode != KILL_NONE)
-			sim_fail(s, "two main processes of %s: %d and %d", p->conf->name, o->pid, p->pid);
+			sim_fail(s, "two main processes of %s: %d and %d", p->conf->name, o->pid,
+				p->pid);
 		else if (is_other && !is_exempt(o->conf))
-			sim_fail(s, "%s starts while %d of its last activation lives", p->conf->name,
-				o->pid);
+			sim_fail(s, "%s starts while %d of its last activation lives",
+				p->conf->name, o->pid);
 	}
 }
 
@@ -43,7 +44,8 @@ static void check_start_order(struct sim *s, const struct unit *u)
 	for (uint32_t i = 0; i < u->n_edges; i++) {
 		const struct unit *x = u->edges[i].to;
 		if (u->edges[i].kind == DEP_CONFLICTS && !unit_is_down(x) && !is_starting(x))
-			sim_fail(s, "%s starts beside %s, which it conflicts with", u->name, x->name);
+			sim_fail(s, "%s starts beside %s, which it conflicts with", u->name,
+				x->name);
 		if (u->edges[i].kind != DEP_AFTER || u->edges[i].is_inverse)
 			continue;
 		bool is_waiting = x->rec.want == WANT_UP && unit_is_down(x) && !x->is_stuck;
@@ -70,8 +72,8 @@ static void check_limit(struct sim *s, const struct effect *e)
 	const struct restart_conf *c = &v->conf->service.restart;
 	unsigned n = 0, max = ARRAY_SIZE(v->restarts);
 	if (e->event == EVENT_START_LIMIT && v->since_clear < c->limit_burst)
-		sim_fail(s, "%s hit its limit of %u after %u restarts", v->conf->name, c->limit_burst,
-			v->since_clear);
+		sim_fail(s, "%s hit its limit of %u after %u restarts", v->conf->name,
+			c->limit_burst, v->since_clear);
 	if (e->event != EVENT_RESTART)
 		return;
 	v->since_clear++;
@@ -152,7 +154,8 @@ void check_end(struct sim *s)
 	for (size_t i = 0; i < s->w->n_units && !s->has_failed; i++) {
 		const struct unit *u = s->w->units[i];
 		const char *state = inst_state_name((enum inst_state)u->rec.state);
-		bool is_over = unit_is_down(u) || unit_is_up(u) || u->rec.state == INST_AUTO_RESTART;
+		bool is_over =
+			unit_is_down(u) || unit_is_up(u) || u->rec.state == INST_AUTO_RESTART;
 		/* What is in the way may wait in turn, for one that comes and goes. */
 		const struct unit *by = u->waits_for;
 		for (int k = 0; k < 16 && by && by->waits_for && by->waits_for != by; k++)

@@ -18,19 +18,54 @@
 
 /* ---- weak: there is no load balancer ---- */
 #define WEAK __attribute__((weak))
-WEAK void fake_lb_universe(struct sim *s) { (void)s; }
-WEAK void fake_lb_world(struct sim *s) { (void)s; }
-WEAK bool fake_lb_effect(struct sim *s, const struct effect *e) { return (void)s, (void)e, false; }
-WEAK void fake_lb_event(struct sim *s, const struct pending *p) { (void)s, (void)p; }
-WEAK void fake_lb_core_back(struct sim *s) { (void)s; }
-WEAK void fake_lb_request(struct sim *s) { (void)s; }
-WEAK void fake_lb_quiet(struct sim *s) { (void)s; }
-WEAK void fake_lb_check(struct sim *s) { (void)s; }
-WEAK void fake_lb_end(struct sim *s) { (void)s; }
-WEAK void fake_lb_done(struct sim *s) { (void)s; }
+WEAK void fake_lb_universe(struct sim *s)
+{
+	(void)s;
+}
+WEAK void fake_lb_world(struct sim *s)
+{
+	(void)s;
+}
+WEAK bool fake_lb_effect(struct sim *s, const struct effect *e)
+{
+	return (void)s, (void)e, false;
+}
+WEAK void fake_lb_event(struct sim *s, const struct pending *p)
+{
+	(void)s, (void)p;
+}
+WEAK void fake_lb_core_back(struct sim *s)
+{
+	(void)s;
+}
+WEAK void fake_lb_request(struct sim *s)
+{
+	(void)s;
+}
+WEAK void fake_lb_quiet(struct sim *s)
+{
+	(void)s;
+}
+WEAK void fake_lb_before(struct sim *s, const struct event *ev)
+{
+	(void)s, (void)ev;
+}
+WEAK void fake_lb_check(struct sim *s)
+{
+	(void)s;
+}
+WEAK void fake_lb_end(struct sim *s)
+{
+	(void)s;
+}
+WEAK void fake_lb_done(struct sim *s)
+{
+	(void)s;
+}
 
 static bool should_trace;
-static uint64_t total_coverage[INST_STATE_MAX * FSM_MAX], total_steps, total_deaths, total_universes;
+static uint64_t total_coverage[INST_STATE_MAX * FSM_MAX], total_steps, total_deaths,
+	total_universes;
 
 uint64_t sim_random(struct sim *s, uint64_t below)
 {
@@ -71,8 +106,8 @@ void sim_fail(struct sim *s, const char *format, ...)
 	sim_trace(s, "FAILURE %s", s->failure);
 	for (uint32_t i = 0; s->is_tracing && s->w && i < s->w->n_units; i++) {
 		const struct unit *u = s->w->units[i];
-		sim_trace(s, "  %s %s want %d stop %d restart %d stuck %d waits for %s: %s", u->name,
-			inst_state_name((enum inst_state)u->rec.state), u->rec.want,
+		sim_trace(s, "  %s %s want %d stop %d restart %d stuck %d waits for %s: %s",
+			u->name, inst_state_name((enum inst_state)u->rec.state), u->rec.want,
 			u->rec.stop_wanted, u->rec.restart_wanted, u->is_stuck,
 			u->waits_for ? u->waits_for->name : "-", u->fail_text);
 	}
@@ -183,9 +218,9 @@ static void trace_effect(struct sim *s, const struct effect *e)
 		sim_trace(s, "    %s: %s: %s", e->unit ? e->unit->name : "-", event_name(e->event),
 			strna(e->text));
 	else
-		sim_trace(s, "    effect %d %s exec %d seq %u sig %d req %llu res %d %s", (int)e->kind,
-			e->unit ? e->unit->name : "", (int)e->exec, e->id.seq, e->signal,
-			(unsigned long long)e->request, (int)e->result, strna(e->text));
+		sim_trace(s, "    effect %d %s exec %d seq %u sig %d req %llu res %d %s",
+			(int)e->kind, e->unit ? e->unit->name : "", (int)e->exec, e->id.seq,
+			e->signal, (unsigned long long)e->request, (int)e->result, strna(e->text));
 }
 
 void sim_step(struct sim *s, struct event *ev)
@@ -197,6 +232,7 @@ void sim_step(struct sim *s, struct event *ev)
 	ev->wall_us = s->now_us;
 	trace_event(s, ev);
 	effects_reset(&s->fx);
+	fake_lb_before(s, ev);
 	int r = world_step(s->w, ev, &s->fx);
 	check_step(s, r);
 	for (size_t i = 0; i < s->fx.n; i++) {
@@ -340,7 +376,8 @@ static void faulty_time(struct sim *s)
 static bool has_triggers(const struct sim *s)
 {
 	for (uint32_t i = 0; i < s->n_units; i++)
-		if (s->units[i].conf->deps[DEP_ON_FAILURE].n || s->units[i].conf->deps[DEP_ON_SUCCESS].n)
+		if (s->units[i].conf->deps[DEP_ON_FAILURE].n ||
+			s->units[i].conf->deps[DEP_ON_SUCCESS].n)
 			return true;
 	return false;
 }
@@ -362,13 +399,13 @@ static void last_words(struct sim *s)
 static void quiet_time(struct sim *s)
 {
 	s->is_quiet = true;
-	fake_lb_quiet(s);
 	last_words(s);
 	uint64_t until = s->now_us + QUIET_US, steps = s->step + QUIET_STEPS_MAX, release = 0;
 	while (!s->has_failed && s->step < steps && s->now_us < until) {
 		/* Now and then, because a unit may yet go down and leave something. */
 		if (s->now_us >= release) {
 			host_release(s);
+			fake_lb_quiet(s);
 			release = s->now_us + 300 * USEC_PER_SEC;
 		}
 		if (!advance(s, MIN(until, release)))
@@ -529,7 +566,8 @@ int main(int argc, char **argv)
 		else if (i + 1 < argc && streq(argv[i], "--seconds"))
 			seconds = strtod(argv[++i], NULL);
 		else {
-			fprintf(stderr, "usage: sim --check | [--seed S] [--steps N | --seconds N] [--trace]\n");
+			fprintf(stderr,
+				"usage: sim --check | [--seed S] [--steps N | --seconds N] [--trace]\n");
 			return STAY_EXIT_USAGE;
 		}
 	}

@@ -116,13 +116,14 @@ void check_step(struct sim *s, int r);
 void check_end(struct sim *s);
 
 /* ---- fakelb.c; weak defaults in sim.c do nothing ---- */
-void fake_lb_universe(struct sim *s);    /* may give confs a load balancer and make sets */
-void fake_lb_world(struct sim *s);       /* a new world was built: sets, members, journal */
+void fake_lb_universe(struct sim *s); /* may give confs a load balancer and make sets */
+void fake_lb_world(struct sim *s);    /* a new world was built: sets, members, journal */
 bool fake_lb_effect(struct sim *s, const struct effect *e); /* true: it was for the LB or a set */
 void fake_lb_event(struct sim *s, const struct pending *p);
 void fake_lb_core_back(struct sim *s); /* after EV_RESTORED */
 void fake_lb_request(struct sim *s);   /* now and then: ask something of a set */
-void fake_lb_quiet(struct sim *s);     /* faults are over */
-void fake_lb_check(struct sim *s);     /* after every step */
+void fake_lb_quiet(struct sim *s);     /* faults are over: now and then */
+void fake_lb_before(struct sim *s, const struct event *ev); /* before every step */
+void fake_lb_check(struct sim *s);                          /* after every step */
 void fake_lb_end(struct sim *s);
 void fake_lb_done(struct sim *s);

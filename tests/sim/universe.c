@@ -11,11 +11,11 @@ static size_t few(struct sim *s, unsigned chance)
 
 static void make_commands(struct sim *s, struct service_conf *c)
 {
-	static const uint8_t lists[] = {EXEC_CONDITION, EXEC_START_PRE, EXEC_START_POST, EXEC_RELOAD,
-		EXEC_STOP, EXEC_STOP_POST};
+	static const uint8_t lists[] = {EXEC_CONDITION, EXEC_START_PRE, EXEC_START_POST,
+		EXEC_RELOAD, EXEC_STOP, EXEC_STOP_POST};
 	for (size_t i = 0; i < ARRAY_SIZE(lists); i++) {
-		struct exec_list l = conf_commands(
-			&s->arena, few(s, lists[i] == EXEC_CONDITION ? 500 : 2000));
+		struct exec_list l =
+			conf_commands(&s->arena, few(s, lists[i] == EXEC_CONDITION ? 500 : 2000));
 		for (size_t k = 0; k < l.n; k++)
 			l.v[k].ignore_failure = sim_chance(s, 2000);
 		c->exec[lists[i]] = l;
@@ -78,9 +78,9 @@ static struct unit_conf *make_service(struct sim *s, const char *name)
 
 static void make_edges(struct sim *s, uint32_t i)
 {
-	static const uint8_t kinds[] = {DEP_REQUIRES, DEP_WANTS, DEP_WANTS, DEP_BINDS_TO, DEP_PART_OF,
-		DEP_REQUISITE, DEP_UPHOLDS, DEP_CONFLICTS, DEP_ON_FAILURE, DEP_ON_SUCCESS,
-		DEP_PROPAGATES_RELOAD};
+	static const uint8_t kinds[] = {DEP_REQUIRES, DEP_WANTS, DEP_WANTS, DEP_BINDS_TO,
+		DEP_PART_OF, DEP_REQUISITE, DEP_UPHOLDS, DEP_CONFLICTS, DEP_ON_FAILURE,
+		DEP_ON_SUCCESS, DEP_PROPAGATES_RELOAD};
 	struct unit_conf *c = s->units[i].conf;
 	size_t n = i ? sim_random(s, 4) : 0;
 	for (size_t k = 0; k < n; k++) {
@@ -96,7 +96,8 @@ static void make_edges(struct sim *s, uint32_t i)
 		conf_dep(&s->arena, c, sim_chance(s, 5000) ? DEP_AFTER : DEP_BEFORE,
 			s->units[sim_random(s, s->n_units)].conf->name);
 	if (sim_chance(s, 100))
-		conf_dep(&s->arena, c, sim_chance(s, 5000) ? DEP_REQUIRES : DEP_WANTS, "gone.service");
+		conf_dep(&s->arena, c, sim_chance(s, 5000) ? DEP_REQUIRES : DEP_WANTS,
+			"gone.service");
 }
 
 static void trace_units(struct sim *s)

@@ -1,0 +1,64 @@
+#!/usr/bin/python3
+"""What a rollout's journal is for: a killed core goes on with the same rollout, a new daemon does not."""
+from lib import *
+
+UNIT = """[Service]
+ExecStart=%s print:up
+Restart=always
+[X-Replicas]
+Count=3
+[X-Rollout]
+MaxSurge=0
+MaxUnavailable=1
+MinReadySec=%s
+"""
+
+
+def rollout(d):
+    return d.ctl("rollout", "status", "web", "--json", check=False).json["rollout"]
+
+
+def paused(d, *verb):
+    """Begins it, and holds it while its first member soaks."""
+    d.wait_status(lambda s: sum(u["active_state"] == "active" for u in s["units"]) >= 3, what="three members")
+    before = {u["name"]: u["main_pid"] for u in d.members("web")}
+    d.ctl(*verb, "--no-wait")
+    wait_for(lambda: any(u["main_pid"] not in (0, before[u["name"]]) for u in d.members("web")), 15, "a new member")
+    d.ctl("rollout", "pause", "web")
+    return before
+
+
+def daemon(soak, **more):
+    return Daemon({"web@.service": UNIT % (SVC, soak)}, targets=["web"], **more)
+
+
+@test
+def a_restart_whose_core_is_killed_ends_as_a_restart():
+    with daemon("1s") as d:
+        before = paused(d, "restart", "web")
+        d.kill_core()
+        check(rollout(d)["state"] == "paused", rollout(d))
+        d.ctl("rollout", "resume", "web")
+        wait_for(lambda: rollout(d)["state"] == "done", 30, "the end of the restart")
+        after = {u["name"]: u["main_pid"] for u in d.members("web")}
+        check(all(after[n] != before[n] for n in before), (before, after))
+
+
+@test
+def a_rollout_that_a_new_daemon_finds_is_over_and_stays_so():
+    with temp_dir() as where:
+        with daemon("60s", directory=where) as d:
+            paused(d, "deploy", "web", "v2")
+            d.stop()
+        with daemon("60s", directory=where) as d:
+            d.wait_status(lambda s: sum(u["active_state"] == "active" for u in s["units"]) >= 3, what="three members")
+            check(rollout(d)["state"] == "aborted", rollout(d))
+            revisions = {u["revision"] for u in d.members("web")}
+            check(len(revisions) == 1, revisions)
+            pids = {u["main_pid"] for u in d.members("web")}
+            d.kill_core()
+            check(rollout(d)["state"] == "aborted", rollout(d))
+            check({u["main_pid"] for u in d.members("web")} == pids, "members were replaced")
+
+
+main()
