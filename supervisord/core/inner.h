@@ -223,6 +223,9 @@ int launcher_spawn_probe(struct core *c, struct unit *u, enum check_kind check, 
 void launcher_probe_timeouts(struct core *c);
 uint64_t launcher_probe_deadline(const struct core *c);
 
+/* host.c: as the first process of a machine, mounts /proc, /sys, /dev, /run and cgroups */
+void host_mounts(void);
+
 /* record.c */
 int record_open(struct core *c, int deposited_fd);
 void record_write(struct core *c, struct unit *u);

@@ -407,6 +407,10 @@ static int core_init(struct core *c, int argc, char **argv)
 	c->is_root = geteuid() == 0;
 	c->keeper_pid = getppid();
 	c->is_init = c->keeper_pid == 1;
+	/* Nobody gave us /proc, or a real host's: the runtime of a container always gives one. */
+	if (c->is_init && c->is_root && !getenv("container") &&
+		(access("/proc/self", F_OK) < 0 || first_pid_namespace()))
+		host_mounts();
 	c->started_us = now_boot_us();
 	c->started_wall_us = now_wall_us();
 	boot_id(&c->boot);
