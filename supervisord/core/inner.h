@@ -130,6 +130,7 @@ struct core {
 	struct launch_caps caps;
 	/* where things are */
 	char *runtime_dir, *state_dir, *log_dir;
+	bool is_log_volatile; /* the log directory is in memory: keep less */
 	bool is_in_memory; /* no runtime directory can be written: runtime_dir is an abstract name */
 	char *notify_path, *control_path;
 	char *runtime_root; /* what %t is */
@@ -238,6 +239,9 @@ void launcher_probe(struct core *c, struct unit *u, enum check_kind check, uint6
 void launcher_probe_over(struct core *c, struct proc *p);
 void launcher_probe_timeouts(struct core *c);
 uint64_t launcher_probe_deadline(const struct core *c);
+
+/* host.c: as the first process of a machine, mounts /proc, /sys, /dev, /run and cgroups */
+void host_mounts(void);
 
 /* record.c */
 int record_open(struct core *c, int deposited_fd);
