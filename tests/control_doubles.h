@@ -130,6 +130,12 @@ struct set *WEAK core_find_set(struct core *core, const char *name)
 	key[strcspn(key, "@#.")] = '\0';
 	return find_set(&core->world, key);
 }
+void WEAK core_each_degraded(struct core *core UNUSED, const struct unit *u,
+	void (*each)(void *arg, const struct degraded *d), void *arg)
+{
+	for (size_t i = 0; u->conf && i < u->conf->n_degraded; i++)
+		each(arg, &u->conf->degraded[i]);
+}
 const char *WEAK core_unit_cgroup(struct core *core UNUSED, const struct unit *u UNUSED)
 {
 	return NULL;
@@ -137,10 +143,6 @@ const char *WEAK core_unit_cgroup(struct core *core UNUSED, const struct unit *u
 int WEAK core_unit_errno(struct core *core UNUSED, const struct unit *u UNUSED)
 {
 	return 0;
-}
-void WEAK core_unit_degraded(struct core *core UNUSED, const struct unit *u UNUSED,
-	void (*each)(void *arg, const char *directive, const char *reason) UNUSED, void *arg UNUSED)
-{
 }
 int WEAK core_scale(struct core *core, struct set *s, unsigned count, uint64_t request,
 	const char *actor UNUSED, struct err *e UNUSED)

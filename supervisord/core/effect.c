@@ -66,10 +66,11 @@ static void perform_event(struct core *c, const struct effect *fx)
 static void perform_exit(struct core *c, int code, const char *how)
 {
 	cgroup_done(c);
-	(void)unlink(c->control_path);
-	(void)unlink(c->notify_path);
-	CLEANUP_FREE char *state = xasprintf("%s/state", c->runtime_dir);
-	(void)unlink(state);
+	const char *const files[] = {"control.sock", "notify", "state"};
+	for (size_t i = 0; !c->is_in_memory && i < ARRAY_SIZE(files); i++) {
+		CLEANUP_FREE char *path = xasprintf("%s/%s", c->runtime_dir, files[i]);
+		(void)unlink(path);
+	}
 	keeper_exit(c, code, how);
 }
 
@@ -106,7 +107,7 @@ static void perform(struct core *c, const struct effect *fx)
 		net_lb_forget(c, u);
 		break;
 	case FX_LB_FAST:
-		net_lb_fast(c, fx->set);
+		net_lb_fast(c, fx->set, fx->number);
 		break;
 	case FX_JOURNAL:
 		journal_write(c, fx->set, fx->text);
@@ -119,14 +120,21 @@ static void perform(struct core *c, const struct effect *fx)
 			control_reply_done(c->control, fx->request, fx->result, fx->text);
 		break;
 	case FX_EVENT:
-		perform_event(c, fx);
-		break;
+		break; /* told: core_tell() */
 	case FX_EXIT:
 		perform_exit(c, (int)fx->number, fx->text);
 		break;
 	case FX_KIND_MAX:
 		break;
 	}
+}
+
+/* A word may be said twice when we die between it and the record, but is never missing. */
+void core_tell(struct core *c, const struct effects *fx)
+{
+	for (size_t i = 0; i < fx->n; i++)
+		if (fx->v[i].kind == FX_EVENT)
+			perform_event(c, &fx->v[i]);
 }
 
 void core_perform(struct core *c, const struct effects *fx)

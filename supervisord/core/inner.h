@@ -3,8 +3,9 @@
  * What the files of core/ share: struct core and one section per file. Private to core/.
  *
  * One turn: sources are read in priority order (notify, keeper, launcher, timers, the rest,
- * control); each event goes through core_step(), which steps the model, writes the records that
- * changed, and only then performs the effects. So whatever a successor of this process finds in
+ * control); each event goes through core_step(), which steps the model, tells people what happened,
+ * writes the records that changed, and only then performs the effects. Words come before records:
+ * an exit whose record is written is not told again by keeper, and must not be missing in the log. So whatever a successor of this process finds in
  * the records is what was decided, and what was decided but not done is done again or reported lost.
  */
 #pragma once
@@ -37,7 +38,8 @@ struct proc {
 	bool has_exited;     /* EV_EXITED was said */
 	bool child_gone;     /* keeper's child is reaped; a tracked main may live on */
 	bool is_timed_out;   /* PROC_PROBE: killed by us */
-	bool is_asked;       /* the launcher was: it owes a word */
+	uint32_t asked_of; /* the launcher that owes a word about it (its number); 0 = not asked */
+	bool is_doubtful;  /* recorded by a core before us; keeper knows nothing of it yet */
 	enum exec_kind exec;
 	uint32_t index;
 	enum check_kind check; /* PROC_PROBE */
@@ -46,7 +48,7 @@ struct proc {
 		enum kp_row row;
 		int32_t pid, code, status;
 	} early[8];
-	/* exits that came before the launcher's word about the start */ /* exits below a shim that came before LN_SPAWNED told whose they are */
+	/* exits that came before the launcher's word about the start told whose they are */
 	unsigned n_early;
 };
 
@@ -82,6 +84,7 @@ struct unit_core {
 	struct unit_conf *image_conf; /* a reference: the conf the image was made from */
 	int cgroup_fd;                /* -1 = not made */
 	int log_fd;                   /* write end of the log pipe; -1 */
+	uint64_t oom_kills;           /* memory.events when last read */
 	bool waits_empty;
 	struct source empty_source; /* cgroup.events while waits_empty */
 	int empty_fd;
@@ -91,7 +94,7 @@ struct unit_core {
 	size_t n_fds, cap_fds;
 	uint32_t next_fd_number;
 	bool is_logged; /* the logger knows the stream */
-	bool is_stale;  /* runs on settings that its file no longer has; look at it when it is down */
+	bool is_stale; /* runs on settings that its file no longer has; look at it when it is down */
 };
 
 struct set_core {
@@ -122,6 +125,7 @@ struct core {
 	struct launch_caps caps;
 	/* where things are */
 	char *runtime_dir, *state_dir, *log_dir;
+	bool is_in_memory; /* no runtime directory can be written: runtime_dir is an abstract name */
 	char *notify_path, *control_path;
 	char *runtime_root; /* what %t is */
 	struct strv start_units;
@@ -137,10 +141,12 @@ struct core {
 	pid_t keeper_pid, role_pid[ROLE_MAX];
 	uint32_t restarts_of_core;
 	uint64_t started_us, started_wall_us;
+	uint32_t launchers;    /* connected so far: the number of the newest */
 	uint32_t n_asked;      /* starts the launcher has not answered yet */
 	bool notify_is_held;   /* until it has: see notify.c */
 	uint64_t relist_at_us; /* when to ask keeper for its list: a launcher died; 0 = not */
 	bool is_relisting;
+	bool is_launcher_synced; /* at our start: all that was asked for before us is born or failed */
 	bool net_wanted, logger_wanted;
 	/* records */
 	int record_fd;
@@ -182,6 +188,7 @@ void core_step(struct core *c, struct event *ev); /* fills in the time; performs
 void core_arm(struct core *c);
 
 /* effect.c */
+void core_tell(struct core *c, const struct effects *fx); /* before the records are written */
 void core_perform(struct core *c, const struct effects *fx);
 
 /* keeper.c */
@@ -207,8 +214,10 @@ void main_pid_changed(
 
 /* launcher.c */
 void launcher_connected(struct core *c, int fd);
-int launcher_sync(struct core *c); /* blocks, bounded: see keeper_connect() */
-void launcher_is_new(struct core *c);
+int launcher_sync(struct core *c);        /* blocks, bounded: see keeper_connect() */
+void launcher_words_lost(struct core *c); /* of launchers before the present one */
+bool launcher_word_is_lost(const struct core *c, const struct proc *p);
+void launcher_relist_later(struct core *c);
 void launcher_listed(struct core *c); /* keeper has told again who lives: ask again for the rest */
 void launcher_replay(struct core *c); /* what it answered meanwhile */
 void launcher_spawn(struct core *c, struct unit *u, enum exec_kind exec, uint32_t index,
@@ -252,14 +261,16 @@ void cgroup_kill(struct core *c, struct unit *u, enum kill_who who, int signo);
 void cgroup_remove_unit(struct core *c, struct unit *u);
 void cgroup_done(struct core *c);
 struct unit *cgroup_unit_of(struct core *c, pid_t pid); /* by cgroup, else by descent */
-/* Calls each() for limits that are asked for and not set, for want of their controller. */
-void cgroup_degraded(struct core *c, const struct unit *u,
-	void (*each)(void *arg, const char *directive, const char *reason), void *arg);
+/* Limits that are asked for and not set here. */
+void cgroup_each_degraded(struct core *c, const struct unit *u,
+	void (*each)(void *arg, const struct degraded *d), void *arg);
+/* Has the kernel killed a process of the unit for lack of memory since this was last asked? */
+bool cgroup_oom_killed(struct core *c, struct unit *u);
 void cgroup_path_of(const struct core *c, const struct unit *u, struct buf *out);
 
 /* notify.c */
 int notify_open(struct core *c, int deposited_fd);
-void notify_release(struct core *c); /* the launcher has answered */
+void notify_release(struct core *c);                           /* the launcher has answered */
 void notify_forget(struct unit *u, const struct spawn_id *id); /* what another activation said */
 void fdstore_restore(struct core *c, struct unit *u, uint32_t number, const char *name, int fd);
 void fdstore_clear(struct core *c, struct unit *u);
@@ -277,8 +288,11 @@ void net_probe(struct core *c, struct unit *u, enum check_kind check, uint64_t n
 	uint64_t timeout_us, const char *target);
 void net_lb_want(struct core *c, struct unit *u, enum lb_state state, unsigned weight);
 void net_lb_forget(struct core *c, struct unit *u);
-void net_lb_fast(struct core *c, struct set *s);
+void net_lb_fast(struct core *c, struct set *s, uint64_t for_ms);
 void net_set_configure(struct core *c, struct set *s);
+
+/* conns.c */
+unsigned conns_owing(uint16_t port); /* connections of it that owe an answer */
 
 /* loglink.c: the link to the logger */
 void logger_connected(struct core *c, int fd);

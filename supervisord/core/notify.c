@@ -375,12 +375,14 @@ int notify_open(struct core *c, int deposited_fd)
 		c->notify_fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 		if (c->notify_fd < 0)
 			return -errno;
-		(void)unlink(c->notify_path);
+		if (!c->is_in_memory)
+			(void)unlink(c->notify_path);
 		(void)setsockopt(c->notify_fd, SOL_SOCKET, SO_PASSCRED, &one, sizeof(one));
 		if (bind(c->notify_fd, (struct sockaddr *)&a, len) < 0)
 			return -errno;
 		/* Services of any user may write; what counts is decided by credentials. */
-		(void)chmod(c->notify_path, 0666);
+		if (!c->is_in_memory)
+			(void)chmod(c->notify_path, 0666);
 		keeper_put(c, "notify", c->notify_fd);
 	}
 	return loop_add(&c->loop, &c->notify_source, c->notify_fd, EPOLLIN, PRIO_NOTIFY, on_notify);

@@ -58,7 +58,8 @@ int record_open(struct core *c, int deposited_fd)
 {
 	CLEANUP_FREE char *path = xasprintf("%s/state", c->runtime_dir);
 	c->record_fd = deposited_fd;
-	if (c->record_fd < 0)
+	errno = EROFS;
+	if (c->record_fd < 0 && !c->is_in_memory)
 		c->record_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (c->record_fd < 0) {
 		log_warn(NULL, "%s: %s; keeping state in memory held by the keeper", path,

@@ -265,6 +265,7 @@ int store_load_closure(struct core *c)
 	}
 	effects_reset(&c->fx);
 	world_link(c->world, &c->fx);
+	core_tell(c, &c->fx);
 	core_perform(c, &c->fx);
 	return 0;
 }

@@ -51,31 +51,13 @@ static int64_t sessions(const struct unit *u)
 	return n;
 }
 
-static void degraded_here(void *arg, const char *directive, const char *reason)
+static void degraded_row(void *b, const struct degraded *d)
 {
-	struct buf *b = arg;
 	j_open(b, NULL, '{');
-	j_str(b, "directive", directive);
-	j_str(b, "reason", reason);
-	j_str(b, "class", "host");
+	j_str(b, "directive", d->directive);
+	j_str(b, "reason", strna(d->reason));
+	j_str(b, "class", directive_class_name(d->class));
 	j_close(b, '}');
-}
-
-/* What stayd does not do, and what this host does not let it do. */
-static void degraded_json(
-	struct buf *b, struct core *core, const struct unit *u, const struct unit_conf *conf)
-{
-	j_open(b, "degraded", '[');
-	for (size_t i = 0; conf && i < conf->n_degraded; i++) {
-		j_open(b, NULL, '{');
-		j_str(b, "directive", conf->degraded[i].directive);
-		j_str(b, "reason", strna(conf->degraded[i].reason));
-		j_str(b, "class", directive_class_name(conf->degraded[i].class));
-		j_close(b, '}');
-	}
-	if (u)
-		core_unit_degraded(core, u, degraded_here, b);
-	j_close(b, ']');
 }
 
 static void files_json(struct buf *b, const struct unit_conf *conf)
@@ -165,7 +147,9 @@ void unit_json(struct buf *b, struct core *core, const struct unit *u)
 	j_int(b, "sessions", sessions(u));
 	health_json(b, u);
 	files_json(b, u->conf);
-	degraded_json(b, core, u, u->conf);
+	j_open(b, "degraded", '[');
+	core_each_degraded(core, u, degraded_row, b);
+	j_close(b, ']');
 	j_close(b, '}');
 }
 
@@ -201,7 +185,10 @@ static void conf_json(struct buf *b, const struct unit_conf *conf, const char *d
 	j_open(b, "checks", '[');
 	j_close(b, ']');
 	files_json(b, conf);
-	degraded_json(b, NULL, NULL, conf);
+	j_open(b, "degraded", '[');
+	for (size_t i = 0; i < conf->n_degraded; i++)
+		degraded_row(b, &conf->degraded[i]);
+	j_close(b, ']');
 	j_close(b, '}');
 }
 

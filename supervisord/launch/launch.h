@@ -53,7 +53,9 @@ struct launch_image {
 	struct arena arena;
 };
 /* Resolves users (files first, then a getent child with a time limit), builds seccomp, decides
- * what degrades here. -ESRCH: no such user or group (EXIT_USER); -EINVAL: filter impossible. */
+ * what degrades here. -ESRCH: no such user or group,
+ * -EPERM: we may not become it (EXIT_USER); -EOPNOTSUPP: no such root (EXIT_NAMESPACE); -EINVAL:
+ * filter impossible. */
 int launch_image_new(const struct unit_conf *conf, const struct launch_caps *caps,
 	struct launch_image **ret, struct err *e);
 struct launch_image *launch_image_free(struct launch_image *i);

@@ -560,6 +560,8 @@ static enum inst_event_id enter_condition(struct world *w, struct unit *u, enum 
 	r->is_ready = r->is_unhealthy = r->reload_result = 0;
 	r->watchdog_us = is_service(u) ? service(u)->watchdog_us : 0;
 	memset(r->check_ok, 0, sizeof(r->check_ok));
+	for (int k = 0; k < CHECK_KIND_MAX; k++)
+		u->health[k].text[0] = '\0'; /* the answer of the process before */
 	memset(r->check_streak, 0, sizeof(r->check_streak));
 	u->fail_text[0] = '\0';
 	u->started_us = w->now_us;

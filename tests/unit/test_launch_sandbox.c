@@ -246,7 +246,7 @@ START_TEST(private_tmp_is_writable_where_the_system_is_not)
 		expect(&r, "write", "/var/tmp", "ok");
 		expect(&r, "write", "/var", "EROFS");
 	}
-	launch_cleanup_dirs(&u.conf, "/run");
+	launch_cleanup_dirs(&u.conf, "/run", false);
 	stop();
 }
 END_TEST

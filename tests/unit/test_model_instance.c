@@ -119,6 +119,22 @@ START_TEST(simple_is_up_as_soon_as_it_is_asked_for)
 }
 END_TEST
 
+START_TEST(a_main_process_killed_for_lack_of_memory_has_the_result_oom_kill)
+{
+	setup_with(conf(SERVICE_EXEC));
+	ask(REQ_START);
+	spawned(EXEC_START);
+	step((struct event){.kind = EV_EXITED,
+		.id = u->rec.main,
+		.code = CHILD_KILLED,
+		.status = 9,
+		.ok = true});
+	is_empty();
+	STATE_IS(FAILED);
+	RESULT_IS(OOM_KILL);
+}
+END_TEST
+
 START_TEST(simple_that_cannot_be_executed_fails_who_asked)
 {
 	setup_with(conf(SERVICE_SIMPLE));
@@ -487,6 +503,7 @@ Suite *suite(void)
 	tcase_add_test(t, a_missed_keep_alive_sends_the_watchdog_signal);
 	tcase_add_test(t, a_crash_while_reloading_is_restarted);
 	tcase_add_test(t, exec_stop_runs_also_when_the_main_process_is_gone);
+	tcase_add_test(t, a_main_process_killed_for_lack_of_memory_has_the_result_oom_kill);
 	tcase_add_test(t, restart_modes_follow_the_table_of_systemd);
 	tcase_add_test(t, mixed_terminates_the_main_process_and_kills_the_rest);
 	tcase_add_test(t, a_restored_core_repeats_a_spawn_that_never_happened);
