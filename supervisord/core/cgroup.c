@@ -345,13 +345,13 @@ void cgroup_path_of(const struct core *c, const struct unit *u, struct buf *out)
 		buf_printf(out, "%s/%s", c->cgroup_base, u->name);
 }
 
-static bool cgroup_is_populated(int fd)
+static bool cgroup_is_populated(int dir)
 {
-	struct buf b = {0};
-	bool populated =
-		read_file(fd, "cgroup.events", 4096, &b) == 0 && strstr(b.data, "populated 1");
-	buf_done(&b);
-	return populated;
+	char text[128];
+	CLEANUP_CLOSE int fd = openat(dir, "cgroup.events", O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd >= 0 ? read(fd, text, sizeof(text) - 1) : 0;
+	text[MAX(n, 0)] = '\0';
+	return strstr(text, "populated 1") != NULL;
 }
 
 /* ---- trees without cgroups ------------------------------------------------------------------------- */
@@ -461,7 +461,9 @@ static bool unit_is_empty(struct core *c, struct unit *u)
 {
 	if (!c->cgroup_base)
 		return !has_process(c, u);
-	return cgroup_fd_of(c, u) < 0 || !cgroup_is_populated(uc(u)->cgroup_fd);
+	struct unit_core *x = uc(u);
+	x->is_empty = x->is_empty || cgroup_fd_of(c, u) < 0 || !cgroup_is_populated(x->cgroup_fd);
+	return x->is_empty;
 }
 
 static void unwatch(struct core *c, struct unit *u)
@@ -513,17 +515,26 @@ void cgroup_check_empty(struct core *c, struct unit *u)
 
 /* ---- signals ------------------------------------------------------------------------------------------ */
 
+/* A stopped process does not see a signal other than KILL until it is continued (systemd too). */
+static bool wants_cont(int signo)
+{
+	return signo != SIGKILL && signo != SIGCONT;
+}
+
 /* Signals pid if it is (still) in the unit's cgroup. */
 static void signal_member(struct core *c, struct unit *u, pid_t pid, int signo)
 {
 	CLEANUP_CLOSE int fd = pidfd_open_(pid);
-	if (fd >= 0 && cgroup_unit_of(c, pid) == u)
-		(void)pidfd_signal(fd, signo);
+	if (fd < 0 || cgroup_unit_of(c, pid) != u)
+		return;
+	(void)pidfd_signal(fd, signo);
+	if (wants_cont(signo))
+		(void)pidfd_signal(fd, SIGCONT);
 }
 
 static void signal_cgroup(struct core *c, struct unit *u, int signo, pid_t except)
 {
-	int fd = cgroup_fd_of(c, u);
+	int fd = uc(u)->is_empty ? -1 : cgroup_fd_of(c, u);
 	if (fd < 0)
 		return;
 	if (signo == SIGKILL && !except && write_at(fd, "cgroup.kill", "1") == 0)
@@ -582,8 +593,11 @@ static void signal_one(
 		return;
 	}
 	CLEANUP_CLOSE int fd = pidfd_open_(pid);
-	if (fd >= 0 && is_in_trees(c, u, pid))
-		(void)pidfd_signal(fd, signo);
+	if (fd < 0 || !is_in_trees(c, u, pid))
+		return;
+	(void)pidfd_signal(fd, signo);
+	if (wants_cont(signo))
+		(void)pidfd_signal(fd, SIGCONT);
 }
 
 void cgroup_kill(struct core *c, struct unit *u, enum kill_who who, int signo)
@@ -596,15 +610,8 @@ void cgroup_kill(struct core *c, struct unit *u, enum kill_who who, int signo)
 		signal_cgroup(c, u, signo, 0);
 	else
 		signal_trees(c, u, signo);
-	/* A stopped process does not see a signal other than KILL until it is continued (systemd too). */
-	if (signo != SIGKILL && signo != SIGCONT) {
-		if (who == KILL_WHO_MAIN)
-			signal_one(c, u, &u->rec.main, u->rec.main_pid, SIGCONT);
-		else if (who == KILL_WHO_ALL && c->cgroup_base)
-			signal_cgroup(c, u, SIGCONT, 0);
-		else if (who == KILL_WHO_ALL)
-			signal_trees(c, u, SIGCONT);
-	}
+	if (who == KILL_WHO_ALL && !c->cgroup_base && wants_cont(signo))
+		signal_trees(c, u, SIGCONT);
 }
 
 /* ---- whose is it? --------------------------------------------------------------------------------------- */

@@ -42,13 +42,14 @@ static void perform_find_main(struct core *c, struct unit *u)
 	core_step(c, &ev);
 }
 
-/* As systemd: a restart finds its stored descriptors, and its runtime directories if Preserve= says
- * so. */
+/* A unit that comes back keeps its cgroup (making one costs as much as an exec) and, as under
+ * systemd, its stored descriptors, and its runtime directories if Preserve= says so. */
 static void perform_cleanup(struct core *c, struct unit *u, bool is_restart)
 {
-	cgroup_remove_unit(c, u);
-	if (!is_restart)
+	if (!is_restart) {
+		cgroup_remove_unit(c, u);
 		fdstore_clear(c, u);
+	}
 	launch_cleanup_dirs(u->conf, c->runtime_root, is_restart);
 }
 
@@ -135,6 +136,17 @@ void core_tell(struct core *c, const struct effects *fx)
 	for (size_t i = 0; i < fx->n; i++)
 		if (fx->v[i].kind == FX_EVENT)
 			perform_event(c, &fx->v[i]);
+}
+
+/* Does anything here leave a trace outside of this process? What was only seen and told so far may
+ * be seen and told again by a successor, so its record may wait for the next that counts. */
+bool core_acts(const struct effects *fx)
+{
+	for (size_t i = 0; i < fx->n; i++)
+		if (fx->v[i].kind != FX_EVENT && fx->v[i].kind != FX_CHECK_EMPTY &&
+			fx->v[i].kind != FX_CONDITIONS)
+			return true;
+	return false;
 }
 
 void core_perform(struct core *c, const struct effects *fx)

@@ -7,6 +7,8 @@
  * writes the records that changed, and only then performs the effects. Words come before records:
  * an exit whose record is written is not told again by keeper, and must not be missing in the log. So whatever a successor of this process finds in
  * the records is what was decided, and what was decided but not done is done again or reported lost.
+ * A step without effects outside of this process leaves its record to the next write, at the end
+ * of the turn at the latest; frames to keeper that take something back go out behind that.
  */
 #pragma once
 
@@ -86,6 +88,7 @@ struct unit_core {
 	int log_fd;                   /* write end of the log pipe; -1 */
 	uint64_t oom_kills;           /* memory.events when last read */
 	bool waits_empty;
+	bool is_empty; /* seen so since its last start: nobody to signal, nothing to look up */
 	struct source empty_source; /* cgroup.events while waits_empty */
 	int empty_fd;
 	uint8_t said_in[16]; /* the activation that STATUS= and ERRNO= are of */
@@ -190,6 +193,7 @@ void core_arm(struct core *c);
 /* effect.c */
 void core_tell(struct core *c, const struct effects *fx); /* before the records are written */
 void core_perform(struct core *c, const struct effects *fx);
+bool core_acts(const struct effects *fx); /* the records are to be written before */
 
 /* keeper.c */
 int keeper_connect(struct core *c); /* HELLO ... WELCOME; fills links, deposited fds, children */
@@ -206,6 +210,7 @@ void keeper_adopt_begin(
 	struct core *c);           /* deposits; and what the records say, before EV_RESTORED */
 void keeper_adopt(struct core *c); /* children of before, after the records are restored */
 void keeper_alive(struct core *c);
+void keeper_flush(struct core *c); /* what was put off to the end of the turn */
 void keeper_relist(struct core *c);
 void proc_ended(struct core *c, struct proc *p, enum kp_row row, pid_t pid, int code, int status);
 void proc_early(struct core *c, const struct spawn_id *id); /* the launcher has spoken, or died */
@@ -231,7 +236,7 @@ uint64_t launcher_probe_deadline(const struct core *c);
 
 /* record.c */
 int record_open(struct core *c, int deposited_fd);
-void record_write(struct core *c, struct unit *u);
+void record_write_dirty(struct core *c); /* all that changed */
 /* Calls fn for each valid record of this boot. */
 void record_each(struct core *c,
 	void (*fn)(struct core *c, uint32_t slot, uint64_t generation, const struct unit_rec *r));

@@ -62,6 +62,7 @@ static void spawned(struct core *c, const struct ln_reply *r)
 	p->is_spawned = true;
 	p->pid = r->pid;
 	p->shim_pid = r->shim_pid;
+	uc(p->unit)->is_empty = false; /* it may have been looked at before the clone */
 	if (p->kind == PROC_UNIT) {
 		struct event ev = {.kind = EV_SPAWNED, .unit = p->unit, .id = p->id, .pid = r->pid};
 		core_step(c, &ev);
@@ -326,6 +327,8 @@ static int image_of(struct core *c, struct unit *u, struct err *e)
 	if (r < 0)
 		return r;
 	x->image_conf = unit_conf_ref(u->conf);
+	x->cgroup_fd =
+		fd_close(x->cgroup_fd); /* its limits may be others now: they are set again */
 	return 0;
 }
 
@@ -352,6 +355,7 @@ static int start_build(struct core *c, struct unit *u, const struct exec_cmd *cm
 		if (r < 0)
 			return r;
 		start_fd(s, x->cgroup_fd, false, LN_HAS_CGROUP);
+		x->is_empty = false;
 	}
 	const char *names[LAUNCHER_FDS_MAX];
 	size_t n_pass = 0;

@@ -221,7 +221,7 @@ void launch_cleanup_dirs(
 	if (conf->exec.sandbox.private_tmp)
 		remove_private_tmp(conf->name);
 	if (preserve == PRESERVE_YES || (preserve == PRESERVE_RESTART && is_restart_coming) ||
-		!runtime_root)
+		!runtime_root || !d->names.n)
 		return;
 	CLEANUP_CLOSE int at = open(runtime_root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	for (size_t i = 0; at >= 0 && i < d->names.n; i++) {
