@@ -275,6 +275,10 @@ void WEAK unit_waiting_text(
 	const struct world *w UNUSED, const struct unit *u UNUSED, struct buf *out UNUSED)
 {
 }
+bool WEAK rollout_is_active(const struct set *s)
+{
+	return s->rollout.state != ROLL_NONE && s->rollout.state < ROLL_DONE;
+}
 unsigned WEAK set_available(const struct set *s)
 {
 	return s->count;
