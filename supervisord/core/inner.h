@@ -27,6 +27,13 @@ struct unit_core;
 
 enum proc_kind { PROC_UNIT, PROC_PROBE };
 
+/* An exit that came before the launcher's word about the start. */
+struct early_exit {
+	enum kp_row row;
+	int32_t pid, code, status;
+};
+#define EARLY_MAX 8
+
 struct proc {
 	struct spawn_id id;
 	enum proc_kind kind;
@@ -44,11 +51,7 @@ struct proc {
 	uint32_t index;
 	enum check_kind check; /* PROC_PROBE */
 	uint64_t number, began_us, deadline_us;
-	struct {
-		enum kp_row row;
-		int32_t pid, code, status;
-	} early[8];
-	/* exits that came before the launcher's word about the start */ /* exits below a shim that came before LN_SPAWNED told whose they are */
+	struct early_exit *early; /* EARLY_MAX of them, or NULL */
 	unsigned n_early;
 };
 
@@ -85,6 +88,7 @@ struct unit_core {
 	int cgroup_fd;                /* -1 = not made */
 	int log_fd;                   /* write end of the log pipe; -1 */
 	bool waits_empty;
+	bool is_cgroup_gone; /* removed; until it is made again */
 	bool is_empty; /* seen so since its last start: nobody to signal, nothing to look up */
 	struct source empty_source; /* cgroup.events while waits_empty */
 	int empty_fd;
@@ -223,14 +227,15 @@ int record_open(struct core *c, int deposited_fd);
 void record_write_dirty(struct core *c); /* all that changed */
 /* Calls fn for each valid record of this boot. */
 void record_each(struct core *c,
-	void (*fn)(struct core *c, uint32_t slot, uint64_t generation, const struct unit_rec *r));
+	void (*fn)(struct core *c, uint32_t slot, uint64_t generation, const char *name,
+		const struct unit_rec *r));
 
 /* store.c */
 struct unit *core_load_unit(struct core *c, const char *name, struct err *e);
 int store_load_closure(struct core *c);
 void store_attach(struct core *c, struct unit *u);
 void store_load_sets(struct core *c);
-struct unit *store_restore_unit(struct core *c, const struct unit_rec *r);
+struct unit *store_restore_unit(struct core *c, const char *name, const struct unit_rec *r);
 void store_restore_rollouts(struct core *c);
 int store_reload(struct core *c);
 

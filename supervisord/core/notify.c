@@ -282,7 +282,7 @@ static void handle(struct core *c, struct message *m)
 	status_message(u, m->text);
 	uint64_t error = field_number(m->text, "ERRNO", &has);
 	if (has && error < 4096)
-		snprintf(u->fail_text, sizeof(u->fail_text), "service reported %s",
+		unit_fail_text(u, "service reported %s",
 			errno_name((int)error));
 	if (field_is(m->text, "FDSTORE", "1") || field_is(m->text, "FDSTOREREMOVE", "1"))
 		store_message(c, u, m);

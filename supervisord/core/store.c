@@ -252,6 +252,8 @@ static struct unit *put(struct core *c, const char *name, uint32_t revision, boo
 		join_set(c, s, u);
 		load_members(c, s, 1, s->count);
 	}
+	if (!u->set) /* a plan compares the texts of sets */
+		unit_conf_drop_text(conf);
 	unit_conf_unref(conf);
 	return u;
 }
@@ -326,9 +328,9 @@ struct set *core_find_set(struct core *c, const char *name)
 
 /* ---- after a restart of core ------------------------------------------------------------------------ */
 
-struct unit *store_restore_unit(struct core *c, const struct unit_rec *r)
+struct unit *store_restore_unit(struct core *c, const char *name, const struct unit_rec *r)
 {
-	return put(c, r->name, r->revision, r->index != 0);
+	return put(c, name, r->revision, r->index != 0);
 }
 
 /* Gives each member the conf of the revision it is not running. */
@@ -376,7 +378,7 @@ int store_reload(struct core *c)
 				: unit_load(&c->path, u->name, NULL);
 		/* A unit whose file is gone keeps what it has while it runs. */
 		bool keep = conf->load == LOAD_NOT_FOUND && !unit_is_down(u);
-		if (!keep && !streq(strna(conf->text), strna(u->conf->text))) {
+		if (!keep && conf->text_hash != u->conf->text_hash) {
 			log_diagnostics(conf);
 			world_put_unit(c->world, conf);
 			if (u->set && !u->rec.revision && u->rec.index == 1) {
@@ -386,6 +388,8 @@ int store_reload(struct core *c)
 				snapshot_write(c, u->set, 0, &e);
 				net_set_configure(c, u->set);
 			}
+			if (!u->set)
+				unit_conf_drop_text(conf);
 		}
 		unit_conf_unref(conf);
 	}

@@ -62,10 +62,12 @@ void inst_fail(struct unit *u, enum inst_result r, const char *format, ...)
 	if (r == RES_SUCCESS || u->rec.result != RES_SUCCESS)
 		return;
 	u->rec.result = (uint8_t)r;
+	char text[FAIL_TEXT_MAX + 1];
 	va_list args;
 	va_start(args, format);
-	vsnprintf(u->fail_text, sizeof(u->fail_text), format, args);
+	vsnprintf(text, sizeof(text), format, args);
 	va_end(args);
+	unit_fail_text(u, "%s", text);
 }
 
 bool inst_can_reload(const struct unit *u)
@@ -539,7 +541,7 @@ static enum inst_event_id enter_condition(struct world *w, struct unit *u)
 	r->watchdog_us = is_service(u) ? service(u)->watchdog_us : 0;
 	memset(r->check_ok, 0, sizeof(r->check_ok));
 	memset(r->check_streak, 0, sizeof(r->check_streak));
-	u->fail_text[0] = '\0';
+	unit_fail_text(u, "%s", "");
 	u->started_us = w->now_us;
 	fx_event(w, EVENT_STARTING, u, NULL, "starting");
 	if (!u->conf->n_conditions)
