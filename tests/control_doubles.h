@@ -136,9 +136,19 @@ struct set *WEAK core_find_set(struct core *core, const char *name)
 	key[strcspn(key, "@#.")] = '\0';
 	return find_set(&core->world, key);
 }
+void WEAK core_each_degraded(struct core *core UNUSED, const struct unit *u,
+	void (*each)(void *arg, const struct degraded *d), void *arg)
+{
+	for (size_t i = 0; u->conf && i < u->conf->n_degraded; i++)
+		each(arg, &u->conf->degraded[i]);
+}
 const char *WEAK core_unit_cgroup(struct core *core UNUSED, const struct unit *u UNUSED)
 {
 	return NULL;
+}
+int WEAK core_unit_errno(struct core *core UNUSED, const struct unit *u UNUSED)
+{
+	return 0;
 }
 int WEAK core_scale(struct core *core, struct set *s, unsigned count, uint64_t request,
 	const char *actor UNUSED, struct err *e UNUSED)

@@ -214,6 +214,13 @@ int read_file(int dirfd, const char *path, size_t max, struct buf *b);
 /* Writes a temporary file beside path, fsyncs it, renames, fsyncs the directory. */
 int write_file_atomic(const char *path, const void *data, size_t size, mode_t mode);
 int mkdir_parents(const char *path, mode_t mode);
+/* Adds the existing paths a pattern of fnmatch(3) names, sorted; at most GLOB_PATHS_MAX of them. */
+#define GLOB_PATHS_MAX 4096
+void path_glob(const char *pattern, struct strv *paths);
+/* Where the runtime directory may be when nobody says: the i-th choice of this user, best first,
+ * malloc'ed; NULL behind the last. The last one is no directory but a prefix of abstract socket
+ * names ("@..."), for where nothing can be written. Daemon and client walk the same list. */
+char *runtime_dir_choice(unsigned i);
 int unix_addr(const char *path, void *ret_sockaddr_un, unsigned *ret_len); /* -ENAMETOOLONG */
 /* One datagram or SEQPACKET frame with up to FDS_MAX descriptors. */
 #define FDS_MAX 16

@@ -3,9 +3,11 @@
  * What the files of core/ share: struct core and one section per file. Private to core/.
  *
  * One turn: sources are read in priority order (notify, keeper, launcher, timers, the rest,
- * control); each event goes through core_step(), which steps the model, writes the records that
- * changed, and only then performs the effects. So whatever a successor of this process finds in
- * the records is what was decided, and what was decided but not done is done again or reported lost.
+ * control); each event goes through core_step(), which steps the model, tells people what happened,
+ * writes the records that changed, and only then performs the effects. Words come before records:
+ * an exit whose record is written is not told again by keeper, and must not be missing in the log.
+ * So whatever a successor of this process finds in the records is what was decided, and
+ * what was decided but not done is done again or reported lost.
  * A step without effects outside of this process leaves its record to the next write, at the end
  * of the turn at the latest; frames to keeper that take something back go out behind that.
  */
@@ -46,12 +48,14 @@ struct proc {
 	bool has_exited;     /* EV_EXITED was said */
 	bool child_gone;     /* keeper's child is reaped; a tracked main may live on */
 	bool is_timed_out;   /* PROC_PROBE: killed by us */
-	bool is_asked;       /* the launcher was: it owes a word */
+	uint32_t asked_of; /* the launcher that owes a word about it (its number); 0 = not asked */
+	bool is_doubtful;  /* recorded by a core before us; keeper knows nothing of it yet */
 	enum exec_kind exec;
 	uint32_t index;
 	enum check_kind check; /* PROC_PROBE */
 	uint64_t number, began_us, deadline_us;
 	struct early_exit *early; /* EARLY_MAX of them, or NULL */
+	/* exits that came before the launcher's word about the start told whose they are */
 	unsigned n_early;
 };
 
@@ -87,15 +91,19 @@ struct unit_core {
 	struct unit_conf *image_conf; /* a reference: the conf the image was made from */
 	int cgroup_fd;                /* -1 = not made */
 	int log_fd;                   /* write end of the log pipe; -1 */
+	uint64_t oom_kills;           /* memory.events when last read */
 	bool waits_empty;
 	bool is_cgroup_gone; /* removed; until it is made again */
 	bool is_empty; /* seen so since its last start: nobody to signal, nothing to look up */
 	struct source empty_source; /* cgroup.events while waits_empty */
 	int empty_fd;
+	uint8_t said_in[16]; /* the activation that STATUS= and ERRNO= are of */
+	int said_errno;      /* ERRNO=; 0 = none */
 	struct stored_fd *fds;
 	size_t n_fds, cap_fds;
 	uint32_t next_fd_number;
 	bool is_logged; /* the logger knows the stream */
+	bool is_stale; /* runs on settings that its file no longer has; look at it when it is down */
 };
 
 struct set_core {
@@ -126,6 +134,7 @@ struct core {
 	struct launch_caps caps;
 	/* where things are */
 	char *runtime_dir, *state_dir, *log_dir;
+	bool is_in_memory; /* no runtime directory can be written: runtime_dir is an abstract name */
 	char *notify_path, *control_path;
 	char *runtime_root; /* what %t is */
 	struct strv start_units;
@@ -141,8 +150,12 @@ struct core {
 	pid_t keeper_pid, role_pid[ROLE_MAX];
 	uint32_t restarts_of_core;
 	uint64_t started_us, started_wall_us;
+	uint32_t launchers;    /* connected so far: the number of the newest */
+	uint32_t n_asked;      /* starts the launcher has not answered yet */
+	bool notify_is_held;   /* until it has: see notify.c */
 	uint64_t relist_at_us; /* when to ask keeper for its list: a launcher died; 0 = not */
 	bool is_relisting;
+	bool is_launcher_synced; /* at our start: all that was asked for before us is born or failed */
 	bool net_wanted, logger_wanted;
 	/* records */
 	int record_fd;
@@ -184,6 +197,7 @@ void core_step(struct core *c, struct event *ev); /* fills in the time; performs
 void core_arm(struct core *c);
 
 /* effect.c */
+void core_tell(struct core *c, const struct effects *fx); /* before the records are written */
 void core_perform(struct core *c, const struct effects *fx);
 bool core_acts(const struct effects *fx); /* the records are to be written before */
 
@@ -211,12 +225,16 @@ void main_pid_changed(
 
 /* launcher.c */
 void launcher_connected(struct core *c, int fd);
-int launcher_sync(struct core *c); /* blocks, bounded: see keeper_connect() */
-void launcher_is_new(struct core *c);
+int launcher_sync(struct core *c);        /* blocks, bounded: see keeper_connect() */
+void launcher_words_lost(struct core *c); /* of launchers before the present one */
+bool launcher_word_is_lost(const struct core *c, const struct proc *p);
+void launcher_relist_later(struct core *c);
 void launcher_listed(struct core *c); /* keeper has told again who lives: ask again for the rest */
 void launcher_replay(struct core *c); /* what it answered meanwhile */
 void launcher_spawn(struct core *c, struct unit *u, enum exec_kind exec, uint32_t index,
 	const struct spawn_id *id);
+/* Made when there is none yet; NULL: impossible. */
+const struct launch_image *launcher_image(struct core *c, struct unit *u);
 int launcher_spawn_probe(struct core *c, struct unit *u, enum check_kind check, uint64_t number,
 	uint64_t timeout_us, const char *cmd);
 void launcher_probe_timeouts(struct core *c);
@@ -237,7 +255,7 @@ void store_attach(struct core *c, struct unit *u);
 void store_load_sets(struct core *c);
 struct unit *store_restore_unit(struct core *c, const char *name, const struct unit_rec *r);
 void store_restore_rollouts(struct core *c);
-int store_reload(struct core *c);
+int store_reload(struct core *c, struct buf *notes);
 
 /* journal.c */
 void journal_write(struct core *c, struct set *s, const char *text);
@@ -255,10 +273,17 @@ void cgroup_kill(struct core *c, struct unit *u, enum kill_who who, int signo);
 void cgroup_remove_unit(struct core *c, struct unit *u);
 void cgroup_done(struct core *c);
 struct unit *cgroup_unit_of(struct core *c, pid_t pid); /* by cgroup, else by descent */
+/* Limits that are asked for and not set here. */
+void cgroup_each_degraded(struct core *c, const struct unit *u,
+	void (*each)(void *arg, const struct degraded *d), void *arg);
+/* Has the kernel killed a process of the unit for lack of memory since this was last asked? */
+bool cgroup_oom_killed(struct core *c, struct unit *u);
 void cgroup_path_of(const struct core *c, const struct unit *u, struct buf *out);
 
 /* notify.c */
 int notify_open(struct core *c, int deposited_fd);
+void notify_release(struct core *c);                           /* the launcher has answered */
+void notify_forget(struct unit *u, const struct spawn_id *id); /* what another activation said */
 void fdstore_restore(struct core *c, struct unit *u, uint32_t number, const char *name, int fd);
 void fdstore_clear(struct core *c, struct unit *u);
 
@@ -275,8 +300,11 @@ void net_probe(struct core *c, struct unit *u, enum check_kind check, uint64_t n
 	uint64_t timeout_us, const char *target);
 void net_lb_want(struct core *c, struct unit *u, enum lb_state state, unsigned weight);
 void net_lb_forget(struct core *c, struct unit *u);
-void net_lb_fast(struct core *c, struct set *s);
+void net_lb_fast(struct core *c, struct set *s, uint64_t for_ms);
 void net_set_configure(struct core *c, struct set *s);
+
+/* conns.c */
+unsigned conns_owing(uint16_t port); /* connections of it that owe an answer */
 
 /* loglink.c: the link to the logger */
 void logger_connected(struct core *c, int fd);

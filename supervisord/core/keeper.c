@@ -169,6 +169,8 @@ static void say_exited(struct core *c, struct proc *p, pid_t pid, int code, int 
 	if (p->has_exited)
 		return;
 	p->has_exited = true;
+	ev.ok = p->kind == PROC_UNIT && code == CLD_KILLED && status == SIGKILL &&
+		cgroup_oom_killed(c, p->unit);
 	if (p->kind == PROC_PROBE)
 		probe_exited(c, p, code, status);
 	else
@@ -204,6 +206,8 @@ void proc_ended(struct core *c, struct proc *p, enum kp_row row, pid_t pid, int 
 		p->tracked_pid = 0;
 	else
 		p->child_gone = true;
+	if (row == KP_ROW_CHILD && p->is_shimmed)
+		pid = p->pid; /* the shim left as its program did */
 	/* The first process of a service that named another main: not news. */
 	if (!(row == KP_ROW_CHILD && p->tracked_pid))
 		say_exited(c, p, pid, code, status);
@@ -224,6 +228,8 @@ static bool keep_early(struct proc *p, const struct kp_frame *f)
 		return false;
 	if (!p->early)
 		p->early = xcalloc(EARLY_MAX, sizeof(*p->early));
+	if (f->role == KP_ROW_CHILD && p->is_shimmed && f->program)
+		p->pid = f->program;
 	p->early[p->n_early].row = f->role;
 	p->early[p->n_early].pid = f->pid;
 	p->early[p->n_early].code = f->code;
@@ -313,7 +319,9 @@ static void on_signal(struct core *c, int signo)
 {
 	struct event ev = {.kind = EV_SHUTDOWN};
 	if (signo == SIGHUP) {
-		store_reload(c);
+		struct buf notes = {0}; /* they are in the log */
+		store_reload(c, &notes);
+		buf_done(&notes);
 		return;
 	}
 	if (signo == SIGTERM || signo == SIGINT || signo == SIGQUIT || signo == SIGPWR ||
@@ -333,6 +341,33 @@ void keeper_relist(struct core *c)
 	send_frame(c, &f, -1);
 }
 
+/* What keeper knows of a child whose launcher cannot tell. False: a shim that has not started its
+ * program yet, or died before it could. */
+static bool take_pids(struct proc *p, const struct kp_frame *f)
+{
+	p->shim_pid = p->is_shimmed ? f->pid : 0;
+	p->pid = p->is_shimmed ? f->program : f->pid;
+	return p->pid != 0;
+}
+
+static void child_found(struct core *c, struct proc *p, const struct kp_frame *f)
+{
+	struct event ev = {.kind = EV_SPAWNED, .unit = p->unit, .id = p->id};
+	struct spawn_id id = p->id;
+	p->asked_of = 0; /* born: not to be asked for again */
+	p->is_doubtful = false;
+	uc(p->unit)->is_empty = false;
+	p->is_spawned = take_pids(p, f);
+	if (!p->is_spawned) {
+		launcher_relist_later(c);
+		return;
+	}
+	ev.pid = p->pid;
+	if (p->kind == PROC_UNIT)
+		core_step(c, &ev);
+	proc_early(c, &id);
+}
+
 static void child_listed(struct core *c, const struct kp_frame *f)
 {
 	struct proc *p = proc_find(&c->procs, &f->id);
@@ -341,14 +376,8 @@ static void child_listed(struct core *c, const struct kp_frame *f)
 	} else if (!p) {
 		log_warn(NULL, "pid %d is nobody's: killing it", f->pid);
 		keeper_signal(c, &f->id, SIGKILL);
-	} else if (!p->is_spawned && f->role == KP_ROW_CHILD) {
-		p->is_spawned = true;
-		uc(p->unit)->is_empty = false;
-		p->pid = p->is_shimmed ? 0 : f->pid;
-		p->shim_pid = p->is_shimmed ? f->pid : 0;
-		struct event ev = {.kind = EV_SPAWNED, .unit = p->unit, .id = p->id, .pid = p->pid};
-		if (p->kind == PROC_UNIT && p->pid)
-			core_step(c, &ev);
+	} else if (f->role == KP_ROW_CHILD && launcher_word_is_lost(c, p)) {
+		child_found(c, p, f);
 	}
 }
 
@@ -472,7 +501,8 @@ static int hello(struct core *c)
 int keeper_connect(struct core *c)
 {
 	int r = hello(c);
-	if (r == 0 && c->restarts_of_core && launcher_sync(c) == 0) {
+	if (r == 0 && c->restarts_of_core) {
+		c->is_launcher_synced = launcher_sync(c) == 0;
 		forget_known();
 		r = hello(c);
 	}
@@ -527,6 +557,21 @@ static const struct kp_frame *known_child(const struct spawn_id *id, enum kp_row
 	return NULL;
 }
 
+/* The record was written, and the launcher was not asked or did not get to it; or it got to it in
+ * its last moment: the child may not have told keeper yet, so keeper is asked again first. */
+static void adopt_unknown(struct core *c, struct unit *u, const struct spawn_id *id, int32_t pid)
+{
+	if (c->is_launcher_synced || pid) {
+		struct event lost = {.kind = EV_EXITED, .unit = u, .id = *id, .pid = pid};
+		core_step(c, &lost);
+		return;
+	}
+	struct proc *p = proc_new(&c->procs, id, PROC_UNIT, u);
+	p->is_shimmed = !c->cgroup_base;
+	p->is_doubtful = true;
+	launcher_relist_later(c);
+}
+
 /* One process that a record speaks of: known to keeper, or never started. */
 static void adopt_process(struct core *c, struct unit *u, const struct spawn_id *id, int32_t pid)
 {
@@ -535,18 +580,20 @@ static void adopt_process(struct core *c, struct unit *u, const struct spawn_id 
 	const struct kp_frame *child = known_child(id, KP_ROW_CHILD),
 			      *tracked = known_child(id, KP_ROW_TRACKED);
 	if (!child && !tracked) {
-		/* The record was written, the launcher was not asked, or did not get to it. */
-		struct event lost = {.kind = EV_EXITED, .unit = u, .id = *id, .pid = pid};
-		core_step(c, &lost);
+		adopt_unknown(c, u, id, pid);
 		return;
 	}
 	struct proc *p = proc_new(&c->procs, id, PROC_UNIT, u);
 	p->is_shimmed = !c->cgroup_base;
 	p->child_gone = !child;
-	p->shim_pid = p->is_shimmed && child ? child->pid : 0;
+	if (child)
+		(void)take_pids(p, child);
 	p->tracked_pid = tracked ? tracked->pid : 0;
-	p->pid = tracked ? tracked->pid : pid ? pid : p->is_shimmed ? 0 : child->pid;
+	if (tracked || pid)
+		p->pid = tracked ? tracked->pid : pid;
 	p->is_spawned = p->pid != 0;
+	if (!p->is_spawned && !child->code)
+		launcher_relist_later(c);
 	if (!pid && p->pid && !(child && child->code)) {
 		struct event ev = {.kind = EV_SPAWNED, .unit = u, .id = *id, .pid = p->pid};
 		core_step(c, &ev);
@@ -600,5 +647,5 @@ void keeper_adopt(struct core *c)
 	}
 	free(TAKE_PTR(known));
 	n_known = cap_known = 0;
-	launcher_is_new(c);
+	launcher_words_lost(c);
 }

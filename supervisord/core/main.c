@@ -56,6 +56,7 @@ static void step_once(struct core *c, struct event *ev)
 	if (r < 0)
 		log_error(ev->unit ? ev->unit->name : NULL, "event %d cannot be: %s", (int)ev->kind,
 			errno_name(r));
+	core_tell(c, &c->fx);
 	if (core_acts(&c->fx))
 		record_write_dirty(c);
 	if (ev->kind == EV_MAIN_PID && ev->pid)
@@ -159,26 +160,70 @@ static char *xdg_dir(const char *variable, const char *fallback_below_home)
 	return xasprintf("%s%s", home && home[0] == '/' ? home : "/tmp", fallback_below_home);
 }
 
+/* Ours and writable? The place may be a world-writable one: nobody else's directory will do. */
+static int try_runtime_dir(const char *dir)
+{
+	struct stat st;
+	int r = mkdir_parents(dir, 0755);
+	if (r < 0)
+		return r;
+	if (lstat(dir, &st) < 0)
+		return -errno;
+	if (!S_ISDIR(st.st_mode) || st.st_uid != geteuid() || (st.st_mode & 022))
+		return -EPERM;
+	return faccessat(AT_FDCWD, dir, W_OK, AT_EACCESS) < 0 ? -errno : 0;
+}
+
+/* Containers with a read-only root often have nothing but /dev/shm, or not even that. */
+static void choose_runtime_dir(struct core *c)
+{
+	struct buf why = {0};
+	char *dir;
+	for (unsigned i = 0; (dir = runtime_dir_choice(i)); i++) {
+		c->is_in_memory = dir[0] == '@';
+		int r = c->is_in_memory ? 0 : try_runtime_dir(dir);
+		if (r == 0)
+			break;
+		buf_printf(&why, "%s%s: %s", i ? ", " : "", dir, errno_name(r));
+		free(dir);
+	}
+	c->runtime_dir = dir;
+	if (c->is_in_memory)
+		log_warn(NULL,
+			"no runtime directory (%s): state is in memory, sockets are abstract (%s)",
+			why.data, dir);
+	else if (why.size)
+		log_note(NULL, "runtime directory is %s (%s)", dir, why.data);
+	buf_done(&why);
+}
+
+/* RuntimeDirectory= and %t: beside our own directory where that is not below /run. */
+static char *runtime_root_of(const struct core *c)
+{
+	const char *run = getenv("XDG_RUNTIME_DIR");
+	if (c->is_root)
+		return xstrdup("/run");
+	if (run && run[0] == '/')
+		return xstrdup(run);
+	return c->is_in_memory ? xstrdup("/tmp") : xstrdup(c->runtime_dir);
+}
+
 static void default_dirs(struct core *c)
 {
-	if (c->is_root) {
-		c->runtime_root = xstrdup("/run");
-	} else {
-		const char *run = getenv("XDG_RUNTIME_DIR");
-		c->runtime_root = run && run[0] == '/'
-					  ? xstrdup(run)
-					  : xasprintf("/tmp/stayd-%u", (unsigned)getuid());
-	}
+	if (!c->runtime_dir)
+		choose_runtime_dir(c);
+	c->runtime_root = runtime_root_of(c);
 	CLEANUP_FREE char *state =
 		c->is_root ? xstrdup("/var/lib") : xdg_dir("XDG_STATE_HOME", "/.local/state");
-	if (!c->runtime_dir)
-		c->runtime_dir = xasprintf("%s/stayd", c->runtime_root);
 	if (!c->state_dir)
 		c->state_dir = xasprintf("%s/stayd", state);
 	if (!c->log_dir)
 		c->log_dir =
 			c->is_root ? xstrdup("/var/log/stayd") : xasprintf("%s/stayd/log", state);
 }
+
+static const char *const image_dirs[] = {
+	"/etc/stayd/units", "/usr/local/lib/stayd/units", "/usr/lib/stayd/units"};
 
 static int parse_options(struct core *c, int argc, char **argv)
 {
@@ -216,6 +261,12 @@ static int parse_options(struct core *c, int argc, char **argv)
 		strv_add(&c->start_units, argv[optind]);
 	default_dirs(c);
 	unit_path_default(&c->path, unit_path);
+	free(c->path.runtime_dir);
+	c->path.runtime_dir = xstrdup(c->runtime_root);
+	/* PID 1 of a container that runs as somebody else: the image's units are meant for it. */
+	if (!c->is_root && c->is_init && !unit_path)
+		for (size_t i = 0; i < ARRAY_SIZE(image_dirs); i++)
+			strv_add(&c->path.dirs, image_dirs[i]);
 	return 0;
 }
 
@@ -223,11 +274,19 @@ static int parse_options(struct core *c, int argc, char **argv)
 
 static int make_dirs(struct core *c)
 {
-	const char *const dirs[] = {c->runtime_dir, c->state_dir, c->log_dir};
-	for (size_t i = 0; i < ARRAY_SIZE(dirs); i++) {
-		int r = mkdir_parents(dirs[i], 0755);
+	const struct {
+		const char *dir, *without;
+	} dirs[] = {
+		{c->runtime_dir, "cannot go on"					       },
+		{c->state_dir,   "what is enabled, deployed or scaled is forgotten at the end"},
+		{c->log_dir,     "output of services is not kept in files"                    },
+	};
+	for (size_t i = c->is_in_memory ? 1 : 0; i < ARRAY_SIZE(dirs); i++) {
+		int r = mkdir_parents(dirs[i].dir, 0755);
+		if (r == 0 && faccessat(AT_FDCWD, dirs[i].dir, W_OK, AT_EACCESS) < 0)
+			r = -errno;
 		if (r < 0)
-			log_warn(NULL, "%s: %s", dirs[i], errno_name(r));
+			log_warn(NULL, "%s: %s; %s", dirs[i].dir, errno_name(r), dirs[i].without);
 		if (r < 0 && i == 0)
 			return r;
 	}
@@ -248,12 +307,13 @@ static int control_listen(struct core *c, int deposited_fd)
 		c->control_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 		if (c->control_fd < 0)
 			return -errno;
-		(void)unlink(c->control_path);
+		if (!c->is_in_memory)
+			(void)unlink(c->control_path);
 		if (bind(c->control_fd, (struct sockaddr *)&a, len) < 0 ||
 			listen(c->control_fd, CONTROL_BACKLOG) < 0)
 			return -errno;
-		(void)chmod(
-			c->control_path, 0666); /* who may do what is decided by peer credentials */
+		if (!c->is_in_memory) /* who may do what is decided by peer credentials */
+			(void)chmod(c->control_path, 0666);
 		keeper_put(c, "control", c->control_fd);
 	}
 	return control_new(&c->loop, c->control_fd, c, &c->control);

@@ -60,7 +60,8 @@ int record_open(struct core *c, int deposited_fd)
 {
 	CLEANUP_FREE char *path = xasprintf("%s/state", c->runtime_dir);
 	c->record_fd = deposited_fd;
-	if (c->record_fd < 0)
+	errno = EROFS;
+	if (c->record_fd < 0 && !c->is_in_memory)
 		c->record_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (c->record_fd < 0) {
 		log_warn(NULL, "%s: %s; keeping state in memory held by the keeper", path,
@@ -104,6 +105,8 @@ static void record_write(struct core *c, struct unit *u)
 void record_write_dirty(struct core *c)
 {
 	struct world *w = c->world;
+	if (w->n_dirty)
+		log_flush(); /* words come before records */
 	for (size_t i = 0; i < w->n_dirty; i++) {
 		struct unit *u = w->dirty[i];
 		u->in_dirty_list = false;

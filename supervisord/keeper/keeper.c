@@ -108,13 +108,19 @@ static void child_ended(pid_t pid, int wait_status)
 		queue_add(r);
 }
 
-void child_ended_below(const struct kp_frame *f, pid_t shim)
+/* A shim's word: which of those below is the program (for a core that never hears the launcher's
+ * word), or that one of them ended. */
+void child_below(const struct kp_frame *f, pid_t shim)
 {
 	struct row *r = row_of_id(&f->id, NULL);
 	while (r && !(r->kind == ROW_CHILD && r->pid == shim))
 		r = row_of_id(&f->id, r);
 	if (!r)
 		return; /* not the shim of that id */
+	if (f->kind == KP_SHIM_MAIN) {
+		r->program = f->pid;
+		return;
+	}
 	r = row_new(ROW_BELOW, &f->id, f->pid);
 	if (!r)
 		return;

@@ -233,6 +233,21 @@ static enum inst_event_id run_exec_condition(struct world *w, struct unit *u)
 	return is_service(u) ? run_list(w, u, EXEC_CONDITION) : FSM_DONE;
 }
 
+/* ExecStartPost= finds $MAINPID: of a Type= that is up at once the pid may still be on its way. */
+static enum inst_event_id enter_start_post(struct world *w, struct unit *u)
+{
+	if (service(u)->exec[EXEC_START_POST].n && u->rec.main.seq && !u->rec.main_pid) {
+		inst_arm_state(w, u, inst_state_timeout(u));
+		return FSM_NONE;
+	}
+	return run_list(w, u, EXEC_START_POST);
+}
+
+static enum inst_event_id run_start_post(struct world *w, struct unit *u)
+{
+	return u->rec.control.seq ? FSM_NONE : run_list(w, u, EXEC_START_POST);
+}
+
 enum inst_event_id inst_find_main_pid(struct world *w, struct unit *u)
 {
 	if (!service(u)->pid_file && !service(u)->guess_main_pid)
@@ -540,6 +555,8 @@ static enum inst_event_id enter_condition(struct world *w, struct unit *u)
 	r->is_ready = r->is_unhealthy = r->reload_result = 0;
 	r->watchdog_us = is_service(u) ? service(u)->watchdog_us : 0;
 	memset(r->check_ok, 0, sizeof(r->check_ok));
+	for (int k = 0; k < CHECK_KIND_MAX; k++)
+		u->health[k].text[0] = '\0'; /* the answer of the process before */
 	memset(r->check_streak, 0, sizeof(r->check_streak));
 	unit_fail_text(u, "%s", "");
 	u->started_us = w->now_us;
@@ -655,6 +672,15 @@ static enum inst_event_id enter_final(struct world *w, struct unit *u)
 	return FSM_NONE;
 }
 
+static void cleanup(struct world *w, struct unit *u)
+{
+	if (!is_service(u))
+		return;
+	struct effect *e = fx_add(w, FX_CLEANUP);
+	e->unit = u;
+	e->number = u->rec.state == INST_AUTO_RESTART || u->rec.restart_wanted;
+}
+
 static void enter_down(struct world *w, struct unit *u)
 {
 	struct unit_rec *r = &u->rec;
@@ -667,8 +693,7 @@ static void enter_down(struct world *w, struct unit *u)
 	}
 	r->is_ready = r->is_unhealthy = 0;
 	r->inactive_since_us = w->now_us;
-	if (is_service(u))
-		fx_add(w, FX_CLEANUP)->unit = u;
+	cleanup(w, u);
 }
 
 static enum inst_event_id enter_dead(struct world *w, struct unit *u)
@@ -686,7 +711,9 @@ static enum inst_event_id enter_dead(struct world *w, struct unit *u)
 
 static enum inst_event_id enter_failed(struct world *w, struct unit *u, enum inst_state from)
 {
-	if (from != INST_AUTO_RESTART)
+	if (from == INST_AUTO_RESTART)
+		cleanup(w, u); /* of what was kept for the restart that does not come */
+	else
 		enter_down(w, u);
 	fx_event(w, EVENT_FAILED, u, NULL, "failed (%s): %s",
 		inst_result_name((enum inst_result)u->rec.result), u->fail_text);
@@ -724,7 +751,7 @@ static enum inst_event_id enter(
 	case INST_START:
 		return enter_start(w, u);
 	case INST_START_POST:
-		return run_list(w, u, EXEC_START_POST);
+		return enter_start_post(w, u);
 	case INST_RUNNING:
 		return enter_running(w, u, from);
 	case INST_EXITED:

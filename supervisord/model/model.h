@@ -255,14 +255,14 @@ enum event_kind {
 	EV_CONDITIONS,   /* unit; ok, text: answer to FX_CONDITIONS; number 1: an Assert*= failed */
 	EV_SPAWNED,      /* unit; id, pid: the program runs (exec done) */
 	EV_SPAWN_FAILED, /* unit; id, stage, error, text */
-	EV_EXITED,   /* unit; id, pid, code, status. After a restart of core, for a recorded id that
+	EV_EXITED, /* unit; id, pid, code, status; ok: it was an OOM kill. After a restart of core, for a recorded id that
 		    * keeper does not know: code 0. It never ran, or its status is lost */
-	EV_EMPTY,    /* unit: no process of it is left, now (answer to FX_CHECK_EMPTY) */
-	EV_NOTIFY,   /* unit; notify */
-	EV_MAIN_PID, /* unit; pid (0: none found): answer to FX_FIND_MAIN_PID, or MAINPID=;
+	EV_EMPTY,  /* unit: no process of it is left, now (answer to FX_CHECK_EMPTY) */
+	EV_NOTIFY, /* unit; notify */
+	EV_MAIN_PID,  /* unit; pid (0: none found): answer to FX_FIND_MAIN_PID, or MAINPID=;
 		    * after the step rec.main is the id to have keeper track pid under. Its end
 		    * must be told under that id, also when it came before keeper was asked */
-	EV_PROBED,   /* unit; check, number, ok, latency_us, text */
+	EV_PROBED,    /* unit; check, number, ok, latency_us, text */
 	EV_LB_SAMPLE, /* unit; lb, sample */
 	EV_LB_STATUS, /* set; lb, ok = reachable, number = generation, text */
 	EV_REQUEST,   /* request */
@@ -340,7 +340,8 @@ enum effect_kind {
 		  * CONT, so that a stopped process can obey. Nothing there to kill is fine */
 	FX_CHECK_EMPTY, /* unit: say EV_EMPTY as soon as no process of it is left (maybe at once) */
 	FX_FIND_MAIN_PID, /* unit: PIDFile= or guess; answer EV_MAIN_PID */
-	FX_CLEANUP,       /* unit: it is down: runtime directories, fd store */
+	FX_CLEANUP, /* unit: it is down: cgroup; with number 0 also runtime directories and fd store,
+		     * number 1: a restart follows, which shall find them */
 	FX_PROBE,         /* unit; check, number, timeout_us: answer EV_PROBED */
 	FX_LB_WANT,       /* unit; lb_state, weight: to every load balancer of its set */
 	FX_LB_FORGET,     /* unit: no longer a row */
@@ -408,9 +409,10 @@ struct lb_member {
 	enum lb_state wanted;
 	uint8_t ramp_step;
 	bool is_forced;                       /* left by timeout */
+	bool is_drained;                      /* proved since it was last offered anywhere */
 	struct lb_sample sample[SET_LBS_MAX]; /* last observed */
 	uint64_t zero_total[SET_LBS_MAX];     /* stot when sessions were first zero */
-	uint8_t zero_seen[SET_LBS_MAX];     /* samples in a row with zero sessions and stot still */
+	uint8_t zero_seen[SET_LBS_MAX];     /* closed samples in a row: zero sessions, stot still */
 	uint64_t since_us;                  /* this phase */
 	uint64_t first_serial[SET_LBS_MAX]; /* the sample that read the change back; 0 = not yet */
 	uint64_t request;                   /* DRAIN or UNDRAIN that waits for its outcome */
@@ -481,6 +483,11 @@ struct set {
 	uint64_t soak_since_us[SET_MEMBERS_MAX];
 	uint8_t best_step[SET_MEMBERS_MAX];   /* only what goes beyond it is progress */
 	uint8_t has_started[SET_MEMBERS_MAX]; /* the instance's start was seen */
+	struct {                              /* what the rollout failed on; only for telling */
+		uint16_t index;               /* of the member, 0 = none */
+		uint8_t check;                /* that did not pass; CHECK_KIND_MAX = none */
+		char answer[160];
+	} failure;
 	void *core;
 };
 
@@ -521,6 +528,7 @@ struct world {
 	uint64_t next_rollout_id;
 	uint32_t mark;       /* of the graph walk under way */
 	size_t missing_from; /* units before this one miss nothing */
+	size_t down_from;    /* of a shutdown: units before this one are down */
 	int step_error;      /* of the step under way */
 	uint64_t *coverage;  /* NULL, or counts of state x event rows: for tests */
 };

@@ -501,8 +501,9 @@ static void exit_when_down(struct world *w)
 {
 	if (!w->is_shutting_down || w->has_exited)
 		return;
-	for (size_t i = 0; i < w->n_units; i++)
-		if (!unit_is_down(w->units[i]))
+	/* What is down stays down now, so that no step looks at it twice. */
+	for (; w->down_from < w->n_units; w->down_from++)
+		if (!unit_is_down(w->units[w->down_from]))
 			return;
 	w->has_exited = true;
 	struct effect *e = fx_add(w, FX_EXIT);

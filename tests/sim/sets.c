@@ -8,6 +8,10 @@
  *     offers it, unless the drain timeout forced it.
  *  3. READY is wanted only for a unit that has a main process.
  *  4. When faults are over a rollout ends, and its members agree on a revision if it ended well.
+ *  5. What a rollout does to a member is in the journal before the member feels it: its DRAIN before
+ *     the first signal, its START before the spawn; and DONE before the revision is committed. Only
+ *     a stop that somebody else decided (by name, or of the set; or that a core decided which died
+ *     before the journal was written) may come before: the rollout then takes over what it finds.
  */
 #include "sim/fakelb.h"
 #include "sim/sim.h"
@@ -22,7 +26,9 @@ struct sets {
 	uint32_t revision;
 	unsigned count;
 	struct rollout_rec journal;
-	bool was_stopping[MEMBERS + 1]; /* when core came back: its record knew, not the journal */
+	bool is_asked[MEMBERS + 1];    /* the stop under way was not decided by a rollout */
+	bool is_stopping[MEMBERS + 1]; /* before the step under way */
+	bool is_named[MEMBERS + 1];    /* the event of this step is about it, or all */
 };
 
 static struct sim *the_sim;
@@ -116,7 +122,7 @@ void fake_lb_world(struct sim *s)
 		if (rev == 2)
 			world_put_unit(s->w, v->other);
 		u->rec.revision = rev;
-		t->was_stopping[i] = v->has_stored && v->stored.stop_wanted;
+		t->is_asked[i] = v->has_stored && v->stored.stop_wanted;
 		world_set_member(s->w, set, i + 1, u);
 		world_set_next_conf(
 			s->w, u, rev == 2 ? v->conf : v->other, 3 - rev, rev == 2 ? "v1" : "v2");
@@ -129,6 +135,7 @@ void fake_lb_world(struct sim *s)
 	t->lb = fakelb_new(set, (unsigned)s->units[t->first].conf->lb.address.n, s->seed, serves);
 	t->lb->is_lying = sim_chance(s, 3000);
 	t->lb->is_checking = sim_chance(s, 8000);
+	t->lb->lag_us = (300 + 1200 * sim_random(s, 6)) * USEC_PER_MSEC;
 	t->lb->fast_us = 200 * USEC_PER_MSEC;
 	t->lb->slow_us = 2 * USEC_PER_SEC;
 	sim_later(s, 0, P_CUSTOM);
@@ -154,16 +161,30 @@ static void check_kill(struct sim *s, const struct effect *e)
 static void check_journal(struct sim *s, const struct effect *e)
 {
 	const struct set *set = e->unit->set;
-	unsigned i = e->unit->rec.index - 1U;
-	bool is_taken = rollout_is_active(set) && e->unit->rec.state == INST_STOP_SIGTERM &&
-			e->unit->rec.result == RES_SUCCESS && e->unit->rec.restart_wanted &&
-			(set->rollout.step[i] == STEP_DRAIN || set->rollout.step[i] == STEP_STOP);
-	/* A restart asked for by name comes first; the rollout that takes it over says so after it. */
-	for (const struct effect *f = e; f < s->fx.v + s->fx.n; f++)
-		is_taken &= f->kind != FX_JOURNAL;
-	if (is_taken && !sets_of(s)->was_stopping[i] && sets_of(s)->journal.step[i] < STEP_DRAIN)
+	const struct rollout_rec *r = &set->rollout, *j = &sets_of(s)->journal;
+	const struct unit_rec *u = &e->unit->rec;
+	unsigned i = u->index - 1U;
+	if (!rollout_is_active(set) || sets_of(s)->is_asked[i])
+		return;
+	bool is_taken = u->state == INST_STOP_SIGTERM && u->result == RES_SUCCESS &&
+			u->restart_wanted && (r->step[i] == STEP_DRAIN || r->step[i] == STEP_STOP);
+	bool is_known = j->id == r->id && j->is_rollback_wanted == r->is_rollback_wanted;
+	if (e->kind == FX_KILL && is_taken &&
+		!(is_known && (j->step[i] == STEP_DRAIN || j->step[i] == STEP_STOP)))
 		sim_fail(s, "%s is stopped by a rollout, and the journal does not know",
 			e->unit->name);
+	if (e->kind == FX_SPAWN && set->has_started[i] && r->step[i] >= STEP_START &&
+		r->step[i] <= STEP_SOAK && !(is_known && j->step[i] >= STEP_START))
+		sim_fail(s, "%s is started by a rollout, and the journal does not know",
+			e->unit->name);
+}
+
+static void check_commit(struct sim *s)
+{
+	const struct rollout_rec *j = &sets_of(s)->journal;
+	if (j->state != ROLL_DONE || j->id != set_of(s)->rollout.id)
+		sim_fail(s, "revision %u is committed before the journal has it as done",
+			set_of(s)->revision);
 }
 
 /* A serving member is taken only while enough others serve, as the load balancers say. */
@@ -190,6 +211,10 @@ bool fake_lb_effect(struct sim *s, const struct effect *e)
 		return false;
 	if (e->kind == FX_KILL && is_ours && e->who != KILL_WHO_CONTROL)
 		check_kill(s, e), check_journal(s, e);
+	if (e->kind == FX_SPAWN && is_ours && e->exec == EXEC_START)
+		check_journal(s, e);
+	if (e->kind == FX_RELEASE_LINK)
+		check_commit(s);
 	if (e->kind == FX_EVENT && e->event == EVENT_ROLLOUT_STEP && is_ours &&
 		streq(e->text, "draining"))
 		check_budget(s, e);
@@ -293,8 +318,24 @@ void fake_lb_quiet(struct sim *s)
 	t->lb->is_lying = false;
 	for (unsigned i = 0; i < t->lb->n; i++)
 		t->lb->one[i].back_us = MIN(t->lb->one[i].back_us, s->now_us);
+	/* Somebody looks after what waits for a person, also a canary that passes only now. */
 	if (set_of(s)->rollout.state == ROLL_PAUSED)
-		ask(s, REQ_ABORT, 1);
+		ask(s, sim_chance(s, 5000) ? REQ_ABORT : REQ_RESUME, 1);
+}
+
+void fake_lb_before(struct sim *s, const struct event *ev)
+{
+	struct sets *t = sets_of(s);
+	const struct request *r = ev->kind == EV_REQUEST ? ev->request : NULL;
+	if (!t)
+		return;
+	bool is_for_all = ev->kind == EV_SHUTDOWN ||
+			  (r && r->set && (r->verb == REQ_STOP || r->verb == REQ_SCALE));
+	for (unsigned i = 0; i <= MEMBERS; i++) {
+		const struct unit *u = set_of(s)->members[i];
+		t->is_stopping[i] = u->rec.stop_wanted;
+		t->is_named[i] = is_for_all || (r && r->unit == u);
+	}
 }
 
 void fake_lb_check(struct sim *s)
@@ -303,8 +344,11 @@ void fake_lb_check(struct sim *s)
 	if (!t)
 		return;
 	t->count = set_of(s)->count;
-	for (unsigned i = 0; i <= MEMBERS; i++)
-		t->was_stopping[i] &= set_of(s)->members[i]->rec.stop_wanted;
+	for (unsigned i = 0; i <= MEMBERS; i++) {
+		bool is_stopping = set_of(s)->members[i]->rec.stop_wanted;
+		t->is_asked[i] =
+			is_stopping && (t->is_asked[i] || (!t->is_stopping[i] && t->is_named[i]));
+	}
 	if (s->w->n_set_queue)
 		sim_fail(s, "a set is left in the queue");
 	const struct rollout_rec *r = &set_of(s)->rollout;

@@ -46,6 +46,10 @@ WEAK void fake_lb_quiet(struct sim *s)
 {
 	(void)s;
 }
+WEAK void fake_lb_before(struct sim *s, const struct event *ev)
+{
+	(void)s, (void)ev;
+}
 WEAK void fake_lb_check(struct sim *s)
 {
 	(void)s;
@@ -228,6 +232,7 @@ void sim_step(struct sim *s, struct event *ev)
 	ev->wall_us = s->now_us;
 	trace_event(s, ev);
 	effects_reset(&s->fx);
+	fake_lb_before(s, ev);
 	int r = world_step(s->w, ev, &s->fx);
 	check_step(s, r);
 	for (size_t i = 0; i < s->fx.n; i++) {
@@ -394,13 +399,13 @@ static void last_words(struct sim *s)
 static void quiet_time(struct sim *s)
 {
 	s->is_quiet = true;
-	fake_lb_quiet(s);
 	last_words(s);
 	uint64_t until = s->now_us + QUIET_US, steps = s->step + QUIET_STEPS_MAX, release = 0;
 	while (!s->has_failed && s->step < steps && s->now_us < until) {
 		/* Now and then, because a unit may yet go down and leave something. */
 		if (s->now_us >= release) {
 			host_release(s);
+			fake_lb_quiet(s);
 			release = s->now_us + 300 * USEC_PER_SEC;
 		}
 		if (!advance(s, MIN(until, release)))

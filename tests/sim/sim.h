@@ -122,7 +122,8 @@ bool fake_lb_effect(struct sim *s, const struct effect *e); /* true: it was for 
 void fake_lb_event(struct sim *s, const struct pending *p);
 void fake_lb_core_back(struct sim *s); /* after EV_RESTORED */
 void fake_lb_request(struct sim *s);   /* now and then: ask something of a set */
-void fake_lb_quiet(struct sim *s);     /* faults are over */
-void fake_lb_check(struct sim *s);     /* after every step */
+void fake_lb_quiet(struct sim *s);     /* faults are over: now and then */
+void fake_lb_before(struct sim *s, const struct event *ev); /* before every step */
+void fake_lb_check(struct sim *s);                          /* after every step */
 void fake_lb_end(struct sim *s);
 void fake_lb_done(struct sim *s);

@@ -70,6 +70,7 @@ export TB_MODE TB_PRIVILEGES TB_ROOT TB_CGROUP
 inside='
 	set -e
 	if [ -n "$TB_ROOT" ]; then
+		mount --rbind "$TB_ROOT" "$TB_ROOT" # "/" is a mount point everywhere else, too
 		mount --rbind /dev "$TB_ROOT/dev"
 		mount -t sysfs sys "$TB_ROOT/sys" 2>/dev/null || mount --rbind /sys "$TB_ROOT/sys"
 	fi

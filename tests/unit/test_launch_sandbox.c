@@ -146,7 +146,7 @@ START_TEST(protect_system_strict_leaves_only_what_is_named)
 		expect(&r, "write", "/run/test-sandbox", "ok");
 		expect(&r, "write", "/dev/null", "ok");
 	}
-	launch_cleanup_dirs(&u.conf, "/run");
+	launch_cleanup_dirs(&u.conf, "/run", false);
 	ck_assert_int_lt(access("/run/test-sandbox", F_OK), 0);
 	stop();
 }
@@ -222,7 +222,7 @@ START_TEST(private_tmp_is_empty_shared_within_an_activation_and_removed)
 		r = rig_run(&rig, &u);
 		expect(&r, "list", "/tmp", "1");
 	}
-	launch_cleanup_dirs(&u.conf, "/run");
+	launch_cleanup_dirs(&u.conf, "/run", false);
 	ck_assert_int_lt(
 		access("/tmp/stayd-private-test.service-0102030405060708090a0b0c0d0e0f10", F_OK),
 		0);
@@ -246,7 +246,7 @@ START_TEST(private_tmp_is_writable_where_the_system_is_not)
 		expect(&r, "write", "/var/tmp", "ok");
 		expect(&r, "write", "/var", "EROFS");
 	}
-	launch_cleanup_dirs(&u.conf, "/run");
+	launch_cleanup_dirs(&u.conf, "/run", false);
 	stop();
 }
 END_TEST
@@ -479,7 +479,7 @@ START_TEST(directories_are_made_owned_and_never_through_links)
 	ck_assert_int_eq(stat(old, &st), 0);
 	ck_assert_uint_eq(st.st_uid, 65534);
 	ck_assert_int_eq(stat(below("state/link"), &st), 0);
-	launch_cleanup_dirs(&u.conf, run);
+	launch_cleanup_dirs(&u.conf, run, false);
 	ck_assert_int_lt(access(below("run/r"), F_OK), 0);
 	ck_assert_int_eq(symlink("/etc", below("state/l")), 0);
 	u.conf.exec.dirs[DIR_STATE].names = LIST((char *)"l/x");

@@ -249,7 +249,7 @@ START_TEST(plus_runs_with_full_privilege_and_bang_without_the_user)
 	r = rig_run(&rig, &u);
 	ASSERT_LINE(r, "Uid:\t0\t0\t0\t0");
 	ASSERT_LINE(r, "NoNewPrivs:\t1");
-	launch_cleanup_dirs(&u.conf, "/nonexistent");
+	launch_cleanup_dirs(&u.conf, "/nonexistent", false);
 	rig_stop(&rig);
 }
 END_TEST
@@ -456,8 +456,8 @@ static void check_cgroup(bool can_unshare)
 		ck_assert_msg(r.kind == LN_SPAWNED, "%d %d %s", r.stage, r.error, r.detail);
 		(void)rig_frame(&rig, &pid);
 		read_all(p[0], &out);
-		if (u.vars.use_shim)
-			(void)rig_frame(&rig, &pid);
+		for (int i = 0; u.vars.use_shim && i < 2; i++)
+			(void)rig_frame(&rig, &pid); /* KP_SHIM_MAIN, KP_SHIM_EXIT */
 		snprintf(line, sizeof(line), "0::/%s", strrchr(path, '/') + 1);
 		ck_assert_msg(strstr(out.data, line) != NULL, "%s", out.data);
 		ck_assert_int_eq(waitpid(pid, NULL, 0), pid);
@@ -539,6 +539,10 @@ START_TEST(the_shim_keeps_daemonized_children_and_tells_their_ends)
 	struct kp_frame f = rig_frame(&rig, &shim);
 	ck_assert_uint_eq(f.kind, KP_BORN);
 	ck_assert_int_ne(shim, program);
+	f = rig_frame(&rig, &from);
+	ck_assert_uint_eq(f.kind, KP_SHIM_MAIN);
+	ck_assert_int_eq(from, shim);
+	ck_assert_int_eq(f.pid, program);
 	while (!seen_program || !seen_orphan) {
 		f = rig_frame(&rig, &from);
 		ck_assert_uint_eq(f.kind, KP_SHIM_EXIT);
