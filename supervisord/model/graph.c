@@ -26,6 +26,10 @@ struct unit *edge_next(const struct unit *u, uint32_t *pos, enum dep_kind kind, 
 
 static void edge_put(struct unit *u, struct unit *to, enum dep_kind kind, bool is_inverse)
 {
+	if (!u->cap_edges) { /* most have one or two */
+		u->cap_edges = 2;
+		u->edges = xcalloc(u->cap_edges, sizeof(*u->edges));
+	}
 	GROW(u->edges, u->n_edges, u->cap_edges);
 	u->edges[u->n_edges++] = (struct edge){to, (uint8_t)kind, is_inverse};
 }
