@@ -133,6 +133,23 @@ START_TEST(without_auto_rollback_a_failure_halts_and_stops_no_further_member)
 }
 END_TEST
 
+START_TEST(abort_of_a_halted_rollout_answers_who_waits_for_the_set)
+{
+	struct rig *r = rig_new(3, 0, 1, 13);
+	rig_set_kind(r, 2, RIG_CRASH);
+	RIG_POLICY(r, rollout.auto_rollback, false);
+	rig_start(r);
+	rig_deploy(r, 2, 2);
+	ck_assert(rig_until_reply(r, 2, SEC(300)));
+	rig_request(r, REQ_START, 3, 0, NULL, NULL);
+	ck_assert_uint_eq(r->replies[3], 0);
+	rig_request(r, REQ_ABORT, 4, 1, NULL, NULL);
+	ck_assert_int_eq(r->reply[3], REPLY_CANCELED);
+	ck_assert(rig_until_reply(r, 4, SEC(300)));
+	rig_free(r);
+}
+END_TEST
+
 START_TEST(deploy_mends_a_set_whose_old_revision_is_broken)
 {
 	struct rig *r = rig_new(4, 0, 1, 14);
@@ -471,6 +488,7 @@ Suite *suite(void)
 	tcase_add_test(c, member_that_ends_well_while_it_soaks_is_rolled_back_and_runs_again);
 	tcase_add_test(c, broken_surge_member_is_taken_away_and_nobody_else_was_touched);
 	tcase_add_test(c, without_auto_rollback_a_failure_halts_and_stops_no_further_member);
+	tcase_add_test(c, abort_of_a_halted_rollout_answers_who_waits_for_the_set);
 	tcase_add_test(c, deploy_mends_a_set_whose_old_revision_is_broken);
 	tcase_add_test(c, old_member_that_crashes_during_a_rollout_restarts_on_its_old_revision);
 	tcase_add_test(c, second_deploy_and_scaling_are_refused_while_one_is_under_way);
