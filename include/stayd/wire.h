@@ -18,7 +18,7 @@
 
 #include "stayd/stayd.h"
 
-#define WIRE_BUILD 0x53544101u /* "STA", layout version; change when any struct here changes */
+#define WIRE_BUILD 0x53544102u /* "STA", layout version; change when any struct here changes */
 
 /* Roles: the processes keeper runs. Each finds its links at fixed descriptors. */
 enum role { ROLE_KEEPER, ROLE_CORE, ROLE_LAUNCHER, ROLE_LOGGER, ROLE_NET, ROLE_WEB, ROLE_MAX };
@@ -38,7 +38,8 @@ enum kp_kind {
 	/* core -> keeper */
 	KP_HELLO = 1, /* first frame of a core; keeper answers FD*, LINK*, CHILD*, then WELCOME */
 	KP_SIGNAL, /* id, status = signal: kill(2) the id's own pid (child, else tracked main) if not
-		    * reaped; with pid that one of them. -ESRCH also for a main that is not ours */
+		    * reaped; with pid that one of them; code: another signal behind it, 0 none.
+		    * -ESRCH also for a main that is not ours */
 	KP_FORGET, /* id: the exit was recorded; drop the entry; with pid only that one of the id */
 	KP_TRACK,  /* id, pid: also report this pid (MAINPID=, PIDFile=) as id's main */
 	KP_PUT,    /* name + 1 fd: hold it; replaces one of the same name */
@@ -61,6 +62,7 @@ enum kp_kind {
 	/* launcher, shim, new child -> keeper (pid by SCM_CREDENTIALS, never from the frame) */
 	KP_BORN = 64, /* id: sent by the new process itself before its exec */
 	KP_SHIM_EXIT, /* id, pid, code, status: a process below the shim ended */
+	KP_SHIM_MAIN, /* id, pid: the program below the shim; before any KP_SHIM_EXIT */
 };
 
 /* Whose exit (KP_EXITED) or life (KP_CHILD) a frame speaks of; in its role field. */
@@ -80,6 +82,7 @@ struct kp_frame {
 	int32_t pid;
 	int32_t code;
 	int32_t status;
+	int32_t program; /* KP_CHILD, KP_EXITED of a shim: the pid below it; 0 = not known, no shim */
 	uint64_t time_us; /* CLOCK_BOOTTIME */
 	char name[KP_NAME_MAX];
 };

@@ -179,6 +179,37 @@ void path_glob(const char *pattern, struct strv *paths)
 	strv_done(&found);
 }
 
+bool first_pid_namespace(void)
+{
+	char ns[64]; /* its inode number is fixed: PROC_PID_INIT_INO */
+	ssize_t n = readlink("/proc/self/ns/pid", ns, sizeof(ns) - 1);
+	ns[n > 0 ? n : 0] = '\0';
+	return streq(ns, "pid:[4026531836]");
+}
+
+char *runtime_dir_choice(unsigned i)
+{
+	const char *xdg = getenv("XDG_RUNTIME_DIR");
+	unsigned uid = (unsigned)geteuid();
+	char ns[64];
+	if (i == 0 && uid == 0)
+		return xstrdup("/run/stayd");
+	if (i == 0 && xdg && xdg[0] == '/')
+		return xasprintf("%s/stayd", xdg);
+	if (i == 0)
+		return xasprintf("/run/user/%u/stayd", uid);
+	if (i == 1)
+		return xasprintf("/tmp/stayd-%u", uid);
+	if (i == 2)
+		return xasprintf("/dev/shm/stayd-%u", uid);
+	if (i > 3)
+		return NULL;
+	/* Abstract names are the network namespace's; containers that share one differ in this. */
+	ssize_t n = readlink("/proc/self/ns/pid", ns, sizeof(ns) - 1);
+	ns[n > 0 ? n : 0] = '\0';
+	return xasprintf("@stayd-%u-%s", uid, ns);
+}
+
 int unix_addr(const char *path, void *ret_sockaddr_un, unsigned *ret_len)
 {
 	struct sockaddr_un *a = ret_sockaddr_un;

@@ -21,15 +21,58 @@
 
 static void on_keeper(struct source *s, uint32_t events);
 
+static void link_broken(struct core *c, int error)
+{
+	if (c->is_exiting)
+		return;
+	/* Without keeper nobody reaps: die; keeper, or its successor, starts another core. */
+	log_error(NULL, "link to keeper: %s; leaving", errno_name(error));
+	_exit(EXIT_FAILURE);
+}
+
+/* Frames that may wait for the end of the turn: signals and what is forgotten. In order with all
+ * others. A core that dies before they are out has an exit told again and a stop done again. */
+static struct kp_frame held[KEEPER_BATCH];
+static unsigned n_held;
+
+void keeper_flush(struct core *c)
+{
+	struct mmsghdr m[KEEPER_BATCH];
+	struct iovec v[KEEPER_BATCH];
+	if (n_held)
+		record_write_dirty(c); /* an exit is forgotten once it is written */
+	for (unsigned i = 0; i < n_held; i++) {
+		v[i] = (struct iovec){&held[i], sizeof(held[i])};
+		m[i] = (struct mmsghdr){
+			.msg_hdr = {.msg_iov = &v[i], .msg_iovlen = 1}
+                };
+	}
+	for (unsigned sent = 0; sent < n_held;) {
+		int n = sendmmsg(c->keeper_fd, m + sent, n_held - sent, MSG_NOSIGNAL);
+		if (n < 0 && errno != EINTR) {
+			link_broken(c, -errno);
+			break;
+		}
+		sent += n > 0 ? (unsigned)n : 0;
+	}
+	n_held = 0;
+}
+
+static void hold_frame(struct core *c, const struct kp_frame *f)
+{
+	if (n_held == KEEPER_BATCH)
+		keeper_flush(c);
+	held[n_held] = *f;
+	held[n_held++].build = WIRE_BUILD;
+}
+
 static void send_frame(struct core *c, struct kp_frame *f, int fd)
 {
 	f->build = WIRE_BUILD;
+	keeper_flush(c);
 	ssize_t n = send_fds(c->keeper_fd, f, sizeof(*f), &fd, fd >= 0 ? 1 : 0, 0);
-	if (n < 0 && !c->is_exiting) {
-		/* Without keeper nobody reaps: die; keeper, or its successor, starts another core. */
-		log_error(NULL, "link to keeper: %s; leaving", errno_name((int)n));
-		_exit(EXIT_FAILURE);
-	}
+	if (n < 0)
+		link_broken(c, (int)n);
 }
 
 int keeper_put(struct core *c, const char *name, int fd)
@@ -52,7 +95,9 @@ void keeper_drop(struct core *c, const char *name)
 void keeper_signal(struct core *c, const struct spawn_id *id, int signo)
 {
 	struct kp_frame f = {.kind = KP_SIGNAL, .id = *id, .status = signo};
-	send_frame(c, &f, -1);
+	if (signo != SIGKILL && signo != SIGCONT)
+		f.code = SIGCONT; /* a stopped process does not see it else (systemd too) */
+	hold_frame(c, &f);
 }
 
 void keeper_track(struct core *c, const struct spawn_id *id, pid_t pid)
@@ -64,7 +109,7 @@ void keeper_track(struct core *c, const struct spawn_id *id, pid_t pid)
 void keeper_forget(struct core *c, const struct spawn_id *id, pid_t pid)
 {
 	struct kp_frame f = {.kind = KP_FORGET, .id = *id, .pid = pid};
-	send_frame(c, &f, -1);
+	hold_frame(c, &f);
 }
 
 void keeper_role(struct core *c, enum role role, bool is_wanted)
@@ -126,6 +171,8 @@ static void say_exited(struct core *c, struct proc *p, pid_t pid, int code, int 
 	if (p->has_exited)
 		return;
 	p->has_exited = true;
+	ev.ok = p->kind == PROC_UNIT && code == CLD_KILLED && status == SIGKILL &&
+		cgroup_oom_killed(c, p->unit);
 	if (p->kind == PROC_PROBE)
 		probe_exited(c, p, code, status);
 	else
@@ -133,13 +180,11 @@ static void say_exited(struct core *c, struct proc *p, pid_t pid, int code, int 
 }
 
 /* The process whose main was named to be pid, when the exit comes under its shim's identity. */
-static struct proc *tracked_proc(struct core *c, const struct unit *u, pid_t pid)
+static struct proc *tracked_proc(const struct unit *u, pid_t pid)
 {
-	for (size_t i = 0; i < c->procs.cap; i++) {
-		struct proc *p = c->procs.by_id[i];
-		if (p && p->unit == u && p->tracked_pid == pid)
+	for (struct proc *p = u ? uc(u)->procs : NULL; p; p = p->next)
+		if (p->tracked_pid == pid)
 			return p;
-	}
 	return NULL;
 }
 
@@ -149,7 +194,7 @@ void proc_ended(struct core *c, struct proc *p, enum kp_row row, pid_t pid, int 
 {
 	struct unit *u = p->unit;
 	if (row == KP_ROW_BELOW) {
-		struct proc *t = pid == p->pid && !p->tracked_pid ? p : tracked_proc(c, u, pid);
+		struct proc *t = pid == p->pid && !p->tracked_pid ? p : tracked_proc(u, pid);
 		if (!t)
 			return; /* a helper of the service */
 		say_exited(c, t, pid, code, status);
@@ -161,6 +206,8 @@ void proc_ended(struct core *c, struct proc *p, enum kp_row row, pid_t pid, int 
 		p->tracked_pid = 0;
 	else
 		p->child_gone = true;
+	if (row == KP_ROW_CHILD && p->is_shimmed)
+		pid = p->pid; /* the shim left as its program did */
 	/* The first process of a service that named another main: not news. */
 	if (!(row == KP_ROW_CHILD && p->tracked_pid))
 		say_exited(c, p, pid, code, status);
@@ -168,6 +215,10 @@ void proc_ended(struct core *c, struct proc *p, enum kp_row row, pid_t pid, int 
 		(row == KP_ROW_TRACKED && p->is_spawned && !p->child_gone && p->is_shimmed))
 		return;
 	bool may_be_empty = p->is_shimmed && u && uc(u)->waits_empty;
+	if (p->kind == PROC_PROBE) {
+		launcher_probe_over(c, p);
+		return;
+	}
 	proc_drop(&c->procs, p);
 	if (may_be_empty)
 		cgroup_check_empty(c, u);
@@ -177,8 +228,12 @@ void proc_ended(struct core *c, struct proc *p, enum kp_row row, pid_t pid, int 
  * shim was. It always comes, or a new launcher does. */
 static bool keep_early(struct proc *p, const struct kp_frame *f)
 {
-	if (p->is_spawned || p->n_early >= ARRAY_SIZE(p->early))
+	if (p->is_spawned || p->n_early >= EARLY_MAX)
 		return false;
+	if (!p->early)
+		p->early = xcalloc(EARLY_MAX, sizeof(*p->early));
+	if (f->role == KP_ROW_CHILD && p->is_shimmed && f->program)
+		p->pid = f->program;
 	p->early[p->n_early].row = f->role;
 	p->early[p->n_early].pid = f->pid;
 	p->early[p->n_early].code = f->code;
@@ -189,17 +244,18 @@ static bool keep_early(struct proc *p, const struct kp_frame *f)
 void proc_early(struct core *c, const struct spawn_id *id)
 {
 	struct proc *p = proc_find(&c->procs, id);
-	struct proc copy;
 	if (!p || !p->n_early)
 		return;
-	copy = *p;
+	struct spawn_id own = *id; /* id may be p's */
+	CLEANUP_FREE struct early_exit *early = TAKE_PTR(p->early);
+	unsigned n = p->n_early;
 	p->n_early = 0;
-	for (unsigned i = 0; i < copy.n_early; i++) {
-		p = proc_find(&c->procs, &copy.id);
+	for (unsigned i = 0; i < n; i++) {
+		p = proc_find(&c->procs, &own);
 		if (p)
-			proc_ended(c, p, copy.early[i].row, copy.early[i].pid, copy.early[i].code,
-				copy.early[i].status);
-		keeper_forget(c, &copy.id, copy.early[i].pid);
+			proc_ended(c, p, early[i].row, early[i].pid, early[i].code,
+				early[i].status);
+		keeper_forget(c, &own, early[i].pid);
 	}
 }
 
@@ -267,7 +323,9 @@ static void on_signal(struct core *c, int signo)
 {
 	struct event ev = {.kind = EV_SHUTDOWN};
 	if (signo == SIGHUP) {
-		store_reload(c);
+		struct buf notes = {0}; /* they are in the log */
+		store_reload(c, &notes);
+		buf_done(&notes);
 		return;
 	}
 	if (signo == SIGTERM || signo == SIGINT || signo == SIGQUIT || signo == SIGPWR ||
@@ -287,6 +345,33 @@ void keeper_relist(struct core *c)
 	send_frame(c, &f, -1);
 }
 
+/* What keeper knows of a child whose launcher cannot tell. False: a shim that has not started its
+ * program yet, or died before it could. */
+static bool take_pids(struct proc *p, const struct kp_frame *f)
+{
+	p->shim_pid = p->is_shimmed ? f->pid : 0;
+	p->pid = p->is_shimmed ? f->program : f->pid;
+	return p->pid != 0;
+}
+
+static void child_found(struct core *c, struct proc *p, const struct kp_frame *f)
+{
+	struct event ev = {.kind = EV_SPAWNED, .unit = p->unit, .id = p->id};
+	struct spawn_id id = p->id;
+	p->asked_of = 0; /* born: not to be asked for again */
+	p->is_doubtful = false;
+	uc(p->unit)->is_empty = false;
+	p->is_spawned = take_pids(p, f);
+	if (!p->is_spawned) {
+		launcher_relist_later(c);
+		return;
+	}
+	ev.pid = p->pid;
+	if (p->kind == PROC_UNIT)
+		core_step(c, &ev);
+	proc_early(c, &id);
+}
+
 static void child_listed(struct core *c, const struct kp_frame *f)
 {
 	struct proc *p = proc_find(&c->procs, &f->id);
@@ -295,13 +380,8 @@ static void child_listed(struct core *c, const struct kp_frame *f)
 	} else if (!p) {
 		log_warn(NULL, "pid %d is nobody's: killing it", f->pid);
 		keeper_signal(c, &f->id, SIGKILL);
-	} else if (!p->is_spawned && f->role == KP_ROW_CHILD) {
-		p->is_spawned = true;
-		p->pid = p->is_shimmed ? 0 : f->pid;
-		p->shim_pid = p->is_shimmed ? f->pid : 0;
-		struct event ev = {.kind = EV_SPAWNED, .unit = p->unit, .id = p->id, .pid = p->pid};
-		if (p->kind == PROC_UNIT && p->pid)
-			core_step(c, &ev);
+	} else if (f->role == KP_ROW_CHILD && launcher_word_is_lost(c, p)) {
+		child_found(c, p, f);
 	}
 }
 
@@ -425,7 +505,8 @@ static int hello(struct core *c)
 int keeper_connect(struct core *c)
 {
 	int r = hello(c);
-	if (r == 0 && c->restarts_of_core && launcher_sync(c) == 0) {
+	if (r == 0 && c->restarts_of_core) {
+		c->is_launcher_synced = launcher_sync(c) == 0;
 		forget_known();
 		r = hello(c);
 	}
@@ -480,6 +561,21 @@ static const struct kp_frame *known_child(const struct spawn_id *id, enum kp_row
 	return NULL;
 }
 
+/* The record was written, and the launcher was not asked or did not get to it; or it got to it in
+ * its last moment: the child may not have told keeper yet, so keeper is asked again first. */
+static void adopt_unknown(struct core *c, struct unit *u, const struct spawn_id *id, int32_t pid)
+{
+	if (c->is_launcher_synced || pid) {
+		struct event lost = {.kind = EV_EXITED, .unit = u, .id = *id, .pid = pid};
+		core_step(c, &lost);
+		return;
+	}
+	struct proc *p = proc_new(&c->procs, id, PROC_UNIT, u);
+	p->is_shimmed = !c->cgroup_base;
+	p->is_doubtful = true;
+	launcher_relist_later(c);
+}
+
 /* One process that a record speaks of: known to keeper, or never started. */
 static void adopt_process(struct core *c, struct unit *u, const struct spawn_id *id, int32_t pid)
 {
@@ -488,18 +584,20 @@ static void adopt_process(struct core *c, struct unit *u, const struct spawn_id 
 	const struct kp_frame *child = known_child(id, KP_ROW_CHILD),
 			      *tracked = known_child(id, KP_ROW_TRACKED);
 	if (!child && !tracked) {
-		/* The record was written, the launcher was not asked, or did not get to it. */
-		struct event lost = {.kind = EV_EXITED, .unit = u, .id = *id, .pid = pid};
-		core_step(c, &lost);
+		adopt_unknown(c, u, id, pid);
 		return;
 	}
 	struct proc *p = proc_new(&c->procs, id, PROC_UNIT, u);
 	p->is_shimmed = !c->cgroup_base;
 	p->child_gone = !child;
-	p->shim_pid = p->is_shimmed && child ? child->pid : 0;
+	if (child)
+		(void)take_pids(p, child);
 	p->tracked_pid = tracked ? tracked->pid : 0;
-	p->pid = tracked ? tracked->pid : pid ? pid : p->is_shimmed ? 0 : child->pid;
+	if (tracked || pid)
+		p->pid = tracked ? tracked->pid : pid;
 	p->is_spawned = p->pid != 0;
+	if (!p->is_spawned && !child->code)
+		launcher_relist_later(c);
 	if (!pid && p->pid && !(child && child->code)) {
 		struct event ev = {.kind = EV_SPAWNED, .unit = u, .id = *id, .pid = p->pid};
 		core_step(c, &ev);
@@ -553,5 +651,5 @@ void keeper_adopt(struct core *c)
 	}
 	free(TAKE_PTR(known));
 	n_known = cap_known = 0;
-	launcher_is_new(c);
+	launcher_words_lost(c);
 }

@@ -21,7 +21,7 @@
 #define PROBES_EXEC_MAX  256
 #define RESEND_BATCH     256
 #define RELIST_AFTER_US  (50 * USEC_PER_MSEC)
-#define LAUNCHER_SYNC_MS 5000
+#define LAUNCHER_SYNC_US (5 * USEC_PER_SEC)
 #define LAUNCHER_BATCH   64
 #define LAUNCHER_FDS_MAX 12 /* to pass on, beside stdio and the cgroup; FDS_MAX in one frame */
 
@@ -37,16 +37,17 @@ static void spawn_failed(
 			.check = p->check,
 			.number = p->number,
 			.text = text};
-		proc_drop(&c->procs, p);
+		launcher_probe_over(c, p);
 		core_step(c, &ev);
 		return;
 	}
+	CLEANUP_FREE char *said = xasprintf("%d/%s: %s", stage, exec_exit_name(stage), text);
 	struct event ev = {.kind = EV_SPAWN_FAILED,
 		.unit = p->unit,
 		.id = *id,
 		.stage = stage,
 		.error = error,
-		.text = text};
+		.text = said};
 	proc_drop(&c->procs, p);
 	core_step(c, &ev);
 	keeper_forget(
@@ -61,6 +62,7 @@ static void spawned(struct core *c, const struct ln_reply *r)
 	p->is_spawned = true;
 	p->pid = r->pid;
 	p->shim_pid = r->shim_pid;
+	uc(p->unit)->is_empty = false; /* it may have been looked at before the clone */
 	if (p->kind == PROC_UNIT) {
 		struct event ev = {.kind = EV_SPAWNED, .unit = p->unit, .id = p->id, .pid = r->pid};
 		core_step(c, &ev);
@@ -68,39 +70,72 @@ static void spawned(struct core *c, const struct ln_reply *r)
 	proc_early(c, &r->id);
 }
 
-/* Who waited for the word of a launcher that is gone waits no more. */
-void launcher_is_new(struct core *c)
+/* Who waits for the word of a launcher that is gone waits no more. What the present one was asked
+ * since is not in question: asked again, it would be started twice. */
+bool launcher_word_is_lost(const struct core *c, const struct proc *p)
+{
+	return !p->is_spawned && p->asked_of != c->launchers;
+}
+
+void launcher_words_lost(struct core *c)
 {
 	for (size_t i = 0; i < c->procs.cap; i++) {
 		struct proc *p = c->procs.by_id[i];
-		if (!p || !p->n_early)
+		if (!p || !p->n_early || !launcher_word_is_lost(c, p))
 			continue;
 		p->is_spawned = true;
 		proc_early(c, &p->id);
+		i = SIZE_MAX; /* the table has changed: from its start */
 	}
 }
 
 static void run_pending(struct core *c);
+static void enqueue_probe(struct core *c, const struct spawn_id *id);
 static void enqueue(struct core *c, struct unit *u, enum exec_kind exec, uint32_t index,
 	const struct spawn_id *id);
+
+/* A core before us recorded it, and its launcher died with it: keeper does not know it even now. */
+static void never_born(struct core *c, struct proc *p)
+{
+	struct event lost = {.kind = EV_EXITED, .unit = p->unit, .id = p->id};
+	proc_drop(&c->procs, p);
+	core_step(c, &lost);
+}
+
+/* The launcher died before it started the probe: that says nothing about the service. */
+static void probe_again(struct core *c, struct proc *p)
+{
+	if (p->deadline_us != USEC_INFINITY)
+		c->n_probes_asked--;
+	p->deadline_us = USEC_INFINITY;
+	enqueue_probe(c, &p->id);
+}
+
+void launcher_relist_later(struct core *c)
+{
+	c->relist_at_us = now_boot_us() + RELIST_AFTER_US;
+	core_arm(c);
+}
 
 void launcher_listed(struct core *c)
 {
 	struct spawn_id ids[RESEND_BATCH];
 	size_t n = 0;
-	launcher_is_new(c);
+	launcher_words_lost(c);
 	for (size_t i = 0; i < c->procs.cap && n < RESEND_BATCH; i++) {
 		struct proc *p = c->procs.by_id[i];
-		if (p && p->is_asked && !p->is_spawned)
+		if (p && (p->asked_of || p->is_doubtful) && launcher_word_is_lost(c, p))
 			ids[n++] = p->id;
 	}
 	for (size_t i = 0; i < n; i++) {
 		struct proc *p = proc_find(&c->procs, &ids[i]);
 		if (!p)
 			continue;
-		p->is_asked = false;
-		if (p->kind == PROC_PROBE)
-			spawn_failed(c, &ids[i], EXIT_EXEC, ECANCELED, "the launcher died");
+		p->asked_of = 0;
+		if (p->is_doubtful)
+			never_born(c, p);
+		else if (p->kind == PROC_PROBE)
+			probe_again(c, p);
 		else
 			enqueue(c, p->unit, p->exec, p->index, &ids[i]);
 	}
@@ -114,28 +149,47 @@ void launcher_listed(struct core *c)
 static struct ln_reply *answers; /* to the core before us */
 static size_t n_answers, cap_answers;
 
-int launcher_sync(struct core *c)
+/* 1: the launcher has said LN_SYNCED; 0: not yet. */
+static int sync_read(struct core *c)
 {
-	struct ln_head head = {.build = WIRE_BUILD, .flags = LN_SYNC};
-	if (c->launcher_fd < 0 || send_fds(c->launcher_fd, &head, sizeof(head), NULL, 0, 0) < 0)
-		return -ENOTCONN;
 	for (;;) {
 		struct ln_reply r;
 		size_t n_fds = 0;
-		struct pollfd p = {.fd = c->launcher_fd, .events = POLLIN};
-		if (poll(&p, 1, LAUNCHER_SYNC_MS) == 0)
-			return -ETIMEDOUT;
 		ssize_t n = recv_fds(c->launcher_fd, &r, sizeof(r), NULL, &n_fds, MSG_DONTWAIT);
 		if (n == -EAGAIN)
-			continue;
-		if (n != sizeof(r) || r.build != WIRE_BUILD)
-			return -EPROTO;
-		if (r.kind == LN_SYNCED)
 			return 0;
+		if (n != sizeof(r) || r.build != WIRE_BUILD)
+			return n < 0 ? (int)n : -EPROTO;
+		if (r.kind == LN_SYNCED)
+			return 1;
 		r.detail[sizeof(r.detail) - 1] = '\0';
 		GROW(answers, n_answers, cap_answers);
 		answers[n_answers++] = r;
 	}
+}
+
+/* Reads while it cannot write: the launcher takes no request while an answer has no room. */
+int launcher_sync(struct core *c)
+{
+	struct ln_head head = {.build = WIRE_BUILD, .flags = LN_SYNC};
+	uint64_t end = now_boot_us() + LAUNCHER_SYNC_US;
+	bool is_sent = false;
+	int r = c->launcher_fd < 0 ? -ENOTCONN : 0;
+	while (r == 0) {
+		uint64_t now = now_boot_us();
+		struct pollfd p = {c->launcher_fd, is_sent ? POLLIN : POLLIN | POLLOUT, 0};
+		if (now >= end || poll(&p, 1, (int)((end - now) / USEC_PER_MSEC) + 1) == 0)
+			return -ETIMEDOUT;
+		if (!is_sent && p.revents & POLLOUT) {
+			r = (int)send_fds(
+				c->launcher_fd, &head, sizeof(head), NULL, 0, MSG_DONTWAIT);
+			is_sent = r > 0;
+			r = r == -EAGAIN || r > 0 ? 0 : r;
+		}
+		if (r == 0)
+			r = sync_read(c);
+	}
+	return r < 0 ? r : 0;
 }
 
 static void answered(struct core *c, const struct ln_reply *r)
@@ -174,7 +228,9 @@ static void on_launcher(struct source *s, uint32_t events)
 			return;
 		}
 		r.detail[sizeof(r.detail) - 1] = '\0';
+		c->n_asked -= c->n_asked > 0;
 		answered(c, &r);
+		notify_release(c);
 	}
 }
 
@@ -183,14 +239,16 @@ void launcher_connected(struct core *c, int fd)
 	loop_remove(&c->loop, &c->launcher_source);
 	fd_close(c->launcher_fd);
 	c->launcher_fd = fd;
+	c->launchers++;
+	c->n_asked = 0;
+	notify_release(c);
 	(void)fd_set_nonblock(fd, true);
 	loop_add(&c->loop, &c->launcher_source, fd, EPOLLIN, PRIO_LAUNCHER, on_launcher);
 	if (!c->world || c->world->n_units == 0)
 		return;
 	/* What the old one was asked and had not answered: some of it runs. A child it had just
 	 * cloned may not have told keeper yet, hence the pause. */
-	c->relist_at_us = now_boot_us() + RELIST_AFTER_US;
-	core_arm(c);
+	launcher_relist_later(c);
 }
 
 /* ---- one start ------------------------------------------------------------------------------ */
@@ -225,13 +283,19 @@ static int open_stream(const struct std_stream *st, bool is_input)
 		flags |= O_APPEND;
 	else if (st->kind == STD_TRUNCATE)
 		flags |= O_TRUNC;
-	int fd = open(st->path, flags | O_CLOEXEC | O_NOCTTY | O_NOFOLLOW * 0, 0644);
-	return fd < 0 ? -errno : fd;
+	/* A FIFO without a reader would block us: it fails instead. */
+	int fd = open(st->path, flags | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0644);
+	if (fd < 0)
+		return -errno;
+	(void)fd_set_nonblock(fd, false);
+	return fd;
 }
 
 /* Standard streams: a descriptor where there is something to open; none means /dev/null. */
-static int start_streams(struct core *c, struct unit *u, struct start *s, struct err *e)
+static int start_streams(
+	struct core *c, struct unit *u, struct start *s, int *ret_stage, struct err *e)
 {
+	static const int stages[] = {EXIT_STDIN, EXIT_STDOUT, EXIT_STDERR};
 	const struct exec_conf *x = &u->conf->exec;
 	const struct std_stream *streams[] = {&x->std_in, &x->std_out, &x->std_err};
 	static const uint32_t flags[] = {LN_HAS_STDIN, LN_HAS_STDOUT, LN_HAS_STDERR};
@@ -242,13 +306,16 @@ static int start_streams(struct core *c, struct unit *u, struct start *s, struct
 		bool is_owned = true;
 		if (st->kind == STD_FILE || st->kind == STD_APPEND || st->kind == STD_TRUNCATE) {
 			fd = open_stream(st, i == 0);
-			if (fd < 0)
-				return err_set(e, fd, "%s: %s", st->path, errno_name(fd));
+			if (fd < 0) {
+				*ret_stage = stages[i];
+				return err_set(e, fd, "%s", st->path);
+			}
 		} else if (st->kind == STD_LOG && i > 0) {
 			fd = logger_stream(c, u);
 			is_owned = false;
 		} else if (st->kind == STD_INHERIT && i > 0) {
-			fd = i == 2 && last >= 0 ? last : logger_stream(c, u);
+			bool is_as_stdout = i == 2 && (last >= 0 || x->std_out.kind == STD_NULL);
+			fd = is_as_stdout ? last : logger_stream(c, u);
 			is_owned = false;
 		}
 		if (fd >= 0)
@@ -263,24 +330,44 @@ static int image_of(struct core *c, struct unit *u, struct err *e)
 	struct unit_core *x = uc(u);
 	if (x->image && x->image_conf == u->conf)
 		return 0;
+	bool is_other = x->image_conf != u->conf;
 	x->image = launch_image_free(x->image);
-	unit_conf_unref(x->image_conf);
-	x->image_conf = NULL;
 	int r = launch_image_new(u->conf, &c->caps, &x->image, e);
-	if (r < 0)
+	if (r < 0 || !is_other)
 		return r;
+	unit_conf_unref(x->image_conf);
 	x->image_conf = unit_conf_ref(u->conf);
+	x->cgroup_fd =
+		fd_close(x->cgroup_fd); /* its limits may be others now: they are set again */
 	return 0;
 }
 
+/* Nothing was looked up or compiled for it: it is made again in no time, and thousands idle. */
+static void image_drop_if_plain(struct unit_core *x)
+{
+	const struct launch_image *i = x->image;
+	if (i->user_name || i->n_groups || i->seccomp.size || i->n_degraded ||
+		i->gid != UINT32_MAX)
+		return;
+	x->image = launch_image_free(x->image);
+}
+
+const struct launch_image *launcher_image(struct core *c, struct unit *u)
+{
+	struct err e = {0};
+	return image_of(c, u, &e) == 0 ? uc(u)->image : NULL;
+}
+
 static int start_build(struct core *c, struct unit *u, const struct exec_cmd *cmd,
-	enum exec_kind exec, const struct spawn_id *id, struct start *s, struct err *e)
+	enum exec_kind exec, const struct spawn_id *id, struct start *s, int *ret_stage,
+	struct err *e)
 {
 	struct unit_core *x = uc(u);
 	int r = image_of(c, u, e);
+	*ret_stage = r == -ESRCH ? EXIT_USER : EXIT_EXEC;
 	if (r < 0)
 		return r;
-	r = start_streams(c, u, s, e);
+	r = start_streams(c, u, s, ret_stage, e);
 	if (r < 0)
 		return r;
 	if (c->cgroup_base) {
@@ -288,6 +375,7 @@ static int start_build(struct core *c, struct unit *u, const struct exec_cmd *cm
 		if (r < 0)
 			return r;
 		start_fd(s, x->cgroup_fd, false, LN_HAS_CGROUP);
+		x->is_empty = false;
 	}
 	const char *names[LAUNCHER_FDS_MAX];
 	size_t n_pass = 0;
@@ -319,6 +407,7 @@ static int start_build(struct core *c, struct unit *u, const struct exec_cmd *cm
 	};
 	buf_add(&s->message, &s->head, sizeof(s->head));
 	r = plan_build(x->image, &v, &s->message, e);
+	image_drop_if_plain(x);
 	start_vars_done(&vars);
 	if (r < 0)
 		return r;
@@ -352,8 +441,10 @@ static int start_send(struct core *c, struct start *s)
 	if (n == -EAGAIN || n == -ENOBUFS || n == -EPIPE || n == -ECONNRESET)
 		return 1;
 	struct proc *p = proc_find(&c->procs, &s->head.id);
-	if (n >= 0 && p)
-		p->is_asked = true;
+	if (n >= 0 && p) {
+		p->asked_of = c->launchers;
+		c->n_asked++;
+	}
 	return n < 0 ? (int)n : 0;
 }
 
@@ -371,9 +462,8 @@ static int try_spawn(struct core *c, struct unit *u, enum exec_kind exec, uint32
 	if (r == 0 && index >= u->conf->service.exec[exec].n)
 		r = err_set(&e, -EINVAL, "no command %u", index);
 	if (r == 0)
-		r = start_build(c, u, &u->conf->service.exec[exec].v[index], exec, id, &s, &e);
-	if (r == -ESRCH)
-		stage = EXIT_USER;
+		r = start_build(
+			c, u, &u->conf->service.exec[exec].v[index], exec, id, &s, &stage, &e);
 	if (r == 0)
 		r = start_send(c, &s);
 	start_done(&s);
@@ -391,6 +481,8 @@ static void enqueue(struct core *c, struct unit *u, enum exec_kind exec, uint32_
 		loop_modify(&c->loop, &c->launcher_source, EPOLLIN | EPOLLOUT);
 }
 
+static void run_probes(struct core *c);
+
 static void run_pending(struct core *c)
 {
 	while (c->head_pending < c->n_pending && c->launcher_fd >= 0 && !c->relist_at_us) {
@@ -401,15 +493,18 @@ static void run_pending(struct core *c)
 	}
 	if (c->head_pending < c->n_pending)
 		return;
-	c->head_pending = c->n_pending = 0;
+	c->head_pending = c->n_pending = c->cap_pending = 0;
+	free(TAKE_PTR(c->pending));
 	if (c->launcher_source.is_added)
 		loop_modify(&c->loop, &c->launcher_source, EPOLLIN);
+	run_probes(c);
 }
 
 void launcher_spawn(struct core *c, struct unit *u, enum exec_kind exec, uint32_t index,
 	const struct spawn_id *id)
 {
 	struct proc *p = proc_new(&c->procs, id, PROC_UNIT, u);
+	notify_forget(u, id);
 	p->is_shimmed = !c->cgroup_base;
 	p->exec = exec;
 	p->index = index;
@@ -419,63 +514,114 @@ void launcher_spawn(struct core *c, struct unit *u, enum exec_kind exec, uint32_
 
 /* ---- exec: probes ---------------------------------------------------------------------------- */
 
-int launcher_spawn_probe(struct core *c, struct unit *u, enum check_kind check, uint64_t number,
-	uint64_t timeout_us, const char *cmd)
+/* Words are split as in an Exec line; ${PORT} and the like are expanded by the plan. */
+static int probe_build(struct core *c, struct proc *p, struct start *s, struct err *e)
 {
-	struct spawn_id id = {.seq = (uint32_t)number | 0x80000000u};
-	struct err e = {0};
-	struct start s = {0};
-	if (c->procs.n_probes >= PROBES_EXEC_MAX)
-		return -EBUSY;
-	random_bytes(id.invocation, sizeof(id.invocation));
-	/* Words are split as in an Exec line; ${PORT} and the like are expanded by the plan. */
+	const char *target = p->unit->conf->health[p->check].target;
+	const char *pos = target && startswith(target, "exec:") ? target + 5 : NULL;
 	struct strv words = {0};
-	const char *pos = cmd;
 	char *word;
-	int r;
-	while ((r = split_word(&pos, &word, true, &e)) > 0)
+	int stage, r = -EINVAL;
+	while (pos && (r = split_word(&pos, &word, true, e)) > 0)
 		strv_add_take(&words, word);
 	if (r == 0 && words.n == 0)
 		r = -EINVAL;
 	if (r == 0) {
 		struct exec_cmd x = {.path = words.v[0], .argv = words.v, .argc = words.n};
-		struct proc *p = proc_new(&c->procs, &id, PROC_PROBE, u);
-		p->is_shimmed = !c->cgroup_base;
-		p->check = check;
-		p->number = number;
-		p->began_us = now_boot_us();
-		p->deadline_us = p->began_us + timeout_us;
-		r = start_build(c, u, &x, EXEC_CONDITION, &id, &s, &e);
-		if (r == 0)
-			r = start_send(c, &s);
-		if (r != 0)
-			proc_drop(&c->procs, p);
+		r = start_build(c, p->unit, &x, EXEC_CONDITION, &p->id, s, &stage, e);
 	}
-	start_done(&s);
 	strv_done(&words);
-	return r > 0 ? -EAGAIN : r;
+	return r;
+}
+
+/* 1: not now. Its time runs from here: what it waited for us is not the service's fault. */
+static int try_probe(struct core *c, struct proc *p)
+{
+	struct err e = {0};
+	struct start s = {0};
+	struct spawn_id id = p->id;
+	int r = probe_build(c, p, &s, &e);
+	if (r == 0)
+		r = start_send(c, &s);
+	start_done(&s);
+	if (r == 0) {
+		p->began_us = now_boot_us();
+		p->deadline_us = p->began_us + p->timeout_us;
+		c->n_probes_asked++;
+	} else if (r < 0) {
+		spawn_failed(c, &id, EXIT_EXEC, -r, e.text[0] ? e.text : errno_name(r));
+	}
+	return r;
+}
+
+/* Entered from wherever a place or the launcher becomes free, also from its own steps: hence the
+ * flag. What is over meanwhile is passed by. */
+static void run_probes(struct core *c)
+{
+	static bool is_running;
+	if (is_running)
+		return;
+	is_running = true;
+	while (c->head_probes < c->n_probes && c->n_probes_asked < PROBES_EXEC_MAX &&
+		c->launcher_fd >= 0 && !c->relist_at_us) {
+		struct proc *p = proc_find(&c->procs, &c->probes[c->head_probes]);
+		if (p && try_probe(c, p) > 0)
+			break;
+		c->head_probes++;
+	}
+	if (c->head_probes == c->n_probes)
+		c->head_probes = c->n_probes = 0;
+	else if (c->launcher_source.is_added && c->n_probes_asked < PROBES_EXEC_MAX)
+		loop_modify(&c->loop, &c->launcher_source, EPOLLIN | EPOLLOUT);
+	is_running = false;
+}
+
+static void enqueue_probe(struct core *c, const struct spawn_id *id)
+{
+	GROW(c->probes, c->n_probes, c->cap_probes);
+	c->probes[c->n_probes++] = *id;
+}
+
+void launcher_probe(
+	struct core *c, struct unit *u, enum check_kind check, uint64_t number, uint64_t timeout_us)
+{
+	struct spawn_id id = {.seq = (uint32_t)number | 0x80000000u};
+	random_bytes(id.invocation, sizeof(id.invocation));
+	struct proc *p = proc_new(&c->procs, &id, PROC_PROBE, u);
+	p->is_shimmed = !c->cgroup_base;
+	p->check = check;
+	p->number = number;
+	p->timeout_us = timeout_us;
+	p->deadline_us = USEC_INFINITY;
+	enqueue_probe(c, &id);
+	run_probes(c);
+}
+
+/* Forgets a probe that is over, and lets the next one begin. */
+void launcher_probe_over(struct core *c, struct proc *p)
+{
+	if (p->deadline_us != USEC_INFINITY || p->is_timed_out)
+		c->n_probes_asked--;
+	proc_drop(&c->procs, p);
+	run_probes(c);
 }
 
 uint64_t launcher_probe_deadline(const struct core *c)
 {
 	uint64_t due = USEC_INFINITY;
-	for (size_t i = 0; c->procs.n_probes && i < c->procs.cap; i++) {
-		const struct proc *p = c->procs.by_id[i];
-		if (p && p->kind == PROC_PROBE)
-			due = MIN(due, p->deadline_us);
-	}
+	for (const struct proc *p = c->procs.probes; p; p = p->next)
+		due = MIN(due, p->deadline_us);
 	return due;
 }
 
 void launcher_probe_timeouts(struct core *c)
 {
 	uint64_t now = now_boot_us();
-	for (size_t i = 0; c->procs.n_probes && i < c->procs.cap; i++) {
-		struct proc *p = c->procs.by_id[i];
-		if (p && p->kind == PROC_PROBE && p->deadline_us <= now) {
-			keeper_signal(c, &p->id, SIGKILL);
-			p->is_timed_out = true;
-			p->deadline_us = USEC_INFINITY; /* once; its exit comes */
-		}
+	for (struct proc *p = c->procs.probes; p; p = p->next) {
+		if (p->deadline_us > now)
+			continue;
+		keeper_signal(c, &p->id, SIGKILL);
+		p->is_timed_out = true;
+		p->deadline_us = USEC_INFINITY; /* once; its exit comes */
 	}
 }

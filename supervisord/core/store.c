@@ -252,6 +252,8 @@ static struct unit *put(struct core *c, const char *name, uint32_t revision, boo
 		join_set(c, s, u);
 		load_members(c, s, 1, s->count);
 	}
+	if (!u->set) /* a plan compares the texts of sets */
+		unit_conf_drop_text(conf);
 	unit_conf_unref(conf);
 	return u;
 }
@@ -265,6 +267,7 @@ int store_load_closure(struct core *c)
 	}
 	effects_reset(&c->fx);
 	world_link(c->world, &c->fx);
+	core_tell(c, &c->fx);
 	core_perform(c, &c->fx);
 	return 0;
 }
@@ -274,6 +277,11 @@ struct unit *core_load_unit(struct core *c, const char *name, struct err *e)
 	struct unit *u = world_unit(c->world, name);
 	if (!unit_name_is_valid(name)) {
 		err_set(e, -ENOENT, "%s is not a unit name", name);
+		return NULL;
+	}
+	if (strstr(name, "@.")) {
+		err_set(e, -EINVAL, "%s is a template: name an instance, as in %.*sNAME%s", name,
+			(int)(strchr(name, '@') - name + 1), name, strchr(name, '@') + 1);
 		return NULL;
 	}
 	if (!u || !u->core) {
@@ -286,6 +294,10 @@ struct unit *core_load_unit(struct core *c, const char *name, struct err *e)
 		}
 		u = put(c, name, 0, false);
 		store_load_closure(c);
+	} else if (uc(u)->is_stale && unit_is_down(u)) {
+		struct buf notes = {0};
+		store_reload(c, &notes);
+		buf_done(&notes);
 	}
 	if (u->conf->load == LOAD_NOT_FOUND)
 		err_set(e, -ENOENT, "no unit %s in the search path", name);
@@ -326,9 +338,9 @@ struct set *core_find_set(struct core *c, const char *name)
 
 /* ---- after a restart of core ------------------------------------------------------------------------ */
 
-struct unit *store_restore_unit(struct core *c, const struct unit_rec *r)
+struct unit *store_restore_unit(struct core *c, const char *name, const struct unit_rec *r)
 {
-	return put(c, r->name, r->revision, r->index != 0);
+	return put(c, name, r->revision, r->index != 0);
 }
 
 /* Gives each member the conf of the revision it is not running. */
@@ -365,7 +377,27 @@ void store_restore_rollouts(struct core *c)
 
 /* ---- changes ------------------------------------------------------------------------------------------- */
 
-int store_reload(struct core *c)
+static void note_diagnostics(const struct unit_conf *conf, struct buf *notes)
+{
+	for (size_t i = 0; i < conf->n_diagnostics; i++) {
+		const struct diagnostic *d = &conf->diagnostics[i];
+		buf_printf(notes, "%s:%u:%u: %s%s%s\n", strna(d->file), d->line, d->column,
+			strna(d->text), d->hint ? "; " : "", strna(d->hint));
+	}
+}
+
+/* A unit that runs keeps the settings it was started with when its file is gone, masked or has
+ * errors now: they say how to stop it and whether to restart it. */
+static void keep_conf(struct unit *u, const struct unit_conf *conf, struct buf *notes)
+{
+	uc(u)->is_stale = true;
+	buf_printf(notes, "%s: %s; it keeps its settings while it runs\n", u->name,
+		conf->load == LOAD_NOT_FOUND ? "its file is gone"
+		: conf->load == LOAD_MASKED  ? "it is masked"
+					     : "its file has errors");
+}
+
+int store_reload(struct core *c, struct buf *notes)
 {
 	size_t n = c->world->n_units;
 	for (size_t i = 0; i < n; i++) {
@@ -374,10 +406,17 @@ int store_reload(struct core *c)
 			u->set && u->rec.revision
 				? load_revision(c, u->name, u->set->name, u->rec.revision)
 				: unit_load(&c->path, u->name, NULL);
-		/* A unit whose file is gone keeps what it has while it runs. */
-		bool keep = conf->load == LOAD_NOT_FOUND && !unit_is_down(u);
-		if (!keep && !streq(strna(conf->text), strna(u->conf->text))) {
+		bool is_kept = conf->load != LOAD_LOADED && !unit_is_down(u);
+		bool is_changed = conf->load != u->conf->load ||
+				  conf->text_hash != u->conf->text_hash;
+		uc(u)->is_stale = false;
+		if (is_changed) {
 			log_diagnostics(conf);
+			note_diagnostics(conf, notes);
+		}
+		if (is_kept && is_changed)
+			keep_conf(u, conf, notes);
+		if (!is_kept && is_changed) {
 			world_put_unit(c->world, conf);
 			if (u->set && !u->rec.revision && u->rec.index == 1) {
 				struct err e = {0};
@@ -386,6 +425,8 @@ int store_reload(struct core *c)
 				snapshot_write(c, u->set, 0, &e);
 				net_set_configure(c, u->set);
 			}
+			if (!u->set)
+				unit_conf_drop_text(conf);
 		}
 		unit_conf_unref(conf);
 	}
@@ -395,9 +436,8 @@ int store_reload(struct core *c)
 int core_daemon_reload(struct core *c, const char *actor, struct buf *notes, struct err *e)
 {
 	(void)e;
-	(void)notes;
-	log_note(NULL, "unit files loaded again by %s", actor);
-	return store_reload(c);
+	log_note(NULL, "unit files loaded again, asked for by %s", actor);
+	return store_reload(c, notes);
 }
 
 int core_scale(struct core *c, struct set *s, unsigned count, uint64_t request, const char *actor,

@@ -36,7 +36,7 @@
 
 struct keeper K;
 struct timing timing = {
-	.backoff_max_us = 5 * USEC_PER_SEC,
+	.backoff_max_us = USEC_PER_SEC, /* nobody decides meanwhile; a start costs some ms of CPU */
 	.settled_us = 10 * USEC_PER_SEC,
 	.alive_us = 30 * USEC_PER_SEC,
 	.prove_us = 10 * USEC_PER_SEC,
@@ -108,13 +108,19 @@ static void child_ended(pid_t pid, int wait_status)
 		queue_add(r);
 }
 
-void child_ended_below(const struct kp_frame *f, pid_t shim)
+/* A shim's word: which of those below is the program (for a core that never hears the launcher's
+ * word), or that one of them ended. */
+void child_below(const struct kp_frame *f, pid_t shim)
 {
 	struct row *r = row_of_id(&f->id, NULL);
 	while (r && !(r->kind == ROW_CHILD && r->pid == shim))
 		r = row_of_id(&f->id, r);
 	if (!r)
 		return; /* not the shim of that id */
+	if (f->kind == KP_SHIM_MAIN) {
+		r->program = f->pid;
+		return;
+	}
 	r = row_new(ROW_BELOW, &f->id, f->pid);
 	if (!r)
 		return;
@@ -158,6 +164,8 @@ void child_signal(const struct kp_frame *f)
 		core_refused(KP_SIGNAL, -ESRCH, f);
 	else if (kill(to->pid, f->status) < 0)
 		core_refused(KP_SIGNAL, -errno, f);
+	else if (f->code)
+		(void)kill(to->pid, f->code);
 }
 
 /* With a pid: that row. Without: every exit of the id that core has been told. */

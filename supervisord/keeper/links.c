@@ -131,8 +131,8 @@ static int launcher_said(const struct kp_frame *f, pid_t pid)
 		return -EBADMSG;
 	if (f->kind == KP_BORN)
 		child_born(f, pid);
-	else if (f->kind == KP_SHIM_EXIT)
-		child_ended_below(f, pid);
+	else if (f->kind == KP_SHIM_EXIT || f->kind == KP_SHIM_MAIN)
+		child_below(f, pid);
 	else
 		return -EBADMSG;
 	return 0;
@@ -235,6 +235,7 @@ static int send_row(const struct row *r, uint16_t kind)
 		.pid = r->pid,
 		.code = r->code,
 		.status = r->status,
+		.program = r->program,
 		.time_us = r->time_us};
 	return core_send(&f, -1);
 }

@@ -24,6 +24,7 @@ struct row {
 	struct spawn_id id;
 	int32_t pid;
 	int32_t status;
+	int32_t program; /* below a shim, as it said; 0 = none */
 	uint8_t kind;
 	uint8_t code; /* 0 alive, else CLD_* */
 	uint8_t is_queued, unused;
@@ -183,7 +184,7 @@ void reexec_start(bool is_restored);
 /* ---- keeper.c -------------------------------------------------------------------------------------- */
 
 void child_born(const struct kp_frame *f, pid_t pid);
-void child_ended_below(const struct kp_frame *f, pid_t shim);
+void child_below(const struct kp_frame *f, pid_t shim);
 void child_track(const struct kp_frame *f);
 void child_signal(const struct kp_frame *f);
 void child_forget(const struct kp_frame *f);

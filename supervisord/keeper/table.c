@@ -268,7 +268,10 @@ int table_load(const void *data, size_t size)
 		struct row r;
 		memcpy(&r, p + i * sizeof(r), sizeof(r));
 		struct row *n = r.kind ? row_new(r.kind, &r.id, r.pid) : NULL;
-		if (n && r.code)
+		if (!n)
+			continue;
+		n->program = r.program;
+		if (r.code)
 			row_end(n, r.code, r.status, r.time_us);
 	}
 	p += counts[0] * sizeof(rows[0]);

@@ -3,7 +3,8 @@
  * The shim: where there is no cgroup, a subreaper above the program that keeps its orphans together.
  *
  *  1. It never returns, never allocates, and holds one descriptor: the link to the keeper.
- *  2. Every process it reaps is reported (KP_SHIM_EXIT) before the next one is waited for.
+ *  2. The program is named to the keeper first (KP_SHIM_MAIN), because the launcher that hears it
+ *     too may die; every process it reaps is reported (KP_SHIM_EXIT) before the next is waited for.
  *  3. It leaves when it has no child, with the program's own end: status, or signal without core.
  *  4. Every signal is blocked: core speaks to the program, and SIGKILL means it.
  *
@@ -20,16 +21,16 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
-static void tell_exit(const struct child *c, const siginfo_t *si)
+static void tell_keeper(const struct child *c, enum kp_kind kind, pid_t pid, int code, int status)
 {
 	struct kp_frame f;
 	memset(&f, 0, sizeof(f));
 	f.build = WIRE_BUILD;
-	f.kind = KP_SHIM_EXIT;
+	f.kind = (uint16_t)kind;
 	f.id = *c->id;
-	f.pid = si->si_pid;
-	f.code = si->si_code;
-	f.status = si->si_status;
+	f.pid = pid;
+	f.code = code;
+	f.status = status;
 	ssize_t n;
 	do
 		n = send(c->keeper_fd, &f, sizeof(f), MSG_NOSIGNAL);
@@ -83,6 +84,7 @@ _Noreturn void shim_main(struct child *c)
 		(void)child_fail(c, EXIT_LIMITS, errno, "fork");
 		_exit(EXIT_LIMITS);
 	}
+	tell_keeper(c, KP_SHIM_MAIN, pid, 0, 0);
 	c->report.kind = REPORT_PROGRAM;
 	c->report.pid = pid;
 	child_report(c);
@@ -98,6 +100,6 @@ _Noreturn void shim_main(struct child *c)
 		}
 		if (si.si_pid == pid)
 			main_end = si;
-		tell_exit(c, &si);
+		tell_keeper(c, KP_SHIM_EXIT, si.si_pid, si.si_code, si.si_status);
 	}
 }

@@ -67,7 +67,8 @@ static void exit_noted(struct world *w, struct unit *u)
 		inst_check_empty(w, u);
 }
 
-static void main_exited(struct world *w, struct unit *u, int code, int status, const char *why)
+static void main_exited(
+	struct world *w, struct unit *u, int32_t pid, int code, int status, const char *why)
 {
 	const struct exec_list *l = &service(u)->exec[EXEC_START];
 	bool is_oneshot = service(u)->type == SERVICE_ONESHOT;
@@ -82,7 +83,13 @@ static void main_exited(struct world *w, struct unit *u, int code, int status, c
 	enum inst_result r = exit_result(u, code, status);
 	if (index < l->n && l->v[index].ignore_failure)
 		r = RES_SUCCESS;
-	fx_event(w, EVENT_EXITED, u, NULL, "main process: %s", text);
+	/* With its pid: a core that dies after this word and before the record says it again. */
+	if (why)
+		; /* a failed start: EVENT_SPAWN_FAILED told */
+	else if (pid)
+		fx_event(w, EVENT_EXITED, u, NULL, "main process %d: %s", pid, text);
+	else
+		fx_event(w, EVENT_EXITED, u, NULL, "main process: %s", text);
 	if (u->rec.state == INST_START && is_oneshot && r == RES_SUCCESS && index + 1 < l->n) {
 		inst_spawn(w, u, EXEC_START, index + 1, true);
 		inst_arm_state(w, u, service(u)->timeout_start_us);
@@ -127,7 +134,7 @@ static void control_exited(struct world *w, struct unit *u, int code, int status
 			fx_event(w, EVENT_COMMAND_FAILED, u, NULL, "%s: %s", exec_kind_name(kind),
 				why ? why : text);
 		if (kind == EXEC_RELOAD)
-			u->rec.reload_result = (uint8_t)r;
+			inst_reload_failed(u, r, why ? why : text);
 		else
 			inst_fail(u, r, "%s: %s", exec_kind_name(kind), why ? why : text);
 	}
@@ -164,8 +171,10 @@ static void exited(struct world *w, struct unit *u, const struct event *ev)
 	if (is_main && ev->code == CHILD_LOST)
 		fx_event(w, EVENT_LOST, u, NULL,
 			"the main process is gone, its status is not known");
+	if (ev->ok && !unit_is_down(u))
+		inst_fail(u, RES_OOM_KILL, "killed by the kernel for lack of memory");
 	if (is_main)
-		main_exited(w, u, ev->code, ev->status, NULL);
+		main_exited(w, u, ev->pid, ev->code, ev->status, NULL);
 	else
 		control_exited(w, u, ev->code, ev->status, NULL);
 }
@@ -186,6 +195,8 @@ static void spawned(struct world *w, struct unit *u, const struct event *ev)
 		u->rec.main_pid = ev->pid;
 		unit_touch(w, u);
 		inst_fire(w, u, FSM_SPAWNED);
+		if (u->n_requests)
+			unit_poke(w, u); /* who asked waits for the exec: job.c */
 	} else if (id_eq(&u->rec.control, &ev->id)) {
 		u->rec.control_pid = ev->pid;
 		unit_touch(w, u);
@@ -223,7 +234,7 @@ static void spawn_failed(struct world *w, struct unit *u, const struct event *ev
 		inst_fail(u, RES_RESOURCES, "%s", text);
 	int status = ev->stage ? ev->stage : 255;
 	if (is_main)
-		main_exited(w, u, CHILD_EXITED, status, text);
+		main_exited(w, u, 0, CHILD_EXITED, status, text);
 	else
 		control_exited(w, u, CHILD_EXITED, status, text);
 }
@@ -335,7 +346,7 @@ void inst_restored(struct world *w, struct unit *u)
 		if (main_is_unknown(u))
 			inst_check_empty(w, u);
 		inst_arm_watchdog(w, u); /* keep-alives went unheard */
-		fx_event(w, EVENT_ADOPTED, u, NULL, "found running");
+		fx_event(w, EVENT_ADOPTED, u, NULL, "still running");
 		break;
 	case INST_STOP_WATCHDOG:
 	case INST_STOP_SIGTERM:

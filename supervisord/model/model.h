@@ -179,20 +179,21 @@ enum timer_kind {
 
 struct timer {
 	uint64_t at_us; /* 0 = not armed */
-	void *owner;    /* struct unit or struct set, by kind */
 	uint32_t heap_pos;
-	uint8_t kind;
+	uint8_t kind; /* and the place in its owner's array: timer_unit(), timer_set() */
 };
 
 /* ---- the durable parts -------------------------------------------------------------------- */
 
-#define UNIT_REC_VERSION 1
+#define FAIL_TEXT_MAX 191
 
-/* Written as is to the runtime directory, in the same boot only. POD, no pointers. */
+#define UNIT_REC_VERSION 2
+
+/* Written as is to the runtime directory, beside the unit's name, in the same boot only. POD, no
+ * pointers. */
 struct unit_rec {
 	uint32_t version;
 	uint32_t revision; /* 0 = straight from the unit files */
-	char name[UNIT_NAME_MAX + 1];
 	char release[RELEASE_NAME_MAX + 1];
 	uint8_t state;  /* enum inst_state */
 	uint8_t result; /* enum inst_result */
@@ -255,14 +256,14 @@ enum event_kind {
 	EV_CONDITIONS,   /* unit; ok, text: answer to FX_CONDITIONS; number 1: an Assert*= failed */
 	EV_SPAWNED,      /* unit; id, pid: the program runs (exec done) */
 	EV_SPAWN_FAILED, /* unit; id, stage, error, text */
-	EV_EXITED,   /* unit; id, pid, code, status. After a restart of core, for a recorded id that
+	EV_EXITED, /* unit; id, pid, code, status; ok: it was an OOM kill. After a restart of core, for a recorded id that
 		    * keeper does not know: code 0. It never ran, or its status is lost */
-	EV_EMPTY,    /* unit: no process of it is left, now (answer to FX_CHECK_EMPTY) */
-	EV_NOTIFY,   /* unit; notify */
-	EV_MAIN_PID, /* unit; pid (0: none found): answer to FX_FIND_MAIN_PID, or MAINPID=;
+	EV_EMPTY,  /* unit: no process of it is left, now (answer to FX_CHECK_EMPTY) */
+	EV_NOTIFY, /* unit; notify */
+	EV_MAIN_PID,  /* unit; pid (0: none found): answer to FX_FIND_MAIN_PID, or MAINPID=;
 		    * after the step rec.main is the id to have keeper track pid under. Its end
 		    * must be told under that id, also when it came before keeper was asked */
-	EV_PROBED,   /* unit; check, number, ok, latency_us, text */
+	EV_PROBED,    /* unit; check, number, ok, latency_us, text */
 	EV_LB_SAMPLE, /* unit; lb, sample */
 	EV_LB_STATUS, /* set; lb, ok = reachable, number = generation, text */
 	EV_REQUEST,   /* request */
@@ -281,25 +282,32 @@ enum notify_bits {
 	NOTIFY_WATCHDOG_USEC = 64, /* value_us */
 };
 
+/* VERB(id, in words) */
+#define REQUEST_VERBS(VERB)                                                                        \
+	VERB(START, "start")                                                                       \
+	VERB(STOP, "stop")                                                                         \
+	VERB(RESTART, "restart")         /* also starts what is down; drains first */              \
+	VERB(TRY_RESTART, "try-restart") /* only what is up */                                     \
+	VERB(RELOAD, "reload")                                                                     \
+	VERB(RELOAD_OR_RESTART, "reload-or-restart")                                               \
+	VERB(RESET_FAILED, "reset-failed")                                                         \
+	VERB(SCALE, "scale")   /* set; number */                                                   \
+	VERB(DEPLOY, "deploy") /* set; number = revision (confs by world_set_next_conf), release */ \
+	VERB(ROLLING_RESTART, "rolling restart") /* set: like a deploy of the same revision */     \
+	VERB(PAUSE, "pause")                                                                       \
+	VERB(RESUME, "resume")                                                                     \
+	VERB(ABORT, "abort")   /* number 1 = also roll back (default), 0 = stay mixed */           \
+	VERB(UNDO, "undo")     /* set; number = revision to go to */                               \
+	VERB(DRAIN, "drain")   /* unit: out of the load balancer, keeps running */                 \
+	VERB(UNDRAIN, "undrain")
+
 enum request_verb {
-	REQ_START,
-	REQ_STOP,
-	REQ_RESTART,     /* also starts what is down; drains first */
-	REQ_TRY_RESTART, /* only what is up */
-	REQ_RELOAD,
-	REQ_RELOAD_OR_RESTART,
-	REQ_RESET_FAILED,
-	REQ_SCALE,  /* set; number */
-	REQ_DEPLOY, /* set; number = revision (confs given by world_set_next_conf), release */
-	REQ_ROLLING_RESTART, /* set: like a deploy of the same revision */
-	REQ_PAUSE,
-	REQ_RESUME,
-	REQ_ABORT, /* number 1 = also roll back (default), 0 = stay mixed */
-	REQ_UNDO,  /* set; number = revision to go to */
-	REQ_DRAIN, /* unit: out of the load balancer, keeps running */
-	REQ_UNDRAIN,
-	REQ_VERB_MAX,
+#define VERB(id, text) REQ_##id,
+	REQUEST_VERBS(VERB)
+#undef VERB
+		REQ_VERB_MAX,
 };
+const char *request_verb_name(enum request_verb v);
 
 struct request {
 	uint64_t id; /* 0 = nobody waits */
@@ -341,7 +349,8 @@ enum effect_kind {
 		  * CONT, so that a stopped process can obey. Nothing there to kill is fine */
 	FX_CHECK_EMPTY, /* unit: say EV_EMPTY as soon as no process of it is left (maybe at once) */
 	FX_FIND_MAIN_PID, /* unit: PIDFile= or guess; answer EV_MAIN_PID */
-	FX_CLEANUP,       /* unit: it is down: runtime directories, fd store */
+	FX_CLEANUP, /* unit: it is down: cgroup; with number 0 also runtime directories and fd store,
+		     * number 1: a restart follows, which shall find them */
 	FX_PROBE,         /* unit; check, number, timeout_us: answer EV_PROBED */
 	FX_LB_WANT,       /* unit; lb_state, weight: to every load balancer of its set */
 	FX_LB_FORGET,     /* unit: no longer a row */
@@ -431,7 +440,7 @@ struct unit {
 	struct unit_conf *conf;      /* in force; a reference */
 	struct unit_conf *next_conf; /* of a revision being rolled out, or NULL */
 	uint32_t next_revision;
-	char next_release[RELEASE_NAME_MAX + 1];
+	char *next_release; /* NULL as long as there never was one */
 	struct set *set;
 	struct unit_rec rec;
 	bool is_dirty; /* rec changed since core wrote it; core clears it */
@@ -439,7 +448,7 @@ struct unit {
 	struct edge *edges;
 	uint32_t n_edges, cap_edges;
 	struct timer timers[TIMER_UNIT_MAX];
-	struct health health[CHECK_KIND_MAX];
+	struct health *health; /* CHECK_KIND_MAX of them; those of nobody without checks */
 	struct lb_member *lb; /* NULL without load balancer */
 	uint64_t requests[4]; /* ids waiting for an outcome; further ones get REFUSED */
 	uint8_t n_requests, request_verb;
@@ -452,7 +461,7 @@ struct unit {
 	uint32_t mark;          /* of the last graph walk that came by */
 	uint64_t started_us;    /* when this activation began; not kept across a restart of core */
 	char *status_text;      /* STATUS=, core's */
-	char fail_text[192];    /* what went wrong last, for people */
+	char *fail_text;        /* what went wrong last, for people; never NULL */
 	void *core;             /* core's own companion */
 };
 
@@ -491,6 +500,19 @@ struct set {
 	void *core;
 };
 
+#define COVERAGE_EVENTS_MAX 16 /* of lb.def and rollout.def */
+/* The owner of a timer, by its place. */
+static inline struct unit *timer_unit(struct timer *t)
+{
+	return container_of(t - t->kind, struct unit, timers);
+}
+static inline struct set *timer_set(struct timer *t)
+{
+	return container_of(t - (t->kind - TIMER_UNIT_MAX), struct set, timers);
+}
+/* Replaces the fail text; a long one is cut, an empty one costs nothing. */
+void unit_fail_text(struct unit *u, const char *format, ...) PRINTF_LIKE(2, 3);
+
 struct world {
 	uint64_t now_us, wall_us;
 	uint64_t rng;
@@ -518,7 +540,9 @@ struct world {
 	size_t missing_from; /* units before this one miss nothing */
 	size_t down_from;    /* of a shutdown: units before this one are down */
 	int step_error;      /* of the step under way */
-	uint64_t *coverage;  /* NULL, or counts of state x event rows: for tests */
+	/* NULL, or counts of state x event rows: for tests */
+	uint64_t *coverage, (*lb_coverage)[COVERAGE_EVENTS_MAX],
+		(*rollout_coverage)[COVERAGE_EVENTS_MAX];
 };
 
 /* ---- the functions --------------------------------------------------------------------------- */
