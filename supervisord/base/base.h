@@ -166,6 +166,9 @@ enum log_level { LOG_ERROR = 3, LOG_WARN = 4, LOG_NOTE = 5, LOG_INFORM = 6, LOG_
 
 void log_open(const char *role, int max_level);
 void log_to_fd(int fd);
+/* From now on lines wait for log_flush(), a full buffer or an error: one write a turn, not a line. */
+void log_hold(void);
+void log_flush(void);
 /* One line: "stayd-core: unit: text". unit may be NULL. Never blocks for long, never fails. */
 void log_at(int level, const char *unit, const char *format, ...) PRINTF_LIKE(3, 4);
 #define log_error(u, ...) log_at(LOG_ERROR, (u), __VA_ARGS__)
@@ -264,6 +267,7 @@ struct loop {
 	int exit_code;
 	struct source timer;
 	void (*on_timer)(struct loop *l);
+	void (*before_wait)(struct loop *l); /* what was put off to the end of the turn; may be NULL */
 	struct source *ready[64]; /* of this turn; removed sources are cleared in here */
 	uint32_t ready_events[64];
 	int n_ready;

@@ -7,6 +7,10 @@
 static const char *log_role = "stayd";
 static int log_level_max = LOG_INFORM;
 static int log_fd = STDERR_FILENO;
+/* Lines of a turn that go out in one write; used once log_hold() was called. */
+static char held[4096];
+static size_t n_held;
+static bool is_holding;
 
 int err_set(struct err *e, int code, const char *format, ...)
 {
@@ -37,6 +41,31 @@ void log_to_fd(int fd)
 	log_fd = fd;
 }
 
+void log_flush(void)
+{
+	int saved = errno;
+	ssize_t r = n_held ? write(log_fd, held, n_held) : 0;
+	(void)r;
+	n_held = 0;
+	errno = saved;
+}
+
+void log_hold(void)
+{
+	is_holding = true;
+}
+
+static void log_line(int level, const char *line, size_t size)
+{
+	if (n_held + size > sizeof(held))
+		log_flush();
+	memcpy(held + n_held, line, size);
+	n_held += size;
+	/* What may be the last word of this process is said at once. */
+	if (!is_holding || level <= LOG_ERROR)
+		log_flush();
+}
+
 void log_at(int level, const char *unit, const char *format, ...)
 {
 	if (level > log_level_max)
@@ -53,7 +82,6 @@ void log_at(int level, const char *unit, const char *format, ...)
 	str_make_printable(line);
 	size_t size = strlen(line);
 	line[size++] = '\n';
-	ssize_t r = write(log_fd, line, size); /* one write: lines of several roles do not mix */
-	(void)r;
+	log_line(level, line, size); /* one write: lines of several roles do not mix */
 	errno = saved;
 }

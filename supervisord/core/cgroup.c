@@ -191,70 +191,9 @@ void cgroup_done(struct core *c)
 
 /* ---- one unit's cgroup --------------------------------------------------------------------------- */
 
-static void set_limit(struct core *c, struct unit *u, int fd, const char *controller,
-	const char *file, uint64_t value)
-{
-	char text[32];
-	if (value == UINT64_MAX || !strv_has(&c->cgroup_controllers, controller))
-		return;
-	snprintf(text, sizeof(text), "%llu", (unsigned long long)value);
-	int r = write_at(fd, file, text);
-	if (r < 0)
-		log_warn(u->name, "cannot set %s to %s: %s", file, text, errno_name(r));
-}
-
 static uint64_t physical_memory(void)
 {
 	return (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
-}
-
-/* A percentage counts against what the system could have (systemd: system_tasks_max()). */
-static uint64_t tasks_max_of(const struct cgroup_limits *l)
-{
-	static const char *const files[] = {
-		"/proc/sys/kernel/pid_max", "/proc/sys/kernel/threads-max"};
-	uint64_t most = UINT64_MAX;
-	for (size_t i = 0; l->tasks_max_permille && i < ARRAY_SIZE(files); i++) {
-		struct buf b = {0};
-		if (read_file(AT_FDCWD, files[i], 64, &b) == 0 && strtoull(b.data, NULL, 10))
-			most = MIN(most, strtoull(b.data, NULL, 10));
-		buf_done(&b);
-	}
-	if (!l->tasks_max_permille)
-		return l->tasks_max;
-	return most == UINT64_MAX ? most : most / 1000 * l->tasks_max_permille;
-}
-
-void cgroup_each_degraded(const struct core *c, const struct cgroup_limits *l,
-	void (*each)(void *arg, const struct degraded *d), void *arg)
-{
-	const struct {
-		bool is_asked;
-		const char *controller, *directive;
-	} rows[] = {
-		{l->memory_max != UINT64_MAX || l->memory_max_permille, "memory", "MemoryMax"    },
-		{l->memory_high != UINT64_MAX,                          "memory", "MemoryHigh"   },
-		{l->memory_low != UINT64_MAX,                           "memory", "MemoryLow"    },
-		{l->memory_min != UINT64_MAX,                           "memory", "MemoryMin"    },
-		{l->memory_swap_max != UINT64_MAX,                      "memory", "MemorySwapMax"},
-		{l->tasks_max != UINT64_MAX || l->tasks_max_permille,   "pids",   "TasksMax"     },
-		{l->cpu_quota_us_per_sec != UINT64_MAX,                 "cpu",    "CPUQuota"     },
-		{l->cpu_weight != UINT64_MAX,                           "cpu",    "CPUWeight"    },
-		{l->io_weight != UINT64_MAX,                            "io",     "IOWeight"     },
-	};
-	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
-		char why[96];
-		struct degraded d = {
-			.directive = rows[i].directive, .reason = why, .class = CLASS_IGNORED_WARN};
-		if (!rows[i].is_asked || strv_has(&c->cgroup_controllers, rows[i].controller))
-			continue;
-		if (c->cgroup_base)
-			snprintf(why, sizeof(why), "not enforced: no %s controller in our cgroup",
-				rows[i].controller);
-		else
-			str_copy(why, "not enforced: no cgroup of our own here", sizeof(why));
-		each(arg, &d);
-	}
 }
 
 static uint64_t oom_kills(int fd)
@@ -277,28 +216,89 @@ bool cgroup_oom_killed(struct core *c, struct unit *u)
 	return n > before;
 }
 
-static void apply_limits(struct core *c, struct unit *u, int fd)
+/* What 100% of TasksMax= is. */
+static uint64_t system_tasks(void)
+{
+	static const char *const files[] = {
+		"/proc/sys/kernel/pid_max", "/proc/sys/kernel/threads-max"};
+	uint64_t max = UINT64_MAX;
+	for (size_t i = 0; i < ARRAY_SIZE(files); i++) {
+		struct buf b = {0};
+		uint64_t n =
+			read_file(AT_FDCWD, files[i], 64, &b) == 0 ? strtoull(b.data, NULL, 10) : 0;
+		max = n ? MIN(max, n) : max;
+		buf_done(&b);
+	}
+	return max;
+}
+
+/* One row a directive that is a file of the cgroup. */
+struct knob {
+	const char *directive, *controller, *file;
+	uint64_t value; /* UINT64_MAX = not asked for */
+};
+#define KNOBS 9
+
+static void knobs_of(const struct unit *u, struct knob ret[KNOBS])
 {
 	const struct cgroup_limits *l = &u->conf->exec.cgroup;
-	uint64_t max = l->memory_max_permille ? physical_memory() / 1000 * l->memory_max_permille
-					      : l->memory_max;
-	set_limit(c, u, fd, "memory", "memory.max", max);
-	set_limit(c, u, fd, "memory", "memory.high", l->memory_high);
-	set_limit(c, u, fd, "memory", "memory.low", l->memory_low);
-	set_limit(c, u, fd, "memory", "memory.min", l->memory_min);
-	set_limit(c, u, fd, "memory", "memory.swap.max", l->memory_swap_max);
-	set_limit(c, u, fd, "pids", "pids.max", tasks_max_of(l));
-	if (u->conf->exec.limits.oom_policy && streq(u->conf->exec.limits.oom_policy, "kill"))
-		set_limit(c, u, fd, "memory", "memory.oom.group", 1);
-	set_limit(c, u, fd, "cpu", "cpu.weight", l->cpu_weight);
-	set_limit(c, u, fd, "io", "io.weight", l->io_weight);
-	if (l->cpu_quota_us_per_sec != UINT64_MAX && strv_has(&c->cgroup_controllers, "cpu")) {
+	uint64_t memory = l->memory_max_permille ? physical_memory() / 1000 * l->memory_max_permille
+						 : l->memory_max;
+	uint64_t tasks = l->tasks_max_permille ? system_tasks() * l->tasks_max_permille / 1000
+					       : l->tasks_max;
+	const struct knob knobs[KNOBS] = {
+		{"MemoryMax",     "memory", "memory.max",      memory                 },
+		{"MemoryHigh",    "memory", "memory.high",     l->memory_high         },
+		{"MemoryLow",     "memory", "memory.low",      l->memory_low          },
+		{"MemoryMin",     "memory", "memory.min",      l->memory_min          },
+		{"MemorySwapMax", "memory", "memory.swap.max", l->memory_swap_max     },
+		{"TasksMax",      "pids",   "pids.max",        tasks                  },
+		{"CPUWeight",     "cpu",    "cpu.weight",      l->cpu_weight          },
+		{"IOWeight",      "io",     "io.weight",       l->io_weight           },
+		{"CPUQuota",      "cpu",    "cpu.max",         l->cpu_quota_us_per_sec},
+	};
+	memcpy(ret, knobs, sizeof(knobs));
+}
+
+static void apply_limits(struct core *c, struct unit *u, int fd)
+{
+	struct knob knobs[KNOBS];
+	knobs_of(u, knobs);
+	for (size_t i = 0; i < KNOBS; i++) {
+		const struct knob *k = &knobs[i];
 		char text[64];
-		snprintf(text, sizeof(text), "%llu 100000",
-			(unsigned long long)(l->cpu_quota_us_per_sec / 10));
-		int r = write_at(fd, "cpu.max", text);
+		if (k->value == UINT64_MAX || !strv_has(&c->cgroup_controllers, k->controller))
+			continue;
+		if (streq(k->file, "cpu.max"))
+			snprintf(text, sizeof(text), "%llu 100000",
+				(unsigned long long)(k->value / 10));
+		else
+			snprintf(text, sizeof(text), "%llu", (unsigned long long)k->value);
+		int r = write_at(fd, k->file, text);
 		if (r < 0)
-			log_warn(u->name, "cannot set cpu.max to %s: %s", text, errno_name(r));
+			log_warn(u->name, "cannot set %s to %s: %s", k->file, text, errno_name(r));
+	}
+}
+
+void cgroup_each_degraded(struct core *c, const struct unit *u,
+	void (*each)(void *arg, const struct degraded *d), void *arg)
+{
+	struct knob knobs[KNOBS];
+	knobs_of(u, knobs);
+	for (size_t i = 0; i < KNOBS; i++) {
+		char why[96];
+		struct degraded d = {.directive = knobs[i].directive,
+			.reason = why,
+			.class = CLASS_IGNORED_WARN};
+		if (knobs[i].value == UINT64_MAX ||
+			strv_has(&c->cgroup_controllers, knobs[i].controller))
+			continue;
+		if (c->cgroup_base)
+			snprintf(why, sizeof(why), "not enforced: no %s controller in our cgroup",
+				knobs[i].controller);
+		else
+			str_copy(why, "not enforced: no cgroup of our own here", sizeof(why));
+		each(arg, &d);
 	}
 }
 
@@ -345,13 +345,13 @@ void cgroup_path_of(const struct core *c, const struct unit *u, struct buf *out)
 		buf_printf(out, "%s/%s", c->cgroup_base, u->name);
 }
 
-static bool cgroup_is_populated(int fd)
+static bool cgroup_is_populated(int dir)
 {
-	struct buf b = {0};
-	bool populated =
-		read_file(fd, "cgroup.events", 4096, &b) == 0 && strstr(b.data, "populated 1");
-	buf_done(&b);
-	return populated;
+	char text[128];
+	CLEANUP_CLOSE int fd = openat(dir, "cgroup.events", O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd >= 0 ? read(fd, text, sizeof(text) - 1) : 0;
+	text[MAX(n, 0)] = '\0';
+	return strstr(text, "populated 1") != NULL;
 }
 
 /* ---- trees without cgroups ------------------------------------------------------------------------- */
@@ -423,35 +423,24 @@ static size_t tree_pids(pid_t root, pid_t **ret)
 	return n;
 }
 
-/* The next shim of the unit; *pos from 0. There is one for each command that runs or left something
- * behind: the main process, ExecReload= beside it, a helper that ExecStartPre= put in the background. */
-static pid_t shim_next(const struct core *c, const struct unit *u, size_t *pos)
+/* The next shim in a unit's list. There is one for each command that runs or left something behind:
+ * the main process, ExecReload= beside it, a helper that ExecStartPre= put in the background. */
+static struct proc *shim_next(struct proc *p)
 {
-	while (*pos < c->procs.cap) {
-		const struct proc *p = c->procs.by_id[(*pos)++];
-		if (p && p->unit == u && p->kind == PROC_UNIT && p->shim_pid)
-			return p->shim_pid;
-	}
-	return 0;
+	while (p && !p->shim_pid)
+		p = p->next;
+	return p;
 }
+
+#define FOR_EACH_SHIM(p, u)                                                                        \
+	for (struct proc *p = shim_next(uc(u)->procs); p; p = shim_next(p->next))
 
 /* Below any of the unit's shims? */
-static bool is_in_trees(const struct core *c, const struct unit *u, pid_t pid)
+static bool is_in_trees(const struct unit *u, pid_t pid)
 {
-	pid_t shim;
-	for (size_t pos = 0; (shim = shim_next(c, u, &pos));)
-		if (is_below(pid, shim))
-			return true;
-	return false;
-}
-
-static bool has_process(struct core *c, struct unit *u)
-{
-	for (size_t i = 0; i < c->procs.cap; i++) {
-		struct proc *p = c->procs.by_id[i];
-		if (p && p->unit == u && p->kind == PROC_UNIT)
-			return true;
-	}
+	FOR_EACH_SHIM(p, u)
+	if (is_below(pid, p->shim_pid))
+		return true;
 	return false;
 }
 
@@ -460,8 +449,10 @@ static bool has_process(struct core *c, struct unit *u)
 static bool unit_is_empty(struct core *c, struct unit *u)
 {
 	if (!c->cgroup_base)
-		return !has_process(c, u);
-	return cgroup_fd_of(c, u) < 0 || !cgroup_is_populated(uc(u)->cgroup_fd);
+		return !uc(u)->procs;
+	struct unit_core *x = uc(u);
+	x->is_empty = x->is_empty || cgroup_fd_of(c, u) < 0 || !cgroup_is_populated(x->cgroup_fd);
+	return x->is_empty;
 }
 
 static void unwatch(struct core *c, struct unit *u)
@@ -513,17 +504,26 @@ void cgroup_check_empty(struct core *c, struct unit *u)
 
 /* ---- signals ------------------------------------------------------------------------------------------ */
 
+/* A stopped process does not see a signal other than KILL until it is continued (systemd too). */
+static bool wants_cont(int signo)
+{
+	return signo != SIGKILL && signo != SIGCONT;
+}
+
 /* Signals pid if it is (still) in the unit's cgroup. */
 static void signal_member(struct core *c, struct unit *u, pid_t pid, int signo)
 {
 	CLEANUP_CLOSE int fd = pidfd_open_(pid);
-	if (fd >= 0 && cgroup_unit_of(c, pid) == u)
-		(void)pidfd_signal(fd, signo);
+	if (fd < 0 || cgroup_unit_of(c, pid) != u)
+		return;
+	(void)pidfd_signal(fd, signo);
+	if (wants_cont(signo))
+		(void)pidfd_signal(fd, SIGCONT);
 }
 
 static void signal_cgroup(struct core *c, struct unit *u, int signo, pid_t except)
 {
-	int fd = cgroup_fd_of(c, u);
+	int fd = uc(u)->is_empty ? -1 : cgroup_fd_of(c, u);
 	if (fd < 0)
 		return;
 	if (signo == SIGKILL && !except && write_at(fd, "cgroup.kill", "1") == 0)
@@ -561,13 +561,13 @@ static bool signal_below(pid_t shim, int signo)
 	return hit > 0;
 }
 
-static void signal_trees(struct core *c, struct unit *u, int signo)
+static void signal_trees(struct unit *u, int signo)
 {
-	pid_t shim;
-	for (size_t pos = 0; (shim = shim_next(c, u, &pos));) {
+	FOR_EACH_SHIM(p, u)
+	{
 		/* SIGKILL: again until nobody new appears, or a forking process could outrun the walk. */
 		int rounds = signo == SIGKILL ? KILL_ROUNDS_MAX : 1;
-		while (signal_below(shim, signo) && --rounds)
+		while (signal_below(p->shim_pid, signo) && --rounds)
 			;
 	}
 }
@@ -582,8 +582,11 @@ static void signal_one(
 		return;
 	}
 	CLEANUP_CLOSE int fd = pidfd_open_(pid);
-	if (fd >= 0 && is_in_trees(c, u, pid))
-		(void)pidfd_signal(fd, signo);
+	if (fd < 0 || !is_in_trees(u, pid))
+		return;
+	(void)pidfd_signal(fd, signo);
+	if (wants_cont(signo))
+		(void)pidfd_signal(fd, SIGCONT);
 }
 
 void cgroup_kill(struct core *c, struct unit *u, enum kill_who who, int signo)
@@ -595,16 +598,9 @@ void cgroup_kill(struct core *c, struct unit *u, enum kill_who who, int signo)
 	else if (c->cgroup_base)
 		signal_cgroup(c, u, signo, 0);
 	else
-		signal_trees(c, u, signo);
-	/* A stopped process does not see a signal other than KILL until it is continued (systemd too). */
-	if (signo != SIGKILL && signo != SIGCONT) {
-		if (who == KILL_WHO_MAIN)
-			signal_one(c, u, &u->rec.main, u->rec.main_pid, SIGCONT);
-		else if (who == KILL_WHO_ALL && c->cgroup_base)
-			signal_cgroup(c, u, SIGCONT, 0);
-		else if (who == KILL_WHO_ALL)
-			signal_trees(c, u, SIGCONT);
-	}
+		signal_trees(u, signo);
+	if (who == KILL_WHO_ALL && !c->cgroup_base && wants_cont(signo))
+		signal_trees(u, SIGCONT);
 }
 
 /* ---- whose is it? --------------------------------------------------------------------------------------- */

@@ -37,16 +37,17 @@ static void spawn_failed(
 			.check = p->check,
 			.number = p->number,
 			.text = text};
-		proc_drop(&c->procs, p);
+		launcher_probe_over(c, p);
 		core_step(c, &ev);
 		return;
 	}
+	CLEANUP_FREE char *said = xasprintf("%d/%s: %s", stage, exec_exit_name(stage), text);
 	struct event ev = {.kind = EV_SPAWN_FAILED,
 		.unit = p->unit,
 		.id = *id,
 		.stage = stage,
 		.error = error,
-		.text = text};
+		.text = said};
 	proc_drop(&c->procs, p);
 	core_step(c, &ev);
 	keeper_forget(
@@ -61,6 +62,7 @@ static void spawned(struct core *c, const struct ln_reply *r)
 	p->is_spawned = true;
 	p->pid = r->pid;
 	p->shim_pid = r->shim_pid;
+	uc(p->unit)->is_empty = false; /* it may have been looked at before the clone */
 	if (p->kind == PROC_UNIT) {
 		struct event ev = {.kind = EV_SPAWNED, .unit = p->unit, .id = p->id, .pid = r->pid};
 		core_step(c, &ev);
@@ -88,6 +90,7 @@ void launcher_words_lost(struct core *c)
 }
 
 static void run_pending(struct core *c);
+static void enqueue_probe(struct core *c, const struct spawn_id *id);
 static void enqueue(struct core *c, struct unit *u, enum exec_kind exec, uint32_t index,
 	const struct spawn_id *id);
 
@@ -97,6 +100,15 @@ static void never_born(struct core *c, struct proc *p)
 	struct event lost = {.kind = EV_EXITED, .unit = p->unit, .id = p->id};
 	proc_drop(&c->procs, p);
 	core_step(c, &lost);
+}
+
+/* The launcher died before it started the probe: that says nothing about the service. */
+static void probe_again(struct core *c, struct proc *p)
+{
+	if (p->deadline_us != USEC_INFINITY)
+		c->n_probes_asked--;
+	p->deadline_us = USEC_INFINITY;
+	enqueue_probe(c, &p->id);
 }
 
 void launcher_relist_later(struct core *c)
@@ -123,7 +135,7 @@ void launcher_listed(struct core *c)
 		if (p->is_doubtful)
 			never_born(c, p);
 		else if (p->kind == PROC_PROBE)
-			spawn_failed(c, &ids[i], EXIT_EXEC, ECANCELED, "the launcher died");
+			probe_again(c, p);
 		else
 			enqueue(c, p->unit, p->exec, p->index, &ids[i]);
 	}
@@ -216,7 +228,9 @@ static void on_launcher(struct source *s, uint32_t events)
 			return;
 		}
 		r.detail[sizeof(r.detail) - 1] = '\0';
+		c->n_asked -= c->n_asked > 0;
 		answered(c, &r);
+		notify_release(c);
 	}
 }
 
@@ -226,6 +240,8 @@ void launcher_connected(struct core *c, int fd)
 	fd_close(c->launcher_fd);
 	c->launcher_fd = fd;
 	c->launchers++;
+	c->n_asked = 0;
+	notify_release(c);
 	(void)fd_set_nonblock(fd, true);
 	loop_add(&c->loop, &c->launcher_source, fd, EPOLLIN, PRIO_LAUNCHER, on_launcher);
 	if (!c->world || c->world->n_units == 0)
@@ -267,13 +283,19 @@ static int open_stream(const struct std_stream *st, bool is_input)
 		flags |= O_APPEND;
 	else if (st->kind == STD_TRUNCATE)
 		flags |= O_TRUNC;
-	int fd = open(st->path, flags | O_CLOEXEC | O_NOCTTY | O_NOFOLLOW * 0, 0644);
-	return fd < 0 ? -errno : fd;
+	/* A FIFO without a reader would block us: it fails instead. */
+	int fd = open(st->path, flags | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0644);
+	if (fd < 0)
+		return -errno;
+	(void)fd_set_nonblock(fd, false);
+	return fd;
 }
 
 /* Standard streams: a descriptor where there is something to open; none means /dev/null. */
-static int start_streams(struct core *c, struct unit *u, struct start *s, struct err *e)
+static int start_streams(
+	struct core *c, struct unit *u, struct start *s, int *ret_stage, struct err *e)
 {
+	static const int stages[] = {EXIT_STDIN, EXIT_STDOUT, EXIT_STDERR};
 	const struct exec_conf *x = &u->conf->exec;
 	const struct std_stream *streams[] = {&x->std_in, &x->std_out, &x->std_err};
 	static const uint32_t flags[] = {LN_HAS_STDIN, LN_HAS_STDOUT, LN_HAS_STDERR};
@@ -284,13 +306,16 @@ static int start_streams(struct core *c, struct unit *u, struct start *s, struct
 		bool is_owned = true;
 		if (st->kind == STD_FILE || st->kind == STD_APPEND || st->kind == STD_TRUNCATE) {
 			fd = open_stream(st, i == 0);
-			if (fd < 0)
-				return err_set(e, fd, "%s: %s", st->path, errno_name(fd));
+			if (fd < 0) {
+				*ret_stage = stages[i];
+				return err_set(e, fd, "%s", st->path);
+			}
 		} else if (st->kind == STD_LOG && i > 0) {
 			fd = logger_stream(c, u);
 			is_owned = false;
 		} else if (st->kind == STD_INHERIT && i > 0) {
-			fd = i == 2 && last >= 0 ? last : logger_stream(c, u);
+			bool is_as_stdout = i == 2 && (last >= 0 || x->std_out.kind == STD_NULL);
+			fd = is_as_stdout ? last : logger_stream(c, u);
 			is_owned = false;
 		}
 		if (fd >= 0)
@@ -312,17 +337,27 @@ static int image_of(struct core *c, struct unit *u, struct err *e)
 	if (r < 0)
 		return r;
 	x->image_conf = unit_conf_ref(u->conf);
+	x->cgroup_fd =
+		fd_close(x->cgroup_fd); /* its limits may be others now: they are set again */
 	return 0;
 }
 
+const struct launch_image *launcher_image(struct core *c, struct unit *u)
+{
+	struct err e = {0};
+	return image_of(c, u, &e) == 0 ? uc(u)->image : NULL;
+}
+
 static int start_build(struct core *c, struct unit *u, const struct exec_cmd *cmd,
-	enum exec_kind exec, const struct spawn_id *id, struct start *s, struct err *e)
+	enum exec_kind exec, const struct spawn_id *id, struct start *s, int *ret_stage,
+	struct err *e)
 {
 	struct unit_core *x = uc(u);
 	int r = image_of(c, u, e);
+	*ret_stage = r == -ESRCH ? EXIT_USER : EXIT_EXEC;
 	if (r < 0)
 		return r;
-	r = start_streams(c, u, s, e);
+	r = start_streams(c, u, s, ret_stage, e);
 	if (r < 0)
 		return r;
 	if (c->cgroup_base) {
@@ -330,6 +365,7 @@ static int start_build(struct core *c, struct unit *u, const struct exec_cmd *cm
 		if (r < 0)
 			return r;
 		start_fd(s, x->cgroup_fd, false, LN_HAS_CGROUP);
+		x->is_empty = false;
 	}
 	const char *names[LAUNCHER_FDS_MAX];
 	size_t n_pass = 0;
@@ -394,8 +430,10 @@ static int start_send(struct core *c, struct start *s)
 	if (n == -EAGAIN || n == -ENOBUFS || n == -EPIPE || n == -ECONNRESET)
 		return 1;
 	struct proc *p = proc_find(&c->procs, &s->head.id);
-	if (n >= 0 && p)
+	if (n >= 0 && p) {
 		p->asked_of = c->launchers;
+		c->n_asked++;
+	}
 	return n < 0 ? (int)n : 0;
 }
 
@@ -413,11 +451,8 @@ static int try_spawn(struct core *c, struct unit *u, enum exec_kind exec, uint32
 	if (r == 0 && index >= u->conf->service.exec[exec].n)
 		r = err_set(&e, -EINVAL, "no command %u", index);
 	if (r == 0)
-		r = start_build(c, u, &u->conf->service.exec[exec].v[index], exec, id, &s, &e);
-	if (r == -ESRCH || r == -EPERM)
-		stage = EXIT_USER;
-	else if (r == -EOPNOTSUPP)
-		stage = EXIT_NAMESPACE;
+		r = start_build(
+			c, u, &u->conf->service.exec[exec].v[index], exec, id, &s, &stage, &e);
 	if (r == 0)
 		r = start_send(c, &s);
 	start_done(&s);
@@ -435,6 +470,8 @@ static void enqueue(struct core *c, struct unit *u, enum exec_kind exec, uint32_
 		loop_modify(&c->loop, &c->launcher_source, EPOLLIN | EPOLLOUT);
 }
 
+static void run_probes(struct core *c);
+
 static void run_pending(struct core *c)
 {
 	while (c->head_pending < c->n_pending && c->launcher_fd >= 0 && !c->relist_at_us) {
@@ -448,12 +485,14 @@ static void run_pending(struct core *c)
 	c->head_pending = c->n_pending = 0;
 	if (c->launcher_source.is_added)
 		loop_modify(&c->loop, &c->launcher_source, EPOLLIN);
+	run_probes(c);
 }
 
 void launcher_spawn(struct core *c, struct unit *u, enum exec_kind exec, uint32_t index,
 	const struct spawn_id *id)
 {
 	struct proc *p = proc_new(&c->procs, id, PROC_UNIT, u);
+	notify_forget(u, id);
 	p->is_shimmed = !c->cgroup_base;
 	p->exec = exec;
 	p->index = index;
@@ -463,63 +502,114 @@ void launcher_spawn(struct core *c, struct unit *u, enum exec_kind exec, uint32_
 
 /* ---- exec: probes ---------------------------------------------------------------------------- */
 
-int launcher_spawn_probe(struct core *c, struct unit *u, enum check_kind check, uint64_t number,
-	uint64_t timeout_us, const char *cmd)
+/* Words are split as in an Exec line; ${PORT} and the like are expanded by the plan. */
+static int probe_build(struct core *c, struct proc *p, struct start *s, struct err *e)
 {
-	struct spawn_id id = {.seq = (uint32_t)number | 0x80000000u};
-	struct err e = {0};
-	struct start s = {0};
-	if (c->procs.n_probes >= PROBES_EXEC_MAX)
-		return -EBUSY;
-	random_bytes(id.invocation, sizeof(id.invocation));
-	/* Words are split as in an Exec line; ${PORT} and the like are expanded by the plan. */
+	const char *target = p->unit->conf->health[p->check].target;
+	const char *pos = target && startswith(target, "exec:") ? target + 5 : NULL;
 	struct strv words = {0};
-	const char *pos = cmd;
 	char *word;
-	int r;
-	while ((r = split_word(&pos, &word, true, &e)) > 0)
+	int stage, r = -EINVAL;
+	while (pos && (r = split_word(&pos, &word, true, e)) > 0)
 		strv_add_take(&words, word);
 	if (r == 0 && words.n == 0)
 		r = -EINVAL;
 	if (r == 0) {
 		struct exec_cmd x = {.path = words.v[0], .argv = words.v, .argc = words.n};
-		struct proc *p = proc_new(&c->procs, &id, PROC_PROBE, u);
-		p->is_shimmed = !c->cgroup_base;
-		p->check = check;
-		p->number = number;
-		p->began_us = now_boot_us();
-		p->deadline_us = p->began_us + timeout_us;
-		r = start_build(c, u, &x, EXEC_CONDITION, &id, &s, &e);
-		if (r == 0)
-			r = start_send(c, &s);
-		if (r != 0)
-			proc_drop(&c->procs, p);
+		r = start_build(c, p->unit, &x, EXEC_CONDITION, &p->id, s, &stage, e);
 	}
-	start_done(&s);
 	strv_done(&words);
-	return r > 0 ? -EAGAIN : r;
+	return r;
+}
+
+/* 1: not now. Its time runs from here: what it waited for us is not the service's fault. */
+static int try_probe(struct core *c, struct proc *p)
+{
+	struct err e = {0};
+	struct start s = {0};
+	struct spawn_id id = p->id;
+	int r = probe_build(c, p, &s, &e);
+	if (r == 0)
+		r = start_send(c, &s);
+	start_done(&s);
+	if (r == 0) {
+		p->began_us = now_boot_us();
+		p->deadline_us = p->began_us + p->timeout_us;
+		c->n_probes_asked++;
+	} else if (r < 0) {
+		spawn_failed(c, &id, EXIT_EXEC, -r, e.text[0] ? e.text : errno_name(r));
+	}
+	return r;
+}
+
+/* Entered from wherever a place or the launcher becomes free, also from its own steps: hence the
+ * flag. What is over meanwhile is passed by. */
+static void run_probes(struct core *c)
+{
+	static bool is_running;
+	if (is_running)
+		return;
+	is_running = true;
+	while (c->head_probes < c->n_probes && c->n_probes_asked < PROBES_EXEC_MAX &&
+		c->launcher_fd >= 0 && !c->relist_at_us) {
+		struct proc *p = proc_find(&c->procs, &c->probes[c->head_probes]);
+		if (p && try_probe(c, p) > 0)
+			break;
+		c->head_probes++;
+	}
+	if (c->head_probes == c->n_probes)
+		c->head_probes = c->n_probes = 0;
+	else if (c->launcher_source.is_added && c->n_probes_asked < PROBES_EXEC_MAX)
+		loop_modify(&c->loop, &c->launcher_source, EPOLLIN | EPOLLOUT);
+	is_running = false;
+}
+
+static void enqueue_probe(struct core *c, const struct spawn_id *id)
+{
+	GROW(c->probes, c->n_probes, c->cap_probes);
+	c->probes[c->n_probes++] = *id;
+}
+
+void launcher_probe(
+	struct core *c, struct unit *u, enum check_kind check, uint64_t number, uint64_t timeout_us)
+{
+	struct spawn_id id = {.seq = (uint32_t)number | 0x80000000u};
+	random_bytes(id.invocation, sizeof(id.invocation));
+	struct proc *p = proc_new(&c->procs, &id, PROC_PROBE, u);
+	p->is_shimmed = !c->cgroup_base;
+	p->check = check;
+	p->number = number;
+	p->timeout_us = timeout_us;
+	p->deadline_us = USEC_INFINITY;
+	enqueue_probe(c, &id);
+	run_probes(c);
+}
+
+/* Forgets a probe that is over, and lets the next one begin. */
+void launcher_probe_over(struct core *c, struct proc *p)
+{
+	if (p->deadline_us != USEC_INFINITY || p->is_timed_out)
+		c->n_probes_asked--;
+	proc_drop(&c->procs, p);
+	run_probes(c);
 }
 
 uint64_t launcher_probe_deadline(const struct core *c)
 {
 	uint64_t due = USEC_INFINITY;
-	for (size_t i = 0; c->procs.n_probes && i < c->procs.cap; i++) {
-		const struct proc *p = c->procs.by_id[i];
-		if (p && p->kind == PROC_PROBE)
-			due = MIN(due, p->deadline_us);
-	}
+	for (const struct proc *p = c->procs.probes; p; p = p->next)
+		due = MIN(due, p->deadline_us);
 	return due;
 }
 
 void launcher_probe_timeouts(struct core *c)
 {
 	uint64_t now = now_boot_us();
-	for (size_t i = 0; c->procs.n_probes && i < c->procs.cap; i++) {
-		struct proc *p = c->procs.by_id[i];
-		if (p && p->kind == PROC_PROBE && p->deadline_us <= now) {
-			keeper_signal(c, &p->id, SIGKILL);
-			p->is_timed_out = true;
-			p->deadline_us = USEC_INFINITY; /* once; its exit comes */
-		}
+	for (struct proc *p = c->procs.probes; p; p = p->next) {
+		if (p->deadline_us > now)
+			continue;
+		keeper_signal(c, &p->id, SIGKILL);
+		p->is_timed_out = true;
+		p->deadline_us = USEC_INFINITY; /* once; its exit comes */
 	}
 }

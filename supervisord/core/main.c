@@ -47,18 +47,6 @@ static void enqueue(const struct event *ev)
 		q->sample = *ev->sample;
 }
 
-static void write_records(struct core *c)
-{
-	struct world *w = c->world;
-	for (size_t i = 0; i < w->n_dirty; i++) {
-		struct unit *u = w->dirty[i];
-		u->in_dirty_list = false;
-		if (u->core && u->is_dirty)
-			record_write(c, u);
-	}
-	w->n_dirty = 0;
-}
-
 static void step_once(struct core *c, struct event *ev)
 {
 	ev->now_us = now_boot_us();
@@ -69,7 +57,8 @@ static void step_once(struct core *c, struct event *ev)
 		log_error(ev->unit ? ev->unit->name : NULL, "event %d cannot be: %s", (int)ev->kind,
 			errno_name(r));
 	core_tell(c, &c->fx);
-	write_records(c);
+	if (core_acts(&c->fx))
+		record_write_dirty(c);
 	if (ev->kind == EV_MAIN_PID && ev->pid)
 		main_pid_changed(c, ev->unit, ev->pid);
 	core_perform(c, &c->fx);
@@ -132,6 +121,14 @@ static void on_timer(struct loop *l)
 	if (c->stop_budget_us && now >= c->stop_budget_us)
 		stop_budget_spent(c);
 	core_step(c, &ev);
+}
+
+static void before_wait(struct loop *l)
+{
+	struct core *c = container_of(l, struct core, loop);
+	record_write_dirty(c);
+	keeper_flush(c);
+	log_flush();
 }
 
 /* ---- options ------------------------------------------------------------------------------------------ */
@@ -422,6 +419,7 @@ static int core_init(struct core *c, int argc, char **argv)
 	if (r == 0)
 		r = loop_init(&c->loop);
 	c->loop.on_timer = on_timer;
+	c->loop.before_wait = before_wait;
 	if (c->is_init && c->is_container)
 		c->logs_to_console = true;
 	if (c->is_init && c->is_container)
@@ -481,5 +479,8 @@ int core_main(int argc, char **argv)
 		log_error(NULL, "cannot start: %s", errno_name(r));
 		return EXIT_FAILURE;
 	}
-	return loop_run(&c->loop);
+	log_hold();
+	r = loop_run(&c->loop);
+	before_wait(&c->loop);
+	return r;
 }

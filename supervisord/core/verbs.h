@@ -44,6 +44,8 @@ const char *core_unit_cgroup(struct core *core, const struct unit *u);
  * its first start), by its cgroup. */
 void core_each_degraded(struct core *core, const struct unit *u,
 	void (*each)(void *arg, const struct degraded *d), void *arg);
+/* ERRNO= of the service (sd_notify), 0 = none. */
+int core_unit_errno(struct core *core, const struct unit *u);
 
 /* Makes members as needed, records the count, then asks the world. */
 int core_scale(struct core *core, struct set *s, unsigned count, uint64_t request,

@@ -141,6 +141,8 @@ void unit_json(struct buf *b, struct core *core, const struct unit *u)
 	j_str(b, "description", strna(u->conf ? u->conf->description : NULL));
 	identity_json(b, core, u);
 	j_str(b, "status_text", strna(u->status_text));
+	j_str(b, "status_errno",
+		core_unit_errno(core, u) ? errno_name(core_unit_errno(core, u)) : "");
 	j_int(b, "port", u->rec.port);
 	j_int(b, "sessions", sessions(u));
 	health_json(b, u);
@@ -177,6 +179,7 @@ static void conf_json(struct buf *b, const struct unit_conf *conf, const char *d
 	j_str(b, "invocation_id", "");
 	j_str(b, "control_group", "");
 	j_str(b, "status_text", "");
+	j_str(b, "status_errno", "");
 	j_int(b, "port", 0);
 	j_int(b, "sessions", 0);
 	j_open(b, "checks", '[');

@@ -36,7 +36,7 @@
 
 struct keeper K;
 struct timing timing = {
-	.backoff_max_us = 5 * USEC_PER_SEC,
+	.backoff_max_us = USEC_PER_SEC, /* nobody decides meanwhile; a start costs some ms of CPU */
 	.settled_us = 10 * USEC_PER_SEC,
 	.alive_us = 30 * USEC_PER_SEC,
 	.prove_us = 10 * USEC_PER_SEC,
@@ -164,6 +164,8 @@ void child_signal(const struct kp_frame *f)
 		core_refused(KP_SIGNAL, -ESRCH, f);
 	else if (kill(to->pid, f->status) < 0)
 		core_refused(KP_SIGNAL, -errno, f);
+	else if (f->code)
+		(void)kill(to->pid, f->code);
 }
 
 /* With a pid: that row. Without: every exit of the id that core has been told. */

@@ -89,10 +89,6 @@ static void degrade_rest(struct launch_image *i)
 		"cannot enter a network namespace here (needs CAP_SYS_ADMIN)");
 	degrade(i, s->private_users, can->can_user_ns && can->can_mount_ns, "PrivateUsers",
 		"no user namespace here");
-	degrade(i, s->apparmor_profile, false, "AppArmorProfile", "not implemented");
-	degrade(i, x->identity.pam_name, false, "PAMName", "PAM sessions are not opened");
-	degrade(i, x->tty_reset || x->tty_vhangup, false, "TTYReset",
-		"terminals are not reset or hung up");
 	bool lowers = x->limits.has_oom_score_adjust && x->limits.oom_score_adjust < 0;
 	degrade(i, lowers, can->can_raise_rlimits, "OOMScoreAdjust",
 		"lowering needs CAP_SYS_RESOURCE");

@@ -82,7 +82,8 @@ int plan_build(const struct launch_image *image, const struct launch_vars *v, st
 	struct err *e);
 
 /* Removes RuntimeDirectory= (and PrivateTmp= leftovers) after a stop, as Preserve= says. */
-void launch_cleanup_dirs(const struct unit_conf *conf, const char *runtime_root);
+void launch_cleanup_dirs(
+	const struct unit_conf *conf, const char *runtime_root, bool is_restart_coming);
 
 /* The launcher process: links at ROLE_KEEPER_FD and ROLE_CORE_FD. Returns the exit code. */
 int launcher_main(int argc, char **argv);

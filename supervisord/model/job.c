@@ -233,9 +233,18 @@ static bool request_add(struct world *w, struct unit *u, uint64_t id, enum reque
 	return true;
 }
 
+/* Up as systemd has it for Type=simple, but whether the program exists is not known yet. Dependents
+ * do not wait for that; people do. */
+static bool is_being_executed(const struct unit *u)
+{
+	return u->rec.state == INST_RUNNING && u->rec.main.seq && !u->rec.main_pid;
+}
+
 static void settle_up(struct world *w, struct unit *u)
 {
 	const char *why = u->fail_text;
+	if (is_being_executed(u))
+		return;
 	if (unit_is_up(u)) {
 		bool is_starting_up = u->conf->health[CHECK_STARTUP].target &&
 				      u->rec.state == INST_RUNNING &&
@@ -263,6 +272,14 @@ static void settle_up(struct world *w, struct unit *u)
 	}
 }
 
+static void answer_reload(struct world *w, struct unit *u)
+{
+	if (u->rec.reload_result == RES_SUCCESS)
+		requests_answer(w, u, REPLY_DONE, "%s was reloaded", u->name);
+	else
+		requests_answer(w, u, REPLY_FAILED, "the reload failed: %s", u->fail_text);
+}
+
 static void settle(struct world *w, struct unit *u)
 {
 	if (!u->n_requests)
@@ -280,11 +297,7 @@ static void settle(struct world *w, struct unit *u)
 			requests_answer(
 				w, u, REPLY_FAILED, "%s ended while it was reloaded", u->name);
 		else if (u->rec.state != INST_RELOAD)
-			requests_answer(w, u,
-				u->rec.reload_result == RES_SUCCESS ? REPLY_DONE : REPLY_FAILED,
-				u->rec.reload_result == RES_SUCCESS ? "%s was reloaded"
-								    : "the reload of %s failed",
-				u->name);
+			answer_reload(w, u);
 		break;
 	}
 }
@@ -712,7 +725,7 @@ static void went_down(struct world *w, struct unit *u)
 		rollout_unit_failed(w, u,
 			u->fail_text[0] ? u->fail_text
 			: u->rec.result == RES_SUCCESS
-				? "it ended by itself"
+				? "ended by itself, exit status 0"
 				: inst_result_name((enum inst_result)u->rec.result));
 	if (w->is_shutting_down || is_skipped)
 		return;
@@ -820,8 +833,9 @@ static void request_reset(struct world *w, const struct request *r)
 
 void job_request(struct world *w, const struct request *r)
 {
-	fx_event(
-		w, EVENT_REQUEST, r->unit, NULL, "request %d by %s", (int)r->verb, strna(r->actor));
+	if (!r->id) /* else core has told who asked for what */
+		fx_event(w, EVENT_REQUEST, r->unit, NULL, "%s, by %s", request_verb_name(r->verb),
+			strna(r->actor));
 	if (r->verb == REQ_START)
 		request_start(w, r);
 	else if (r->verb == REQ_STOP && r->unit->conf->refuse_manual_stop)

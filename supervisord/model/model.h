@@ -280,25 +280,32 @@ enum notify_bits {
 	NOTIFY_WATCHDOG_USEC = 64, /* value_us */
 };
 
+/* VERB(id, in words) */
+#define REQUEST_VERBS(VERB)                                                                        \
+	VERB(START, "start")                                                                       \
+	VERB(STOP, "stop")                                                                         \
+	VERB(RESTART, "restart")         /* also starts what is down; drains first */              \
+	VERB(TRY_RESTART, "try-restart") /* only what is up */                                     \
+	VERB(RELOAD, "reload")                                                                     \
+	VERB(RELOAD_OR_RESTART, "reload-or-restart")                                               \
+	VERB(RESET_FAILED, "reset-failed")                                                         \
+	VERB(SCALE, "scale")   /* set; number */                                                   \
+	VERB(DEPLOY, "deploy") /* set; number = revision (confs by world_set_next_conf), release */ \
+	VERB(ROLLING_RESTART, "rolling restart") /* set: like a deploy of the same revision */     \
+	VERB(PAUSE, "pause")                                                                       \
+	VERB(RESUME, "resume")                                                                     \
+	VERB(ABORT, "abort")   /* number 1 = also roll back (default), 0 = stay mixed */           \
+	VERB(UNDO, "undo")     /* set; number = revision to go to */                               \
+	VERB(DRAIN, "drain")   /* unit: out of the load balancer, keeps running */                 \
+	VERB(UNDRAIN, "undrain")
+
 enum request_verb {
-	REQ_START,
-	REQ_STOP,
-	REQ_RESTART,     /* also starts what is down; drains first */
-	REQ_TRY_RESTART, /* only what is up */
-	REQ_RELOAD,
-	REQ_RELOAD_OR_RESTART,
-	REQ_RESET_FAILED,
-	REQ_SCALE,  /* set; number */
-	REQ_DEPLOY, /* set; number = revision (confs given by world_set_next_conf), release */
-	REQ_ROLLING_RESTART, /* set: like a deploy of the same revision */
-	REQ_PAUSE,
-	REQ_RESUME,
-	REQ_ABORT, /* number 1 = also roll back (default), 0 = stay mixed */
-	REQ_UNDO,  /* set; number = revision to go to */
-	REQ_DRAIN, /* unit: out of the load balancer, keeps running */
-	REQ_UNDRAIN,
-	REQ_VERB_MAX,
+#define VERB(id, text) REQ_##id,
+	REQUEST_VERBS(VERB)
+#undef VERB
+		REQ_VERB_MAX,
 };
+const char *request_verb_name(enum request_verb v);
 
 struct request {
 	uint64_t id; /* 0 = nobody waits */
@@ -339,7 +346,8 @@ enum effect_kind {
 		  * CONT, so that a stopped process can obey. Nothing there to kill is fine */
 	FX_CHECK_EMPTY, /* unit: say EV_EMPTY as soon as no process of it is left (maybe at once) */
 	FX_FIND_MAIN_PID, /* unit: PIDFile= or guess; answer EV_MAIN_PID */
-	FX_CLEANUP,       /* unit: it is down: runtime directories, fd store */
+	FX_CLEANUP, /* unit: it is down: cgroup; with number 0 also runtime directories and fd store,
+		     * number 1: a restart follows, which shall find them */
 	FX_PROBE,         /* unit; check, number, timeout_us: answer EV_PROBED */
 	FX_LB_WANT,       /* unit; lb_state, weight: to every load balancer of its set */
 	FX_LB_FORGET,     /* unit: no longer a row */
@@ -481,8 +489,15 @@ struct set {
 	uint64_t soak_since_us[SET_MEMBERS_MAX];
 	uint8_t best_step[SET_MEMBERS_MAX];   /* only what goes beyond it is progress */
 	uint8_t has_started[SET_MEMBERS_MAX]; /* the instance's start was seen */
+	struct {                              /* what the rollout failed on; only for telling */
+		uint16_t index;               /* of the member, 0 = none */
+		uint8_t check;                /* that did not pass; CHECK_KIND_MAX = none */
+		char answer[160];
+	} failure;
 	void *core;
 };
+
+#define COVERAGE_EVENTS_MAX 16 /* of lb.def and rollout.def */
 
 struct world {
 	uint64_t now_us, wall_us;
@@ -511,7 +526,9 @@ struct world {
 	size_t missing_from; /* units before this one miss nothing */
 	size_t down_from;    /* of a shutdown: units before this one are down */
 	int step_error;      /* of the step under way */
-	uint64_t *coverage;  /* NULL, or counts of state x event rows: for tests */
+	/* NULL, or counts of state x event rows: for tests */
+	uint64_t *coverage, (*lb_coverage)[COVERAGE_EVENTS_MAX],
+		(*rollout_coverage)[COVERAGE_EVENTS_MAX];
 };
 
 /* ---- the functions --------------------------------------------------------------------------- */
