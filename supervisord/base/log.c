@@ -2,11 +2,14 @@
 /* Error text and the daemon's own log lines. */
 #include "base.h"
 
-#include <sys/uio.h>
+#include <poll.h>
+#include <sys/stat.h>
 
 static const char *log_role = "stayd";
 static int log_level_max = LOG_INFORM;
 static int log_fd = STDERR_FILENO;
+static enum { SINK_UNKNOWN, SINK_FILE, SINK_STREAM } log_sink;
+static unsigned n_dropped;
 
 int err_set(struct err *e, int code, const char *format, ...)
 {
@@ -35,6 +38,38 @@ void log_open(const char *role, int max_level)
 void log_to_fd(int fd)
 {
 	log_fd = fd;
+	log_sink = SINK_UNKNOWN;
+}
+
+/* A reader of our log that has stopped (a container runtime, a terminal after ^S) must not stop
+ * who decides: a line that would block is dropped, and how many is said when there is room again. */
+static bool has_room(void)
+{
+	struct stat st;
+	struct pollfd p = {log_fd, POLLOUT, 0};
+	if (log_sink == SINK_UNKNOWN)
+		log_sink = fstat(log_fd, &st) == 0 && S_ISREG(st.st_mode) ? SINK_FILE : SINK_STREAM;
+	return log_sink == SINK_FILE || (poll(&p, 1, 0) == 1 && p.revents & POLLOUT);
+}
+
+static void log_write(const char *line, size_t size)
+{
+	char text[96];
+	if (!has_room()) {
+		n_dropped++;
+		return;
+	}
+	if (n_dropped) {
+		int n = snprintf(text, sizeof(text), "%s: %u lines dropped, nobody read them\n",
+			log_role, n_dropped);
+		n_dropped = 0;
+		(void)!write(log_fd, text, (size_t)n);
+		if (!has_room()) {
+			n_dropped++;
+			return;
+		}
+	}
+	(void)!write(log_fd, line, size); /* one write: lines of several roles do not mix */
 }
 
 void log_at(int level, const char *unit, const char *format, ...)
@@ -53,7 +88,6 @@ void log_at(int level, const char *unit, const char *format, ...)
 	str_make_printable(line);
 	size_t size = strlen(line);
 	line[size++] = '\n';
-	ssize_t r = write(log_fd, line, size); /* one write: lines of several roles do not mix */
-	(void)r;
+	log_write(line, size);
 	errno = saved;
 }
