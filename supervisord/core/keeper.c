@@ -480,8 +480,7 @@ static void adopt_deposit(struct core *c, struct deposit *d, struct unit **by_sl
 			logger_adopt(c, by_slot[slot], TAKE_FD(d->fd));
 	} else if (sscanf(d->name, "fds/%u/%u/%n", &number, &slot, &used) == 2 && used) {
 		if (slot < c->n_slots && by_slot[slot])
-			fdstore_restore(
-				c, by_slot[slot], number, d->name + used, TAKE_FD(d->fd));
+			fdstore_restore(c, by_slot[slot], number, d->name + used, TAKE_FD(d->fd));
 	}
 	if (d->fd >= 0) { /* of a unit that is no more */
 		keeper_drop(c, d->name);
@@ -578,8 +577,7 @@ static struct recorded {
 } * recorded;
 static size_t n_recorded, cap_recorded;
 
-static void remember(
-	struct core *c, struct unit *u, const struct spawn_id *id, int32_t pid)
+static void remember(struct core *c, struct unit *u, const struct spawn_id *id, int32_t pid)
 {
 	if (!id->seq)
 		return;

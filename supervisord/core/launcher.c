@@ -542,8 +542,8 @@ static void enqueue_probe(struct core *c, const struct spawn_id *id)
 	c->probes[c->n_probes++] = *id;
 }
 
-void launcher_probe(struct core *c, struct unit *u, enum check_kind check, uint64_t number,
-	uint64_t timeout_us)
+void launcher_probe(
+	struct core *c, struct unit *u, enum check_kind check, uint64_t number, uint64_t timeout_us)
 {
 	struct spawn_id id = {.seq = (uint32_t)number | 0x80000000u};
 	random_bytes(id.invocation, sizeof(id.invocation));

@@ -88,7 +88,7 @@ void record_write(struct core *c, struct unit *u)
 	copy.generation = ++x->record_generation;
 	copy.size = sizeof(copy.rec);
 	copy.rec = u->rec;
-	copy.crc = crc32_of(&copy.rec, sizeof(copy.rec));
+	copy.crc = crc32_of(&copy, sizeof(copy)); /* of all of it, with 0 in its own place */
 	ssize_t n = pwrite(
 		c->record_fd, &copy, sizeof(copy), slot_offset(x->slot, copy.generation & 1));
 	if (n != (ssize_t)sizeof(copy))
@@ -102,7 +102,10 @@ static bool copy_read(struct core *c, uint32_t slot, unsigned which, struct reco
 {
 	if (pread(c->record_fd, ret, sizeof(*ret), slot_offset(slot, which)) != sizeof(*ret))
 		return false;
-	return ret->size == sizeof(ret->rec) && ret->crc == crc32_of(&ret->rec, sizeof(ret->rec)) &&
+	/* The generation too: half of a new one before an old record would be the newest. */
+	uint32_t crc = ret->crc;
+	ret->crc = 0;
+	return ret->size == sizeof(ret->rec) && crc == crc32_of(ret, sizeof(*ret)) &&
 	       ret->rec.version == UNIT_REC_VERSION &&
 	       memchr(ret->rec.name, '\0', sizeof(ret->rec.name));
 }

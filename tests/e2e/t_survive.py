@@ -167,16 +167,18 @@ class Fleet:
     def judge(self, d):
         """Nothing lost, doubled or restarted without cause; every exit told, and truly."""
         self.settle(d)
-        text = d.log_text()
+        self.take()
+        starts, alive = {n: list(p) for n, p in self.starts.items()}, dict(self.alive)
+        text = d.log_text()  # after the starts: what they follow is in it
         self.take()
         told = {}
         for name, pid, code, status in EXIT.findall(text):
             told.setdefault((name, int(pid)), set()).add((code, status))
         check(not self.doubled, lambda: "doubled: %s\n%s" % (self.doubled[:5], "\n".join(
             l for l in text.splitlines() if self.doubled[0][0] + ".service" in l)))
-        for name, pids in self.starts.items():
+        for name, pids in starts.items():
             for pid in pids:
-                if pid == self.alive[name] and pid not in self.deaths:
+                if pid == alive[name] and pid not in self.deaths:
                     continue  # runs, or has just crashed
                 if pid in self.deaths:
                     want = {("killed", self.deaths[pid].name), ("dumped", self.deaths[pid].name)}
@@ -185,7 +187,7 @@ class Fleet:
                     want = {("exited", str(self.code_of(name)))}
                 got = told.get((name, pid), set())
                 check(len(got) == 1 and got <= want, "%s: process %d ended by %s, the log says %s" % (name, pid, want, got))
-            extra = {p for n, p in told if n == name} - set(pids)
+            extra = {p for n, p in told if n == name} - set(self.starts[name])
             check(not extra, "%s: the log tells of exits of %s, which nobody saw start" % (name, extra))
         for u in d.status()["units"]:
             name = u["name"].split(".")[0]
