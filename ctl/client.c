@@ -20,16 +20,43 @@ static void on_interrupt(int signo UNUSED)
 	is_interrupted = 1;
 }
 
+/* An abstract name is there when somebody answers. A daemon of root serves others too. */
+static bool is_there(const char *path)
+{
+	struct client cl;
+	if (path[0] == '/')
+		return access(path, F_OK) == 0;
+	if (client_open(&cl, path) < 0)
+		return false;
+	client_close(&cl);
+	return true;
+}
+
 char *socket_path(const char *option)
 {
-	const char *env = getenv("STAYD_SOCKET"), *xdg = getenv("XDG_RUNTIME_DIR");
+	static const char system[] = "/run/stayd/control.sock";
+	const char *env = getenv("STAYD_SOCKET");
+	char *dir, *first = NULL;
 	if (option)
 		return xstrdup(option);
 	if (env && env[0])
 		return xstrdup(env);
-	if (geteuid() == 0 || !xdg || !xdg[0])
-		return xstrdup("/run/stayd/control.sock");
-	return xasprintf("%s/stayd/control.sock", xdg);
+	for (unsigned i = 0; (dir = runtime_dir_choice(i)); i++) {
+		char *path = xasprintf("%s/control.sock", dir);
+		free(dir);
+		if (is_there(path)) {
+			free(first);
+			return path;
+		}
+		if (first)
+			free(path);
+		else
+			first = path;
+	}
+	if (!is_there(system))
+		return first;
+	free(first);
+	return xstrdup(system);
 }
 
 int client_open(struct client *cl, const char *path)

@@ -212,8 +212,11 @@ static void print_unit(const json_t *u)
 	printf("%s%s%s ", colour_on(state_colour(active)), state_symbol(active), colour_off());
 	print_line(stdout, "", title, strlen(title));
 	free(title);
-	print_text("  Loaded: ",
-		js(u, "fragment_path")[0] ? js(u, "fragment_path") : js(u, "load_state"));
+	char *loaded = xasprintf("%s%s%s%s", js(u, "load_state"),
+		js(u, "fragment_path")[0] ? " (" : "", js(u, "fragment_path"),
+		js(u, "fragment_path")[0] ? ")" : "");
+	print_text("  Loaded: ", loaded);
+	free(loaded);
 	printf("   State: %s (%s) since %s ago, result %s\n", active, js(u, "sub_state"),
 		age_of(age, js(u, "since"), now_wall_us()), js(u, "result"));
 	print_text("  Detail: ", js(u, "detail"));
@@ -227,6 +230,7 @@ static void print_unit(const json_t *u)
 		printf("      LB: %s, %lld sessions, port %lld\n", js(u, "lb_state"),
 			(long long)ji(u, "sessions"), (long long)ji(u, "port"));
 	print_text("  Status: ", js(u, "status_text"));
+	print_text("   Error: ", js(u, "status_errno"));
 	print_checks(u);
 	print_degraded(u);
 	print_text("  CGroup: ", js(u, "control_group"));

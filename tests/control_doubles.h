@@ -45,6 +45,7 @@ static struct unit *fake_unit(struct core *core, const char *name, const char *i
 static struct core *fake_core(void)
 {
 	struct core *core = xcalloc(1, sizeof(*core));
+	unit_path_default(&core->path, "/nonexistent");
 	core->status = (struct core_status){.version = "0",
 		.state = "running",
 		.core_pid = 42,
@@ -72,6 +73,7 @@ static struct core *fake_core(void)
 
 UNUSED static void fake_core_free(struct core *core)
 {
+	unit_path_done(&core->path);
 	for (size_t i = 0; i < core->world.n_units; i++) {
 		struct unit *u = core->world.units[i];
 		free(u->conf->instance);
@@ -130,9 +132,19 @@ struct set *WEAK core_find_set(struct core *core, const char *name)
 	key[strcspn(key, "@#.")] = '\0';
 	return find_set(&core->world, key);
 }
+void WEAK core_each_degraded(struct core *core UNUSED, const struct unit *u,
+	void (*each)(void *arg, const struct degraded *d), void *arg)
+{
+	for (size_t i = 0; u->conf && i < u->conf->n_degraded; i++)
+		each(arg, &u->conf->degraded[i]);
+}
 const char *WEAK core_unit_cgroup(struct core *core UNUSED, const struct unit *u UNUSED)
 {
 	return NULL;
+}
+int WEAK core_unit_errno(struct core *core UNUSED, const struct unit *u UNUSED)
+{
+	return 0;
 }
 int WEAK core_scale(struct core *core, struct set *s, unsigned count, uint64_t request,
 	const char *actor UNUSED, struct err *e UNUSED)
@@ -258,6 +270,10 @@ bool WEAK unit_is_down(const struct unit *u)
 void WEAK unit_waiting_text(
 	const struct world *w UNUSED, const struct unit *u UNUSED, struct buf *out UNUSED)
 {
+}
+bool WEAK rollout_is_active(const struct set *s)
+{
+	return s->rollout.state != ROLL_NONE && s->rollout.state < ROLL_DONE;
 }
 unsigned WEAK set_available(const struct set *s)
 {

@@ -38,7 +38,8 @@ enum kp_kind {
 	/* core -> keeper */
 	KP_HELLO = 1, /* first frame of a core; keeper answers FD*, LINK*, CHILD*, then WELCOME */
 	KP_SIGNAL, /* id, status = signal: kill(2) the id's own pid (child, else tracked main) if not
-		    * reaped; with pid that one of them. -ESRCH also for a main that is not ours */
+		    * reaped; with pid that one of them; code: another signal behind it, 0 none.
+		    * -ESRCH also for a main that is not ours */
 	KP_FORGET, /* id: the exit was recorded; drop the entry; with pid only that one of the id */
 	KP_TRACK,  /* id, pid: also report this pid (MAINPID=, PIDFile=) as id's main */
 	KP_PUT,    /* name + 1 fd: hold it; replaces one of the same name */

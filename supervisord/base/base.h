@@ -166,6 +166,9 @@ enum log_level { LOG_ERROR = 3, LOG_WARN = 4, LOG_NOTE = 5, LOG_INFORM = 6, LOG_
 
 void log_open(const char *role, int max_level);
 void log_to_fd(int fd);
+/* From now on lines wait for log_flush(), a full buffer or an error: one write a turn, not a line. */
+void log_hold(void);
+void log_flush(void);
 /* One line: "stayd-core: unit: text". unit may be NULL. Never blocks for long, never fails. */
 void log_at(int level, const char *unit, const char *format, ...) PRINTF_LIKE(3, 4);
 #define log_error(u, ...) log_at(LOG_ERROR, (u), __VA_ARGS__)
@@ -211,6 +214,15 @@ int read_file(int dirfd, const char *path, size_t max, struct buf *b);
 /* Writes a temporary file beside path, fsyncs it, renames, fsyncs the directory. */
 int write_file_atomic(const char *path, const void *data, size_t size, mode_t mode);
 int mkdir_parents(const char *path, mode_t mode);
+/* Adds the existing paths a pattern of fnmatch(3) names, sorted; at most GLOB_PATHS_MAX of them. */
+#define GLOB_PATHS_MAX 4096
+void path_glob(const char *pattern, struct strv *paths);
+/* Where the runtime directory may be when nobody says: the i-th choice of this user, best first,
+ * malloc'ed; NULL behind the last. The last one is no directory but a prefix of abstract socket
+ * names ("@..."), for where nothing can be written. Daemon and client walk the same list. */
+char *runtime_dir_choice(unsigned i);
+/* Is this a machine's own pid namespace, not a container's? false also when /proc does not tell. */
+bool first_pid_namespace(void);
 int unix_addr(const char *path, void *ret_sockaddr_un, unsigned *ret_len); /* -ENAMETOOLONG */
 /* One datagram or SEQPACKET frame with up to FDS_MAX descriptors. */
 #define FDS_MAX 16
@@ -255,6 +267,7 @@ struct loop {
 	int exit_code;
 	struct source timer;
 	void (*on_timer)(struct loop *l);
+	void (*before_wait)(struct loop *l); /* what was put off to the end of the turn; may be NULL */
 	struct source *ready[64]; /* of this turn; removed sources are cleared in here */
 	uint32_t ready_events[64];
 	int n_ready;

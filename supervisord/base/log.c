@@ -10,6 +10,10 @@ static int log_level_max = LOG_INFORM;
 static int log_fd = STDERR_FILENO;
 static enum { SINK_UNKNOWN, SINK_FILE, SINK_STREAM } log_sink;
 static unsigned n_dropped;
+/* Lines of a turn that go out in one write; used once log_hold() was called. */
+static char held[4096];
+static size_t n_held;
+static bool is_holding;
 
 int err_set(struct err *e, int code, const char *format, ...)
 {
@@ -52,24 +56,53 @@ static bool has_room(void)
 	return log_sink == SINK_FILE || (poll(&p, 1, 0) == 1 && p.revents & POLLOUT);
 }
 
-static void log_write(const char *line, size_t size)
+static unsigned lines_of(const char *text, size_t size)
+{
+	unsigned n = 0;
+	for (size_t i = 0; i < size; i++)
+		n += text[i] == '\n';
+	return n;
+}
+
+/* One write: lines of several roles do not mix. At most PIPE_BUF, which is what "room" means. */
+static void log_write(const char *lines, size_t size)
 {
 	char text[96];
-	if (!has_room()) {
-		n_dropped++;
-		return;
-	}
-	if (n_dropped) {
+	if (n_dropped && has_room()) {
 		int n = snprintf(text, sizeof(text), "%s: %u lines dropped, nobody read them\n",
 			log_role, n_dropped);
 		n_dropped = 0;
 		(void)!write(log_fd, text, (size_t)n);
-		if (!has_room()) {
-			n_dropped++;
-			return;
-		}
 	}
-	(void)!write(log_fd, line, size); /* one write: lines of several roles do not mix */
+	if (has_room())
+		(void)!write(log_fd, lines, size);
+	else
+		n_dropped += lines_of(lines, size);
+}
+
+void log_flush(void)
+{
+	int saved = errno;
+	if (n_held)
+		log_write(held, n_held);
+	n_held = 0;
+	errno = saved;
+}
+
+void log_hold(void)
+{
+	is_holding = true;
+}
+
+static void log_line(int level, const char *line, size_t size)
+{
+	if (n_held + size > sizeof(held))
+		log_flush();
+	memcpy(held + n_held, line, size);
+	n_held += size;
+	/* What may be the last word of this process is said at once. */
+	if (!is_holding || level <= LOG_ERROR)
+		log_flush();
 }
 
 void log_at(int level, const char *unit, const char *format, ...)
@@ -88,6 +121,6 @@ void log_at(int level, const char *unit, const char *format, ...)
 	str_make_printable(line);
 	size_t size = strlen(line);
 	line[size++] = '\n';
-	log_write(line, size);
+	log_line(level, line, size);
 	errno = saved;
 }

@@ -97,6 +97,8 @@ void loop_arm(struct loop *l, uint64_t at_us)
 int loop_turn(struct loop *l, int timeout_ms)
 {
 	struct epoll_event events[ARRAY_SIZE(l->ready)];
+	if (l->before_wait)
+		l->before_wait(l);
 	int n = epoll_wait(l->epoll_fd, events, ARRAY_SIZE(events), timeout_ms);
 	if (n < 0)
 		return errno == EINTR ? 0 : -errno;

@@ -21,15 +21,38 @@ uint64_t hash_bytes(const void *data, size_t size)
 	return h;
 }
 
+/* Four bytes a round: a record is summed at every change of state. Made at first use, so that a
+ * role that never sums has no page of it. */
+static uint32_t crc_table[4][256];
+
+static void crc_table_fill(void)
+{
+	for (uint32_t i = 0; i < 256; i++) {
+		uint32_t c = i;
+		for (int k = 0; k < 8; k++)
+			c = (c >> 1) ^ (0xedb88320u & (0u - (c & 1u)));
+		crc_table[0][i] = c;
+	}
+	for (int t = 1; t < 4; t++)
+		for (uint32_t i = 0; i < 256; i++)
+			crc_table[t][i] = (crc_table[t - 1][i] >> 8) ^
+					  crc_table[0][crc_table[t - 1][i] & 0xff];
+}
+
 uint32_t crc32_of(const void *data, size_t size)
 {
 	const unsigned char *p = data;
 	uint32_t c = 0xffffffffu;
-	for (size_t i = 0; i < size; i++) {
-		c ^= p[i];
-		for (int k = 0; k < 8; k++)
-			c = (c >> 1) ^ (0xedb88320u & (0u - (c & 1u)));
+	if (!crc_table[0][1])
+		crc_table_fill();
+	for (; size >= 4; p += 4, size -= 4) {
+		c ^= (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 |
+		     (uint32_t)p[3] << 24;
+		c = crc_table[3][c & 0xff] ^ crc_table[2][c >> 8 & 0xff] ^
+		    crc_table[1][c >> 16 & 0xff] ^ crc_table[0][c >> 24];
 	}
+	for (; size; p++, size--)
+		c = (c >> 8) ^ crc_table[0][(c ^ *p) & 0xff];
 	return ~c;
 }
 

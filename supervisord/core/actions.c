@@ -56,6 +56,29 @@ const char *core_unit_cgroup(struct core *c, const struct unit *u)
 	return path.data;
 }
 
+void core_each_degraded(struct core *c, const struct unit *u,
+	void (*each)(void *arg, const struct degraded *d), void *arg)
+{
+	const struct unit_core *x = uc(u);
+	bool is_started = x && u->conf && u->conf->type == UNIT_SERVICE && !unit_is_down(u);
+	/* An adopted unit has no image yet: it is made for the answer. */
+	const struct launch_image *image = is_started ? launcher_image(c, x->unit)
+					   : x        ? x->image
+						      : NULL;
+	for (size_t i = 0; u->conf && i < u->conf->n_degraded; i++)
+		each(arg, &u->conf->degraded[i]);
+	for (size_t i = 0; image && i < image->n_degraded; i++)
+		each(arg, &image->degraded[i]);
+	if (u->conf)
+		cgroup_each_degraded(c, u, each, arg);
+}
+
+int core_unit_errno(struct core *c, const struct unit *u)
+{
+	(void)c;
+	return u->core ? uc(u)->said_errno : 0;
+}
+
 int core_kill(struct core *c, struct unit *u, int signo, enum kill_who who, struct err *e)
 {
 	if (!u->rec.main.seq && !u->rec.control.seq)

@@ -17,6 +17,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/stat.h>
@@ -190,43 +191,114 @@ void cgroup_done(struct core *c)
 
 /* ---- one unit's cgroup --------------------------------------------------------------------------- */
 
-static void set_limit(struct core *c, struct unit *u, int fd, const char *controller,
-	const char *file, uint64_t value)
-{
-	char text[32];
-	if (value == UINT64_MAX || !strv_has(&c->cgroup_controllers, controller))
-		return;
-	snprintf(text, sizeof(text), "%llu", (unsigned long long)value);
-	int r = write_at(fd, file, text);
-	if (r < 0)
-		log_warn(u->name, "cannot set %s to %s: %s", file, text, errno_name(r));
-}
-
 static uint64_t physical_memory(void)
 {
 	return (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
-static void apply_limits(struct core *c, struct unit *u, int fd)
+static uint64_t oom_kills(int fd)
+{
+	struct buf b = {0};
+	uint64_t n = 0;
+	if (fd >= 0 && read_file(fd, "memory.events", 4096, &b) == 0) {
+		const char *p = strstr(b.data, "oom_kill ");
+		n = p ? strtoull(p + strlen("oom_kill "), NULL, 10) : 0;
+	}
+	buf_done(&b);
+	return n;
+}
+
+bool cgroup_oom_killed(struct core *c, struct unit *u)
+{
+	struct unit_core *x = uc(u);
+	uint64_t n = oom_kills(cgroup_fd_of(c, u)), before = x->oom_kills;
+	x->oom_kills = n;
+	return n > before;
+}
+
+/* What 100% of TasksMax= is. */
+static uint64_t system_tasks(void)
+{
+	static const char *const files[] = {
+		"/proc/sys/kernel/pid_max", "/proc/sys/kernel/threads-max"};
+	uint64_t max = UINT64_MAX;
+	for (size_t i = 0; i < ARRAY_SIZE(files); i++) {
+		struct buf b = {0};
+		uint64_t n =
+			read_file(AT_FDCWD, files[i], 64, &b) == 0 ? strtoull(b.data, NULL, 10) : 0;
+		max = n ? MIN(max, n) : max;
+		buf_done(&b);
+	}
+	return max;
+}
+
+/* One row a directive that is a file of the cgroup. */
+struct knob {
+	const char *directive, *controller, *file;
+	uint64_t value; /* UINT64_MAX = not asked for */
+};
+#define KNOBS 9
+
+static void knobs_of(const struct unit *u, struct knob ret[KNOBS])
 {
 	const struct cgroup_limits *l = &u->conf->exec.cgroup;
-	uint64_t max = l->memory_max_permille ? physical_memory() / 1000 * l->memory_max_permille
-					      : l->memory_max;
-	set_limit(c, u, fd, "memory", "memory.max", max);
-	set_limit(c, u, fd, "memory", "memory.high", l->memory_high);
-	set_limit(c, u, fd, "memory", "memory.low", l->memory_low);
-	set_limit(c, u, fd, "memory", "memory.min", l->memory_min);
-	set_limit(c, u, fd, "memory", "memory.swap.max", l->memory_swap_max);
-	set_limit(c, u, fd, "pids", "pids.max", l->tasks_max);
-	set_limit(c, u, fd, "cpu", "cpu.weight", l->cpu_weight);
-	set_limit(c, u, fd, "io", "io.weight", l->io_weight);
-	if (l->cpu_quota_us_per_sec != UINT64_MAX && strv_has(&c->cgroup_controllers, "cpu")) {
+	uint64_t memory = l->memory_max_permille ? physical_memory() / 1000 * l->memory_max_permille
+						 : l->memory_max;
+	uint64_t tasks = l->tasks_max_permille ? system_tasks() * l->tasks_max_permille / 1000
+					       : l->tasks_max;
+	const struct knob knobs[KNOBS] = {
+		{"MemoryMax",     "memory", "memory.max",      memory                 },
+		{"MemoryHigh",    "memory", "memory.high",     l->memory_high         },
+		{"MemoryLow",     "memory", "memory.low",      l->memory_low          },
+		{"MemoryMin",     "memory", "memory.min",      l->memory_min          },
+		{"MemorySwapMax", "memory", "memory.swap.max", l->memory_swap_max     },
+		{"TasksMax",      "pids",   "pids.max",        tasks                  },
+		{"CPUWeight",     "cpu",    "cpu.weight",      l->cpu_weight          },
+		{"IOWeight",      "io",     "io.weight",       l->io_weight           },
+		{"CPUQuota",      "cpu",    "cpu.max",         l->cpu_quota_us_per_sec},
+	};
+	memcpy(ret, knobs, sizeof(knobs));
+}
+
+static void apply_limits(struct core *c, struct unit *u, int fd)
+{
+	struct knob knobs[KNOBS];
+	knobs_of(u, knobs);
+	for (size_t i = 0; i < KNOBS; i++) {
+		const struct knob *k = &knobs[i];
 		char text[64];
-		snprintf(text, sizeof(text), "%llu 100000",
-			(unsigned long long)(l->cpu_quota_us_per_sec / 10));
-		int r = write_at(fd, "cpu.max", text);
+		if (k->value == UINT64_MAX || !strv_has(&c->cgroup_controllers, k->controller))
+			continue;
+		if (streq(k->file, "cpu.max"))
+			snprintf(text, sizeof(text), "%llu 100000",
+				(unsigned long long)(k->value / 10));
+		else
+			snprintf(text, sizeof(text), "%llu", (unsigned long long)k->value);
+		int r = write_at(fd, k->file, text);
 		if (r < 0)
-			log_warn(u->name, "cannot set cpu.max to %s: %s", text, errno_name(r));
+			log_warn(u->name, "cannot set %s to %s: %s", k->file, text, errno_name(r));
+	}
+}
+
+void cgroup_each_degraded(struct core *c, const struct unit *u,
+	void (*each)(void *arg, const struct degraded *d), void *arg)
+{
+	struct knob knobs[KNOBS];
+	knobs_of(u, knobs);
+	for (size_t i = 0; i < KNOBS; i++) {
+		char why[96];
+		struct degraded d = {.directive = knobs[i].directive,
+			.reason = why,
+			.class = CLASS_IGNORED_WARN};
+		if (knobs[i].value == UINT64_MAX ||
+			strv_has(&c->cgroup_controllers, knobs[i].controller))
+			continue;
+		if (c->cgroup_base)
+			snprintf(why, sizeof(why), "not enforced: no %s controller in our cgroup",
+				knobs[i].controller);
+		else
+			str_copy(why, "not enforced: no cgroup of our own here", sizeof(why));
+		each(arg, &d);
 	}
 }
 
@@ -244,6 +316,7 @@ int cgroup_open_unit(struct core *c, struct unit *u, struct err *e)
 		return err_set(
 			e, -errno, "cgroup %s/%s: %s", c->cgroup_base, u->name, errno_name(errno));
 	apply_limits(c, u, x->cgroup_fd);
+	x->oom_kills = oom_kills(x->cgroup_fd);
 	return x->cgroup_fd;
 }
 
@@ -272,13 +345,13 @@ void cgroup_path_of(const struct core *c, const struct unit *u, struct buf *out)
 		buf_printf(out, "%s/%s", c->cgroup_base, u->name);
 }
 
-static bool cgroup_is_populated(int fd)
+static bool cgroup_is_populated(int dir)
 {
-	struct buf b = {0};
-	bool populated =
-		read_file(fd, "cgroup.events", 4096, &b) == 0 && strstr(b.data, "populated 1");
-	buf_done(&b);
-	return populated;
+	char text[128];
+	CLEANUP_CLOSE int fd = openat(dir, "cgroup.events", O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd >= 0 ? read(fd, text, sizeof(text) - 1) : 0;
+	text[MAX(n, 0)] = '\0';
+	return strstr(text, "populated 1") != NULL;
 }
 
 /* ---- trees without cgroups ------------------------------------------------------------------------- */
@@ -309,7 +382,26 @@ static bool is_below(pid_t pid, pid_t ancestor)
 	return false;
 }
 
-/* Appends the descendants of root, breadth first. */
+/* The children file of one thread: each thread has those it made itself. */
+static void children_add(int task_fd, const char *tid, pid_t **v, size_t *n, size_t *cap)
+{
+	char path[NAME_MAX + 16];
+	struct buf b = {0};
+	snprintf(path, sizeof(path), "%s/children", tid);
+	if (read_file(task_fd, path, PROCS_FILE_MAX, &b) == 0) {
+		char *end = b.data;
+		for (char *p = b.data; p && *p; p = end) {
+			long child = strtol(p, &end, 10);
+			if (end == p)
+				break;
+			GROW(*v, *n, *cap);
+			(*v)[(*n)++] = (pid_t)child;
+		}
+	}
+	buf_done(&b);
+}
+
+/* The descendants of root and root itself, breadth first. */
 static size_t tree_pids(pid_t root, pid_t **ret)
 {
 	pid_t *v = NULL;
@@ -318,30 +410,38 @@ static size_t tree_pids(pid_t root, pid_t **ret)
 	v[n++] = root;
 	for (size_t i = 0; i < n && n < TREE_PIDS_MAX; i++) {
 		char path[64];
-		struct buf b = {0};
-		snprintf(path, sizeof(path), "/proc/%d/task/%d/children", (int)v[i], (int)v[i]);
-		if (read_file(AT_FDCWD, path, PROCS_FILE_MAX, &b) == 0) {
-			char *end = b.data;
-			for (char *p = b.data; p && *p; p = end) {
-				long child = strtol(p, &end, 10);
-				if (end == p)
-					break;
-				GROW(v, n, cap);
-				v[n++] = (pid_t)child;
-			}
-		}
-		buf_done(&b);
+		struct dirent *t;
+		snprintf(path, sizeof(path), "/proc/%d/task", (int)v[i]);
+		DIR *d = opendir(path);
+		while (d && (t = readdir(d)))
+			if (t->d_name[0] != '.')
+				children_add(dirfd(d), t->d_name, &v, &n, &cap);
+		if (d)
+			closedir(d);
 	}
 	*ret = v;
 	return n;
 }
 
-static pid_t shim_of(struct unit *u)
+/* The next shim in a unit's list. There is one for each command that runs or left something behind:
+ * the main process, ExecReload= beside it, a helper that ExecStartPre= put in the background. */
+static struct proc *shim_next(struct proc *p)
 {
-	for (struct proc *p = uc(u)->procs; p; p = p->next)
-		if (p->shim_pid)
-			return p->shim_pid;
-	return 0;
+	while (p && !p->shim_pid)
+		p = p->next;
+	return p;
+}
+
+#define FOR_EACH_SHIM(p, u)                                                                        \
+	for (struct proc *p = shim_next(uc(u)->procs); p; p = shim_next(p->next))
+
+/* Below any of the unit's shims? */
+static bool is_in_trees(const struct unit *u, pid_t pid)
+{
+	FOR_EACH_SHIM(p, u)
+	if (is_below(pid, p->shim_pid))
+		return true;
+	return false;
 }
 
 /* ---- emptiness -------------------------------------------------------------------------------------- */
@@ -350,7 +450,9 @@ static bool unit_is_empty(struct core *c, struct unit *u)
 {
 	if (!c->cgroup_base)
 		return !uc(u)->procs;
-	return cgroup_fd_of(c, u) < 0 || !cgroup_is_populated(uc(u)->cgroup_fd);
+	struct unit_core *x = uc(u);
+	x->is_empty = x->is_empty || cgroup_fd_of(c, u) < 0 || !cgroup_is_populated(x->cgroup_fd);
+	return x->is_empty;
 }
 
 static void unwatch(struct core *c, struct unit *u)
@@ -402,17 +504,26 @@ void cgroup_check_empty(struct core *c, struct unit *u)
 
 /* ---- signals ------------------------------------------------------------------------------------------ */
 
+/* A stopped process does not see a signal other than KILL until it is continued (systemd too). */
+static bool wants_cont(int signo)
+{
+	return signo != SIGKILL && signo != SIGCONT;
+}
+
 /* Signals pid if it is (still) in the unit's cgroup. */
 static void signal_member(struct core *c, struct unit *u, pid_t pid, int signo)
 {
 	CLEANUP_CLOSE int fd = pidfd_open_(pid);
-	if (fd >= 0 && cgroup_unit_of(c, pid) == u)
-		(void)pidfd_signal(fd, signo);
+	if (fd < 0 || cgroup_unit_of(c, pid) != u)
+		return;
+	(void)pidfd_signal(fd, signo);
+	if (wants_cont(signo))
+		(void)pidfd_signal(fd, SIGCONT);
 }
 
 static void signal_cgroup(struct core *c, struct unit *u, int signo, pid_t except)
 {
-	int fd = cgroup_fd_of(c, u);
+	int fd = uc(u)->is_empty ? -1 : cgroup_fd_of(c, u);
 	if (fd < 0)
 		return;
 	if (signo == SIGKILL && !except && write_at(fd, "cgroup.kill", "1") == 0)
@@ -436,30 +547,33 @@ static void signal_cgroup(struct core *c, struct unit *u, int signo, pid_t excep
 	buf_done(&b);
 }
 
-static void signal_tree(struct unit *u, int signo, pid_t except)
+/* True when somebody got it who may have forked meanwhile. */
+static bool signal_below(pid_t shim, int signo)
 {
-	pid_t shim = shim_of(u);
-	if (!shim)
-		return;
-	/* SIGKILL: again until nobody new appears, or a forking process could outrun the walk. */
-	for (int round = 0; round < (signo == SIGKILL ? KILL_ROUNDS_MAX : 1); round++) {
-		pid_t *v;
-		size_t n = tree_pids(shim, &v), hit = 0;
-		for (size_t i = 0; i < n; i++) {
-			if (v[i] == shim || v[i] == except)
-				continue;
-			CLEANUP_CLOSE int fd = pidfd_open_(v[i]);
-			if (fd >= 0 && is_below(v[i], shim))
-				hit += pidfd_signal(fd, signo) == 0;
-		}
-		free(v);
-		if (!hit)
-			return;
+	pid_t *v;
+	size_t n = tree_pids(shim, &v), hit = 0;
+	for (size_t i = 1; i < n; i++) {
+		CLEANUP_CLOSE int fd = pidfd_open_(v[i]);
+		if (fd >= 0 && is_below(v[i], shim))
+			hit += pidfd_signal(fd, signo) == 0;
+	}
+	free(v);
+	return hit > 0;
+}
+
+static void signal_trees(struct unit *u, int signo)
+{
+	FOR_EACH_SHIM(p, u)
+	{
+		/* SIGKILL: again until nobody new appears, or a forking process could outrun the walk. */
+		int rounds = signo == SIGKILL ? KILL_ROUNDS_MAX : 1;
+		while (signal_below(p->shim_pid, signo) && --rounds)
+			;
 	}
 }
 
 static void signal_one(
-	struct core *c, struct unit *u, const struct spawn_id *id, pid_t pid, int signo)
+	struct core *c, const struct unit *u, const struct spawn_id *id, pid_t pid, int signo)
 {
 	if (!id->seq)
 		return;
@@ -468,9 +582,11 @@ static void signal_one(
 		return;
 	}
 	CLEANUP_CLOSE int fd = pidfd_open_(pid);
-	pid_t shim = shim_of(u);
-	if (fd >= 0 && shim && is_below(pid, shim))
-		(void)pidfd_signal(fd, signo);
+	if (fd < 0 || !is_in_trees(u, pid))
+		return;
+	(void)pidfd_signal(fd, signo);
+	if (wants_cont(signo))
+		(void)pidfd_signal(fd, SIGCONT);
 }
 
 void cgroup_kill(struct core *c, struct unit *u, enum kill_who who, int signo)
@@ -482,16 +598,9 @@ void cgroup_kill(struct core *c, struct unit *u, enum kill_who who, int signo)
 	else if (c->cgroup_base)
 		signal_cgroup(c, u, signo, 0);
 	else
-		signal_tree(u, signo, 0);
-	/* A stopped process does not see a signal other than KILL until it is continued (systemd too). */
-	if (signo != SIGKILL && signo != SIGCONT) {
-		if (who == KILL_WHO_MAIN)
-			signal_one(c, u, &u->rec.main, u->rec.main_pid, SIGCONT);
-		else if (who == KILL_WHO_ALL && c->cgroup_base)
-			signal_cgroup(c, u, SIGCONT, 0);
-		else if (who == KILL_WHO_ALL)
-			signal_tree(u, SIGCONT, 0);
-	}
+		signal_trees(u, signo);
+	if (who == KILL_WHO_ALL && !c->cgroup_base && wants_cont(signo))
+		signal_trees(u, SIGCONT);
 }
 
 /* ---- whose is it? --------------------------------------------------------------------------------------- */

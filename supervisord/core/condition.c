@@ -5,7 +5,6 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <fnmatch.h>
-#include <glob.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/utsname.h>
@@ -34,10 +33,10 @@ static bool path_is_mount_point(const char *path)
 
 static bool glob_exists(const char *pattern)
 {
-	glob_t g;
-	bool found = glob(pattern, GLOB_NOSORT, NULL, &g) == 0;
-	if (found)
-		globfree(&g);
+	struct strv paths = {0};
+	path_glob(pattern, &paths);
+	bool found = paths.n > 0;
+	strv_done(&paths);
 	return found;
 }
 
@@ -113,19 +112,18 @@ static bool has_capability(const char *arg)
 
 static bool on_ac_power(void)
 {
-	glob_t g;
+	struct strv paths = {0};
 	bool any = false, online = false;
-	if (glob("/sys/class/power_supply/*/online", 0, NULL, &g) != 0)
-		return true;
-	for (size_t i = 0; i < g.gl_pathc; i++) {
+	path_glob("/sys/class/power_supply/*/online", &paths);
+	for (size_t i = 0; i < paths.n; i++) {
 		struct buf b = {0};
-		if (read_file(AT_FDCWD, g.gl_pathv[i], 16, &b) == 0) {
+		if (read_file(AT_FDCWD, paths.v[i], 16, &b) == 0) {
 			any = true;
 			online |= b.data[0] == '1';
 		}
 		buf_done(&b);
 	}
-	globfree(&g);
+	strv_done(&paths);
 	return !any || online;
 }
 

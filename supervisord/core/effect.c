@@ -42,11 +42,15 @@ static void perform_find_main(struct core *c, struct unit *u)
 	core_step(c, &ev);
 }
 
-static void perform_cleanup(struct core *c, struct unit *u)
+/* A unit that comes back keeps its cgroup (making one costs as much as an exec) and, as under
+ * systemd, its stored descriptors, and its runtime directories if Preserve= says so. */
+static void perform_cleanup(struct core *c, struct unit *u, bool is_restart)
 {
-	cgroup_remove_unit(c, u);
-	fdstore_clear(c, u);
-	launch_cleanup_dirs(u->conf, c->runtime_root);
+	if (!is_restart) {
+		cgroup_remove_unit(c, u);
+		fdstore_clear(c, u);
+	}
+	launch_cleanup_dirs(u->conf, c->runtime_root, is_restart);
 }
 
 static void perform_event(struct core *c, const struct effect *fx)
@@ -63,10 +67,11 @@ static void perform_event(struct core *c, const struct effect *fx)
 static void perform_exit(struct core *c, int code, const char *how)
 {
 	cgroup_done(c);
-	(void)unlink(c->control_path);
-	(void)unlink(c->notify_path);
-	CLEANUP_FREE char *state = xasprintf("%s/state", c->runtime_dir);
-	(void)unlink(state);
+	const char *const files[] = {"control.sock", "notify", "state"};
+	for (size_t i = 0; !c->is_in_memory && i < ARRAY_SIZE(files); i++) {
+		CLEANUP_FREE char *path = xasprintf("%s/%s", c->runtime_dir, files[i]);
+		(void)unlink(path);
+	}
 	keeper_exit(c, code, how);
 }
 
@@ -90,7 +95,7 @@ static void perform(struct core *c, const struct effect *fx)
 		perform_find_main(c, u);
 		break;
 	case FX_CLEANUP:
-		perform_cleanup(c, u);
+		perform_cleanup(c, u, fx->number != 0);
 		break;
 	case FX_PROBE:
 		net_probe(c, u, fx->check, fx->number, fx->timeout_us,
@@ -103,7 +108,7 @@ static void perform(struct core *c, const struct effect *fx)
 		net_lb_forget(c, u);
 		break;
 	case FX_LB_FAST:
-		net_lb_fast(c, fx->set);
+		net_lb_fast(c, fx->set, fx->number);
 		break;
 	case FX_JOURNAL:
 		journal_write(c, fx->set, fx->text);
@@ -131,6 +136,17 @@ void core_tell(struct core *c, const struct effects *fx)
 	for (size_t i = 0; i < fx->n; i++)
 		if (fx->v[i].kind == FX_EVENT)
 			perform_event(c, &fx->v[i]);
+}
+
+/* Does anything here leave a trace outside of this process? What was only seen and told so far may
+ * be seen and told again by a successor, so its record may wait for the next that counts. */
+bool core_acts(const struct effects *fx)
+{
+	for (size_t i = 0; i < fx->n; i++)
+		if (fx->v[i].kind != FX_EVENT && fx->v[i].kind != FX_CHECK_EMPTY &&
+			fx->v[i].kind != FX_CONDITIONS)
+			return true;
+	return false;
 }
 
 void core_perform(struct core *c, const struct effects *fx)

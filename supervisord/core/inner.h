@@ -7,6 +7,8 @@
  * writes the records that changed, and only then performs the effects. Words come before records:
  * an exit whose record is written is not told again by keeper, and must not be missing in the log. So whatever a successor of this process finds in
  * the records is what was decided, and what was decided but not done is done again or reported lost.
+ * A step without effects outside of this process leaves its record to the next write, at the end
+ * of the turn at the latest; frames to keeper that take something back go out behind that.
  */
 #pragma once
 
@@ -38,8 +40,8 @@ struct proc {
 	bool has_exited;     /* EV_EXITED was said */
 	bool child_gone;     /* keeper's child is reaped; a tracked main may live on */
 	bool is_timed_out;   /* PROC_PROBE: killed by us */
-	uint32_t asked_of;   /* the launcher that owes a word about it (its number); 0 = not asked */
-	bool is_doubtful;    /* recorded by a core before us; keeper knows nothing of it yet */
+	uint32_t asked_of; /* the launcher that owes a word about it (its number); 0 = not asked */
+	bool is_doubtful;  /* recorded by a core before us; keeper knows nothing of it yet */
 	enum exec_kind exec;
 	uint32_t index;
 	enum check_kind check; /* PROC_PROBE */
@@ -86,13 +88,18 @@ struct unit_core {
 	struct unit_conf *image_conf; /* a reference: the conf the image was made from */
 	int cgroup_fd;                /* -1 = not made */
 	int log_fd;                   /* write end of the log pipe; -1 */
+	uint64_t oom_kills;           /* memory.events when last read */
 	bool waits_empty;
+	bool is_empty; /* seen so since its last start: nobody to signal, nothing to look up */
 	struct source empty_source; /* cgroup.events while waits_empty */
 	int empty_fd;
+	uint8_t said_in[16]; /* the activation that STATUS= and ERRNO= are of */
+	int said_errno;      /* ERRNO=; 0 = none */
 	struct stored_fd *fds;
 	size_t n_fds, cap_fds;
 	uint32_t next_fd_number;
 	bool is_logged; /* the logger knows the stream */
+	bool is_stale; /* runs on settings that its file no longer has; look at it when it is down */
 };
 
 struct set_core {
@@ -123,6 +130,8 @@ struct core {
 	struct launch_caps caps;
 	/* where things are */
 	char *runtime_dir, *state_dir, *log_dir;
+	bool is_log_volatile; /* the log directory is in memory: keep less */
+	bool is_in_memory; /* no runtime directory can be written: runtime_dir is an abstract name */
 	char *notify_path, *control_path;
 	char *runtime_root; /* what %t is */
 	struct strv start_units;
@@ -139,6 +148,8 @@ struct core {
 	uint32_t restarts_of_core;
 	uint64_t started_us, started_wall_us;
 	uint32_t launchers;    /* connected so far: the number of the newest */
+	uint32_t n_asked;      /* starts the launcher has not answered yet */
+	bool notify_is_held;   /* until it has: see notify.c */
 	uint64_t relist_at_us; /* when to ask keeper for its list: a launcher died; 0 = not */
 	bool is_relisting;
 	bool is_launcher_synced; /* at our start: all that was asked for before us is born or failed */
@@ -187,6 +198,7 @@ void core_arm(struct core *c);
 /* effect.c */
 void core_tell(struct core *c, const struct effects *fx); /* before the records are written */
 void core_perform(struct core *c, const struct effects *fx);
+bool core_acts(const struct effects *fx); /* the records are to be written before */
 
 /* keeper.c */
 int keeper_connect(struct core *c); /* HELLO ... WELCOME; fills links, deposited fds, children */
@@ -203,6 +215,7 @@ void keeper_adopt_begin(
 	struct core *c);           /* deposits; and what the records say, before EV_RESTORED */
 void keeper_adopt(struct core *c); /* children of before, after the records are restored */
 void keeper_alive(struct core *c);
+void keeper_flush(struct core *c); /* what was put off to the end of the turn */
 void keeper_relist(struct core *c);
 void proc_ended(struct core *c, struct proc *p, enum kp_row row, pid_t pid, int code, int status);
 void proc_early(struct core *c, const struct spawn_id *id); /* the launcher has spoken, or died */
@@ -211,7 +224,7 @@ void main_pid_changed(
 
 /* launcher.c */
 void launcher_connected(struct core *c, int fd);
-int launcher_sync(struct core *c); /* blocks, bounded: see keeper_connect() */
+int launcher_sync(struct core *c);        /* blocks, bounded: see keeper_connect() */
 void launcher_words_lost(struct core *c); /* of launchers before the present one */
 bool launcher_word_is_lost(const struct core *c, const struct proc *p);
 void launcher_relist_later(struct core *c);
@@ -219,15 +232,20 @@ void launcher_listed(struct core *c); /* keeper has told again who lives: ask ag
 void launcher_replay(struct core *c); /* what it answered meanwhile */
 void launcher_spawn(struct core *c, struct unit *u, enum exec_kind exec, uint32_t index,
 	const struct spawn_id *id);
+/* Made when there is none yet; NULL: impossible. */
+const struct launch_image *launcher_image(struct core *c, struct unit *u);
 void launcher_probe(struct core *c, struct unit *u, enum check_kind check, uint64_t number,
 	uint64_t timeout_us);
 void launcher_probe_over(struct core *c, struct proc *p);
 void launcher_probe_timeouts(struct core *c);
 uint64_t launcher_probe_deadline(const struct core *c);
 
+/* host.c: as the first process of a machine, mounts /proc, /sys, /dev, /run and cgroups */
+void host_mounts(void);
+
 /* record.c */
 int record_open(struct core *c, int deposited_fd);
-void record_write(struct core *c, struct unit *u);
+void record_write_dirty(struct core *c); /* all that changed */
 /* Calls fn for each valid record of this boot. */
 void record_each(struct core *c,
 	void (*fn)(struct core *c, uint32_t slot, uint64_t generation, const struct unit_rec *r));
@@ -239,7 +257,7 @@ void store_attach(struct core *c, struct unit *u);
 void store_load_sets(struct core *c);
 struct unit *store_restore_unit(struct core *c, const struct unit_rec *r);
 void store_restore_rollouts(struct core *c);
-int store_reload(struct core *c);
+int store_reload(struct core *c, struct buf *notes);
 
 /* journal.c */
 void journal_write(struct core *c, struct set *s, const char *text);
@@ -257,10 +275,17 @@ void cgroup_kill(struct core *c, struct unit *u, enum kill_who who, int signo);
 void cgroup_remove_unit(struct core *c, struct unit *u);
 void cgroup_done(struct core *c);
 struct unit *cgroup_unit_of(struct core *c, pid_t pid); /* by cgroup, else by descent */
+/* Limits that are asked for and not set here. */
+void cgroup_each_degraded(struct core *c, const struct unit *u,
+	void (*each)(void *arg, const struct degraded *d), void *arg);
+/* Has the kernel killed a process of the unit for lack of memory since this was last asked? */
+bool cgroup_oom_killed(struct core *c, struct unit *u);
 void cgroup_path_of(const struct core *c, const struct unit *u, struct buf *out);
 
 /* notify.c */
 int notify_open(struct core *c, int deposited_fd);
+void notify_release(struct core *c);                           /* the launcher has answered */
+void notify_forget(struct unit *u, const struct spawn_id *id); /* what another activation said */
 void fdstore_restore(struct core *c, struct unit *u, uint32_t number, const char *name, int fd);
 void fdstore_clear(struct core *c, struct unit *u);
 
@@ -277,8 +302,11 @@ void net_probe(struct core *c, struct unit *u, enum check_kind check, uint64_t n
 	uint64_t timeout_us, const char *target);
 void net_lb_want(struct core *c, struct unit *u, enum lb_state state, unsigned weight);
 void net_lb_forget(struct core *c, struct unit *u);
-void net_lb_fast(struct core *c, struct set *s);
+void net_lb_fast(struct core *c, struct set *s, uint64_t for_ms);
 void net_set_configure(struct core *c, struct set *s);
+
+/* conns.c */
+unsigned conns_owing(uint16_t port); /* connections of it that owe an answer */
 
 /* loglink.c: the link to the logger */
 void logger_connected(struct core *c, int fd);

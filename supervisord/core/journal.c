@@ -69,9 +69,15 @@ static void steps_parse(const char *s, uint8_t *v)
 		v[i] = (uint8_t)(s[i] - 'a');
 }
 
-static char *record_text(const struct rollout_rec *r, uint64_t seq, const char *text)
+static char *record_text(const struct rollout_rec *r, uint64_t seq, const char *event)
 {
 	char steps[SET_MEMBERS_MAX + 1], touched[SET_MEMBERS_MAX + 1], stamp[TIMESTAMP_MAX];
+	char reason[sizeof(r->reason)], text[256];
+	/* Both may have been cut in the middle of a character, which jansson does not take. */
+	str_copy(reason, r->reason, sizeof(reason));
+	str_copy(text, strna(event), sizeof(text));
+	str_make_printable(reason);
+	str_make_printable(text);
 	steps_text(r->step, SET_MEMBERS_MAX, steps);
 	steps_text(r->touched, SET_MEMBERS_MAX, touched);
 	unsigned n = SET_MEMBERS_MAX; /* untouched members at the end need no letters */
@@ -88,7 +94,7 @@ static char *record_text(const struct rollout_rec *r, uint64_t seq, const char *
 		"steps", steps, "touched", touched, "began", (json_int_t)r->began_wall_us, "ended",
 		(json_int_t)r->ended_wall_us, "request", (json_int_t)r->request, "undo", r->is_undo,
 		"rollback", r->is_rollback_wanted, "restart", r->is_restart, "canary_passed",
-		r->is_canary_passed, "actor", r->actor, "reason", r->reason, "text", strna(text));
+		r->is_canary_passed, "actor", r->actor, "reason", reason, "text", text);
 	char *out = j ? json_dumps(j, JSON_COMPACT) : NULL;
 	json_decref(j);
 	return out;
@@ -184,11 +190,10 @@ void journal_write(struct core *c, struct set *s, const char *text)
 {
 	int r = journal_open(c, s);
 	if (r == 0) {
-		char *line = record_text(&s->rollout, ++sc(s)->journal_seq, text);
-		CLEANUP_FREE char *full = xasprintf(
-			"%s\t%08x\n", strna(line), crc32_of(strna(line), strlen(strna(line))));
-		free(line);
-		r = write_all(sc(s)->journal_fd, full, strlen(full));
+		CLEANUP_FREE char *line = record_text(&s->rollout, ++sc(s)->journal_seq, text);
+		CLEANUP_FREE char *full =
+			line ? xasprintf("%s\t%08x\n", line, crc32_of(line, strlen(line))) : NULL;
+		r = full ? write_all(sc(s)->journal_fd, full, strlen(full)) : -EINVAL;
 		if (r == 0 && fdatasync(sc(s)->journal_fd) < 0)
 			r = -errno;
 	}

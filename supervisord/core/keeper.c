@@ -21,15 +21,58 @@
 
 static void on_keeper(struct source *s, uint32_t events);
 
+static void link_broken(struct core *c, int error)
+{
+	if (c->is_exiting)
+		return;
+	/* Without keeper nobody reaps: die; keeper, or its successor, starts another core. */
+	log_error(NULL, "link to keeper: %s; leaving", errno_name(error));
+	_exit(EXIT_FAILURE);
+}
+
+/* Frames that may wait for the end of the turn: signals and what is forgotten. In order with all
+ * others. A core that dies before they are out has an exit told again and a stop done again. */
+static struct kp_frame held[KEEPER_BATCH];
+static unsigned n_held;
+
+void keeper_flush(struct core *c)
+{
+	struct mmsghdr m[KEEPER_BATCH];
+	struct iovec v[KEEPER_BATCH];
+	if (n_held)
+		record_write_dirty(c); /* an exit is forgotten once it is written */
+	for (unsigned i = 0; i < n_held; i++) {
+		v[i] = (struct iovec){&held[i], sizeof(held[i])};
+		m[i] = (struct mmsghdr){
+			.msg_hdr = {.msg_iov = &v[i], .msg_iovlen = 1}
+                };
+	}
+	for (unsigned sent = 0; sent < n_held;) {
+		int n = sendmmsg(c->keeper_fd, m + sent, n_held - sent, MSG_NOSIGNAL);
+		if (n < 0 && errno != EINTR) {
+			link_broken(c, -errno);
+			break;
+		}
+		sent += n > 0 ? (unsigned)n : 0;
+	}
+	n_held = 0;
+}
+
+static void hold_frame(struct core *c, const struct kp_frame *f)
+{
+	if (n_held == KEEPER_BATCH)
+		keeper_flush(c);
+	held[n_held] = *f;
+	held[n_held++].build = WIRE_BUILD;
+}
+
 static void send_frame(struct core *c, struct kp_frame *f, int fd)
 {
 	f->build = WIRE_BUILD;
+	keeper_flush(c);
 	ssize_t n = send_fds(c->keeper_fd, f, sizeof(*f), &fd, fd >= 0 ? 1 : 0, 0);
-	if (n < 0 && !c->is_exiting) {
-		/* Without keeper nobody reaps: die; keeper, or its successor, starts another core. */
-		log_error(NULL, "link to keeper: %s; leaving", errno_name((int)n));
-		_exit(EXIT_FAILURE);
-	}
+	if (n < 0)
+		link_broken(c, (int)n);
 }
 
 int keeper_put(struct core *c, const char *name, int fd)
@@ -52,7 +95,9 @@ void keeper_drop(struct core *c, const char *name)
 void keeper_signal(struct core *c, const struct spawn_id *id, int signo)
 {
 	struct kp_frame f = {.kind = KP_SIGNAL, .id = *id, .status = signo};
-	send_frame(c, &f, -1);
+	if (signo != SIGKILL && signo != SIGCONT)
+		f.code = SIGCONT; /* a stopped process does not see it else (systemd too) */
+	hold_frame(c, &f);
 }
 
 void keeper_track(struct core *c, const struct spawn_id *id, pid_t pid)
@@ -64,7 +109,7 @@ void keeper_track(struct core *c, const struct spawn_id *id, pid_t pid)
 void keeper_forget(struct core *c, const struct spawn_id *id, pid_t pid)
 {
 	struct kp_frame f = {.kind = KP_FORGET, .id = *id, .pid = pid};
-	send_frame(c, &f, -1);
+	hold_frame(c, &f);
 }
 
 void keeper_role(struct core *c, enum role role, bool is_wanted)
@@ -126,6 +171,8 @@ static void say_exited(struct core *c, struct proc *p, pid_t pid, int code, int 
 	if (p->has_exited)
 		return;
 	p->has_exited = true;
+	ev.ok = p->kind == PROC_UNIT && code == CLD_KILLED && status == SIGKILL &&
+		cgroup_oom_killed(c, p->unit);
 	if (p->kind == PROC_PROBE)
 		probe_exited(c, p, code, status);
 	else
@@ -273,7 +320,9 @@ static void on_signal(struct core *c, int signo)
 {
 	struct event ev = {.kind = EV_SHUTDOWN};
 	if (signo == SIGHUP) {
-		store_reload(c);
+		struct buf notes = {0}; /* they are in the log */
+		store_reload(c, &notes);
+		buf_done(&notes);
 		return;
 	}
 	if (signo == SIGTERM || signo == SIGINT || signo == SIGQUIT || signo == SIGPWR ||
@@ -308,6 +357,7 @@ static void child_found(struct core *c, struct proc *p, const struct kp_frame *f
 	struct spawn_id id = p->id;
 	p->asked_of = 0; /* born: not to be asked for again */
 	p->is_doubtful = false;
+	uc(p->unit)->is_empty = false;
 	p->is_spawned = take_pids(p, f);
 	if (!p->is_spawned) {
 		launcher_relist_later(c);

@@ -41,12 +41,13 @@ static void spawn_failed(
 		core_step(c, &ev);
 		return;
 	}
+	CLEANUP_FREE char *said = xasprintf("%d/%s: %s", stage, exec_exit_name(stage), text);
 	struct event ev = {.kind = EV_SPAWN_FAILED,
 		.unit = p->unit,
 		.id = *id,
 		.stage = stage,
 		.error = error,
-		.text = text};
+		.text = said};
 	proc_drop(&c->procs, p);
 	core_step(c, &ev);
 	keeper_forget(
@@ -61,6 +62,7 @@ static void spawned(struct core *c, const struct ln_reply *r)
 	p->is_spawned = true;
 	p->pid = r->pid;
 	p->shim_pid = r->shim_pid;
+	uc(p->unit)->is_empty = false; /* it may have been looked at before the clone */
 	if (p->kind == PROC_UNIT) {
 		struct event ev = {.kind = EV_SPAWNED, .unit = p->unit, .id = p->id, .pid = r->pid};
 		core_step(c, &ev);
@@ -226,7 +228,9 @@ static void on_launcher(struct source *s, uint32_t events)
 			return;
 		}
 		r.detail[sizeof(r.detail) - 1] = '\0';
+		c->n_asked -= c->n_asked > 0;
 		answered(c, &r);
+		notify_release(c);
 	}
 }
 
@@ -236,6 +240,8 @@ void launcher_connected(struct core *c, int fd)
 	fd_close(c->launcher_fd);
 	c->launcher_fd = fd;
 	c->launchers++;
+	c->n_asked = 0;
+	notify_release(c);
 	(void)fd_set_nonblock(fd, true);
 	loop_add(&c->loop, &c->launcher_source, fd, EPOLLIN, PRIO_LAUNCHER, on_launcher);
 	if (!c->world || c->world->n_units == 0)
@@ -277,13 +283,19 @@ static int open_stream(const struct std_stream *st, bool is_input)
 		flags |= O_APPEND;
 	else if (st->kind == STD_TRUNCATE)
 		flags |= O_TRUNC;
-	int fd = open(st->path, flags | O_CLOEXEC | O_NOCTTY | O_NOFOLLOW * 0, 0644);
-	return fd < 0 ? -errno : fd;
+	/* A FIFO without a reader would block us: it fails instead. */
+	int fd = open(st->path, flags | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0644);
+	if (fd < 0)
+		return -errno;
+	(void)fd_set_nonblock(fd, false);
+	return fd;
 }
 
 /* Standard streams: a descriptor where there is something to open; none means /dev/null. */
-static int start_streams(struct core *c, struct unit *u, struct start *s, struct err *e)
+static int start_streams(
+	struct core *c, struct unit *u, struct start *s, int *ret_stage, struct err *e)
 {
+	static const int stages[] = {EXIT_STDIN, EXIT_STDOUT, EXIT_STDERR};
 	const struct exec_conf *x = &u->conf->exec;
 	const struct std_stream *streams[] = {&x->std_in, &x->std_out, &x->std_err};
 	static const uint32_t flags[] = {LN_HAS_STDIN, LN_HAS_STDOUT, LN_HAS_STDERR};
@@ -294,13 +306,16 @@ static int start_streams(struct core *c, struct unit *u, struct start *s, struct
 		bool is_owned = true;
 		if (st->kind == STD_FILE || st->kind == STD_APPEND || st->kind == STD_TRUNCATE) {
 			fd = open_stream(st, i == 0);
-			if (fd < 0)
-				return err_set(e, fd, "%s: %s", st->path, errno_name(fd));
+			if (fd < 0) {
+				*ret_stage = stages[i];
+				return err_set(e, fd, "%s", st->path);
+			}
 		} else if (st->kind == STD_LOG && i > 0) {
 			fd = logger_stream(c, u);
 			is_owned = false;
 		} else if (st->kind == STD_INHERIT && i > 0) {
-			fd = i == 2 && last >= 0 ? last : logger_stream(c, u);
+			bool is_as_stdout = i == 2 && (last >= 0 || x->std_out.kind == STD_NULL);
+			fd = is_as_stdout ? last : logger_stream(c, u);
 			is_owned = false;
 		}
 		if (fd >= 0)
@@ -322,17 +337,27 @@ static int image_of(struct core *c, struct unit *u, struct err *e)
 	if (r < 0)
 		return r;
 	x->image_conf = unit_conf_ref(u->conf);
+	x->cgroup_fd =
+		fd_close(x->cgroup_fd); /* its limits may be others now: they are set again */
 	return 0;
 }
 
+const struct launch_image *launcher_image(struct core *c, struct unit *u)
+{
+	struct err e = {0};
+	return image_of(c, u, &e) == 0 ? uc(u)->image : NULL;
+}
+
 static int start_build(struct core *c, struct unit *u, const struct exec_cmd *cmd,
-	enum exec_kind exec, const struct spawn_id *id, struct start *s, struct err *e)
+	enum exec_kind exec, const struct spawn_id *id, struct start *s, int *ret_stage,
+	struct err *e)
 {
 	struct unit_core *x = uc(u);
 	int r = image_of(c, u, e);
+	*ret_stage = r == -ESRCH ? EXIT_USER : EXIT_EXEC;
 	if (r < 0)
 		return r;
-	r = start_streams(c, u, s, e);
+	r = start_streams(c, u, s, ret_stage, e);
 	if (r < 0)
 		return r;
 	if (c->cgroup_base) {
@@ -340,6 +365,7 @@ static int start_build(struct core *c, struct unit *u, const struct exec_cmd *cm
 		if (r < 0)
 			return r;
 		start_fd(s, x->cgroup_fd, false, LN_HAS_CGROUP);
+		x->is_empty = false;
 	}
 	const char *names[LAUNCHER_FDS_MAX];
 	size_t n_pass = 0;
@@ -404,8 +430,10 @@ static int start_send(struct core *c, struct start *s)
 	if (n == -EAGAIN || n == -ENOBUFS || n == -EPIPE || n == -ECONNRESET)
 		return 1;
 	struct proc *p = proc_find(&c->procs, &s->head.id);
-	if (n >= 0 && p)
+	if (n >= 0 && p) {
 		p->asked_of = c->launchers;
+		c->n_asked++;
+	}
 	return n < 0 ? (int)n : 0;
 }
 
@@ -423,9 +451,8 @@ static int try_spawn(struct core *c, struct unit *u, enum exec_kind exec, uint32
 	if (r == 0 && index >= u->conf->service.exec[exec].n)
 		r = err_set(&e, -EINVAL, "no command %u", index);
 	if (r == 0)
-		r = start_build(c, u, &u->conf->service.exec[exec].v[index], exec, id, &s, &e);
-	if (r == -ESRCH)
-		stage = EXIT_USER;
+		r = start_build(
+			c, u, &u->conf->service.exec[exec].v[index], exec, id, &s, &stage, &e);
 	if (r == 0)
 		r = start_send(c, &s);
 	start_done(&s);
@@ -465,6 +492,7 @@ void launcher_spawn(struct core *c, struct unit *u, enum exec_kind exec, uint32_
 	const struct spawn_id *id)
 {
 	struct proc *p = proc_new(&c->procs, id, PROC_UNIT, u);
+	notify_forget(u, id);
 	p->is_shimmed = !c->cgroup_base;
 	p->exec = exec;
 	p->index = index;
@@ -481,14 +509,14 @@ static int probe_build(struct core *c, struct proc *p, struct start *s, struct e
 	const char *pos = target && startswith(target, "exec:") ? target + 5 : NULL;
 	struct strv words = {0};
 	char *word;
-	int r = -EINVAL;
+	int stage, r = -EINVAL;
 	while (pos && (r = split_word(&pos, &word, true, e)) > 0)
 		strv_add_take(&words, word);
 	if (r == 0 && words.n == 0)
 		r = -EINVAL;
 	if (r == 0) {
 		struct exec_cmd x = {.path = words.v[0], .argv = words.v, .argc = words.n};
-		r = start_build(c, p->unit, &x, EXEC_CONDITION, &p->id, s, e);
+		r = start_build(c, p->unit, &x, EXEC_CONDITION, &p->id, s, &stage, e);
 	}
 	strv_done(&words);
 	return r;

@@ -21,6 +21,9 @@
 #define LOG_TOTAL_MAX (512ULL * 1024 * 1024)
 #define LOG_KEEP      4
 #define NOTES_MAX     256
+/* Where the directory is a container's small tmpfs: */
+#define LOG_VOLATILE_FILE_MAX  (1024ULL * 1024)
+#define LOG_VOLATILE_TOTAL_MAX (8ULL * 1024 * 1024)
 
 static void log_name(struct unit *u, char out[KP_NAME_MAX])
 {
@@ -61,8 +64,8 @@ static int send_config(struct core *c)
 {
 	struct lg_frame f = {.kind = LG_CONFIG,
 		.to_console = c->logs_to_console,
-		.file_max = LOG_FILE_MAX,
-		.total_max = LOG_TOTAL_MAX,
+		.file_max = c->is_log_volatile ? LOG_VOLATILE_FILE_MAX : LOG_FILE_MAX,
+		.total_max = c->is_log_volatile ? LOG_VOLATILE_TOTAL_MAX : LOG_TOTAL_MAX,
 		.file_keep = LOG_KEEP};
 	str_copy(f.text, c->log_dir, sizeof(f.text));
 	str_copy(f.name, c->log_dir, sizeof(f.name));

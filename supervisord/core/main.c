@@ -47,18 +47,6 @@ static void enqueue(const struct event *ev)
 		q->sample = *ev->sample;
 }
 
-static void write_records(struct core *c)
-{
-	struct world *w = c->world;
-	for (size_t i = 0; i < w->n_dirty; i++) {
-		struct unit *u = w->dirty[i];
-		u->in_dirty_list = false;
-		if (u->core && u->is_dirty)
-			record_write(c, u);
-	}
-	w->n_dirty = 0;
-}
-
 static void step_once(struct core *c, struct event *ev)
 {
 	ev->now_us = now_boot_us();
@@ -69,7 +57,8 @@ static void step_once(struct core *c, struct event *ev)
 		log_error(ev->unit ? ev->unit->name : NULL, "event %d cannot be: %s", (int)ev->kind,
 			errno_name(r));
 	core_tell(c, &c->fx);
-	write_records(c);
+	if (core_acts(&c->fx))
+		record_write_dirty(c);
 	if (ev->kind == EV_MAIN_PID && ev->pid)
 		main_pid_changed(c, ev->unit, ev->pid);
 	core_perform(c, &c->fx);
@@ -134,6 +123,14 @@ static void on_timer(struct loop *l)
 	core_step(c, &ev);
 }
 
+static void before_wait(struct loop *l)
+{
+	struct core *c = container_of(l, struct core, loop);
+	record_write_dirty(c);
+	keeper_flush(c);
+	log_flush();
+}
+
 /* ---- options ------------------------------------------------------------------------------------------ */
 
 /* Rows of options.def; main() has refused everything else before keeper was started. */
@@ -160,29 +157,75 @@ static char *xdg_dir(const char *variable, const char *fallback_below_home)
 	if (v && v[0] == '/')
 		return xstrdup(v);
 	const char *home = getenv("HOME");
-	return xasprintf("%s%s", home && home[0] == '/' ? home : "/tmp", fallback_below_home);
+	if (!home || home[0] != '/')
+		home = "/tmp";
+	return xasprintf("%s%s", streq(home, "/") ? "" : home, fallback_below_home);
+}
+
+/* Ours and writable? The place may be a world-writable one: nobody else's directory will do. */
+static int try_runtime_dir(const char *dir)
+{
+	struct stat st;
+	int r = mkdir_parents(dir, 0755);
+	if (r < 0)
+		return r;
+	if (lstat(dir, &st) < 0)
+		return -errno;
+	if (!S_ISDIR(st.st_mode) || st.st_uid != geteuid() || (st.st_mode & 022))
+		return -EPERM;
+	return faccessat(AT_FDCWD, dir, W_OK, AT_EACCESS) < 0 ? -errno : 0;
+}
+
+/* Containers with a read-only root often have nothing but /dev/shm, or not even that. */
+static void choose_runtime_dir(struct core *c)
+{
+	struct buf why = {0};
+	char *dir;
+	for (unsigned i = 0; (dir = runtime_dir_choice(i)); i++) {
+		c->is_in_memory = dir[0] == '@';
+		int r = c->is_in_memory ? 0 : try_runtime_dir(dir);
+		if (r == 0)
+			break;
+		buf_printf(&why, "%s%s: %s", i ? ", " : "", dir, errno_name(r));
+		free(dir);
+	}
+	c->runtime_dir = dir;
+	if (c->is_in_memory)
+		log_warn(NULL,
+			"no runtime directory (%s): state is in memory, sockets are abstract (%s)",
+			why.data, dir);
+	else if (why.size)
+		log_note(NULL, "runtime directory is %s (%s)", dir, why.data);
+	buf_done(&why);
+}
+
+/* RuntimeDirectory= and %t: beside our own directory where that is not below /run. */
+static char *runtime_root_of(const struct core *c)
+{
+	const char *run = getenv("XDG_RUNTIME_DIR");
+	if (c->is_root)
+		return xstrdup("/run");
+	if (run && run[0] == '/')
+		return xstrdup(run);
+	return c->is_in_memory ? xstrdup("/tmp") : xstrdup(c->runtime_dir);
 }
 
 static void default_dirs(struct core *c)
 {
-	if (c->is_root) {
-		c->runtime_root = xstrdup("/run");
-	} else {
-		const char *run = getenv("XDG_RUNTIME_DIR");
-		c->runtime_root = run && run[0] == '/'
-					  ? xstrdup(run)
-					  : xasprintf("/tmp/stayd-%u", (unsigned)getuid());
-	}
+	if (!c->runtime_dir)
+		choose_runtime_dir(c);
+	c->runtime_root = runtime_root_of(c);
 	CLEANUP_FREE char *state =
 		c->is_root ? xstrdup("/var/lib") : xdg_dir("XDG_STATE_HOME", "/.local/state");
-	if (!c->runtime_dir)
-		c->runtime_dir = xasprintf("%s/stayd", c->runtime_root);
 	if (!c->state_dir)
 		c->state_dir = xasprintf("%s/stayd", state);
 	if (!c->log_dir)
 		c->log_dir =
 			c->is_root ? xstrdup("/var/log/stayd") : xasprintf("%s/stayd/log", state);
 }
+
+static const char *const image_dirs[] = {
+	"/etc/stayd/units", "/usr/local/lib/stayd/units", "/usr/lib/stayd/units"};
 
 static int parse_options(struct core *c, int argc, char **argv)
 {
@@ -220,21 +263,52 @@ static int parse_options(struct core *c, int argc, char **argv)
 		strv_add(&c->start_units, argv[optind]);
 	default_dirs(c);
 	unit_path_default(&c->path, unit_path);
+	free(c->path.runtime_dir);
+	c->path.runtime_dir = xstrdup(c->runtime_root);
+	/* PID 1 of a container that runs as somebody else: the image's units are meant for it. */
+	if (!c->is_root && c->is_init && !unit_path)
+		for (size_t i = 0; i < ARRAY_SIZE(image_dirs); i++)
+			strv_add(&c->path.dirs, image_dirs[i]);
 	return 0;
 }
 
 /* ---- coming up ------------------------------------------------------------------------------------------- */
 
+static int make_dir(const char *dir)
+{
+	int r = mkdir_parents(dir, 0755);
+	return r < 0 ? r : faccessat(AT_FDCWD, dir, W_OK, AT_EACCESS) < 0 ? -errno : 0;
+}
+
+/* A directory that should outlive us; with a read-only root one that does not has to do. 1: it does
+ * not. */
+static int make_lasting_dir(struct core *c, char **dir, const char *stand_in, const char *what)
+{
+	int r = make_dir(*dir);
+	if (r == 0)
+		return 0;
+	CLEANUP_FREE char *other =
+		c->is_in_memory ? NULL : xasprintf("%s/%s", c->runtime_dir, stand_in);
+	if (!other || make_dir(other) < 0) {
+		log_warn(NULL, "%s: %s; %s is not kept", *dir, errno_name(r), what);
+		return r;
+	}
+	log_warn(NULL, "%s: %s; %s is in %s and forgotten at the end", *dir, errno_name(r), what,
+		other);
+	free(*dir);
+	*dir = TAKE_PTR(other);
+	return 1;
+}
+
 static int make_dirs(struct core *c)
 {
-	const char *const dirs[] = {c->runtime_dir, c->state_dir, c->log_dir};
-	for (size_t i = 0; i < ARRAY_SIZE(dirs); i++) {
-		int r = mkdir_parents(dirs[i], 0755);
-		if (r < 0)
-			log_warn(NULL, "%s: %s", dirs[i], errno_name(r));
-		if (r < 0 && i == 0)
-			return r;
+	int r = c->is_in_memory ? 0 : make_dir(c->runtime_dir);
+	if (r < 0) {
+		log_error(NULL, "%s: %s", c->runtime_dir, errno_name(r));
+		return r;
 	}
+	(void)make_lasting_dir(c, &c->state_dir, "lib", "what is enabled, deployed or scaled");
+	c->is_log_volatile = make_lasting_dir(c, &c->log_dir, "log", "output of services") > 0;
 	c->notify_path = xasprintf("%s/notify", c->runtime_dir);
 	c->control_path = xasprintf("%s/control.sock", c->runtime_dir);
 	return 0;
@@ -252,12 +326,13 @@ static int control_listen(struct core *c, int deposited_fd)
 		c->control_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 		if (c->control_fd < 0)
 			return -errno;
-		(void)unlink(c->control_path);
+		if (!c->is_in_memory)
+			(void)unlink(c->control_path);
 		if (bind(c->control_fd, (struct sockaddr *)&a, len) < 0 ||
 			listen(c->control_fd, CONTROL_BACKLOG) < 0)
 			return -errno;
-		(void)chmod(
-			c->control_path, 0666); /* who may do what is decided by peer credentials */
+		if (!c->is_in_memory) /* who may do what is decided by peer credentials */
+			(void)chmod(c->control_path, 0666);
 		keeper_put(c, "control", c->control_fd);
 	}
 	return control_new(&c->loop, c->control_fd, c, &c->control);
@@ -329,6 +404,10 @@ static int core_init(struct core *c, int argc, char **argv)
 	c->is_root = geteuid() == 0;
 	c->keeper_pid = getppid();
 	c->is_init = c->keeper_pid == 1;
+	/* Nobody gave us /proc, or a real host's: the runtime of a container always gives one. */
+	if (c->is_init && c->is_root && !getenv("container") &&
+		(access("/proc/self", F_OK) < 0 || first_pid_namespace()))
+		host_mounts();
 	c->started_us = now_boot_us();
 	c->started_wall_us = now_wall_us();
 	boot_id(&c->boot);
@@ -340,6 +419,7 @@ static int core_init(struct core *c, int argc, char **argv)
 	if (r == 0)
 		r = loop_init(&c->loop);
 	c->loop.on_timer = on_timer;
+	c->loop.before_wait = before_wait;
 	if (c->is_init && c->is_container)
 		c->logs_to_console = true;
 	if (c->is_init && c->is_container)
@@ -399,5 +479,8 @@ int core_main(int argc, char **argv)
 		log_error(NULL, "cannot start: %s", errno_name(r));
 		return EXIT_FAILURE;
 	}
-	return loop_run(&c->loop);
+	log_hold();
+	r = loop_run(&c->loop);
+	before_wait(&c->loop);
+	return r;
 }

@@ -75,8 +75,12 @@ static void sample_received(struct core *c, const struct nt_frame *f)
 	struct lb_row *row = map_get(&c->lb_rows, key);
 	if (!row)
 		return;
-	struct event ev = {
-		.kind = EV_LB_SAMPLE, .unit = row->unit, .lb = row->lb_index, .sample = &f->sample};
+	struct lb_sample sample = f->sample;
+	struct unit *u = row->unit;
+	/* About to be stopped: the last word is the kernel's (model/lb.c, invariant 2). */
+	if (u->rec.lb_phase == LBP_LEAVING && u->rec.port && sample.in_sync && !sample.sessions)
+		sample.sessions = conns_owing(u->rec.port);
+	struct event ev = {.kind = EV_LB_SAMPLE, .unit = u, .lb = row->lb_index, .sample = &sample};
 	core_step(c, &ev);
 }
 
@@ -294,11 +298,11 @@ void net_lb_forget(struct core *c, struct unit *u)
 	}
 }
 
-void net_lb_fast(struct core *c, struct set *s)
+void net_lb_fast(struct core *c, struct set *s, uint64_t for_ms)
 {
 	for (unsigned i = 0; i < s->n_lbs; i++) {
 		struct nt_frame f = {
-			.kind = NT_LB_FAST, .lb = (uint16_t)(sc(s)->lb_base + i), .number = 5000};
+			.kind = NT_LB_FAST, .lb = (uint16_t)(sc(s)->lb_base + i), .number = for_ms};
 		send_frame(c, &f, -1);
 	}
 }

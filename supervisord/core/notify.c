@@ -7,6 +7,9 @@
  *  2. MAINPID= must name a process of the same unit (the class of CVE-2018-16888).
  *  3. At most NOTIFY_BATCH messages a turn: a flood delays the flooder's own messages.
  *  4. Stored descriptors are deposited with keeper before they count.
+ *  5. A program may speak before the launcher's word of its pid is read. Its message then stays in
+ *     the socket, with those behind it, until that word came: otherwise READY=1 would begin
+ *     ExecStartPost= without $MAINPID, and a core killed in between would have lost it.
  */
 #include "core/inner.h"
 
@@ -67,6 +70,46 @@ static int message_receive(int sock, struct message *m)
 		m->text[0] = '\0';
 	}
 	return 1;
+}
+
+/* Whose the next message is, without taking it. */
+static pid_t message_sender(int sock)
+{
+	char byte;
+	union {
+		struct cmsghdr align;
+		char bytes[CMSG_SPACE(sizeof(struct ucred))];
+	} control;
+	struct iovec iov = {&byte, 1};
+	struct msghdr h = {.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = &control,
+		.msg_controllen = sizeof(control)};
+	struct ucred cred = {0};
+	if (recvmsg(sock, &h, MSG_DONTWAIT | MSG_PEEK | MSG_CMSG_CLOEXEC) < 0)
+		return 0;
+	struct cmsghdr *k = CMSG_FIRSTHDR(&h);
+	if (k && k->cmsg_level == SOL_SOCKET && k->cmsg_type == SCM_CREDENTIALS)
+		memcpy(&cred, CMSG_DATA(k), sizeof(cred));
+	return cred.pid;
+}
+
+static bool message_is_early(struct core *c)
+{
+	if (!c->n_asked)
+		return false;
+	pid_t pid = message_sender(c->notify_fd);
+	const struct unit *u = pid > 0 ? cgroup_unit_of(c, pid) : NULL;
+	return u && ((u->rec.main.seq && !u->rec.main_pid) ||
+			    (u->rec.control.seq && !u->rec.control_pid));
+}
+
+void notify_release(struct core *c)
+{
+	if (!c->notify_is_held)
+		return;
+	c->notify_is_held = false;
+	loop_modify(&c->loop, &c->notify_source, EPOLLIN);
 }
 
 /* The value of KEY= in the message, copied; NULL when absent. */
@@ -221,6 +264,16 @@ static void main_pid_message(struct core *c, struct unit *u, const char *text)
 	core_step(c, &ev);
 }
 
+void notify_forget(struct unit *u, const struct spawn_id *id)
+{
+	struct unit_core *x = uc(u);
+	if (memcmp(x->said_in, id->invocation, sizeof(x->said_in)) == 0)
+		return;
+	memcpy(x->said_in, id->invocation, sizeof(x->said_in));
+	x->said_errno = 0;
+	free(TAKE_PTR(u->status_text));
+}
+
 static void status_message(struct unit *u, const char *text)
 {
 	char *status = field(text, "STATUS");
@@ -282,8 +335,7 @@ static void handle(struct core *c, struct message *m)
 	status_message(u, m->text);
 	uint64_t error = field_number(m->text, "ERRNO", &has);
 	if (has && error < 4096)
-		snprintf(u->fail_text, sizeof(u->fail_text), "service reported %s",
-			errno_name((int)error));
+		uc(u)->said_errno = (int)error;
 	if (field_is(m->text, "FDSTORE", "1") || field_is(m->text, "FDSTOREREMOVE", "1"))
 		store_message(c, u, m);
 	if (ev.bits)
@@ -297,7 +349,14 @@ static void on_notify(struct source *s, uint32_t events)
 	struct core *c = container_of(s, struct core, notify_source);
 	static struct message m;
 	(void)events;
-	for (int i = 0; i < NOTIFY_BATCH && message_receive(s->fd, &m) > 0; i++) {
+	for (int i = 0; i < NOTIFY_BATCH; i++) {
+		if (message_is_early(c)) {
+			c->notify_is_held = true;
+			loop_modify(&c->loop, &c->notify_source, 0);
+			return;
+		}
+		if (message_receive(s->fd, &m) <= 0)
+			return;
 		if (m.text[0])
 			handle(c, &m);
 		message_close(&m);
@@ -316,12 +375,14 @@ int notify_open(struct core *c, int deposited_fd)
 		c->notify_fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 		if (c->notify_fd < 0)
 			return -errno;
-		(void)unlink(c->notify_path);
+		if (!c->is_in_memory)
+			(void)unlink(c->notify_path);
 		(void)setsockopt(c->notify_fd, SOL_SOCKET, SO_PASSCRED, &one, sizeof(one));
 		if (bind(c->notify_fd, (struct sockaddr *)&a, len) < 0)
 			return -errno;
 		/* Services of any user may write; what counts is decided by credentials. */
-		(void)chmod(c->notify_path, 0666);
+		if (!c->is_in_memory)
+			(void)chmod(c->notify_path, 0666);
 		keeper_put(c, "notify", c->notify_fd);
 	}
 	return loop_add(&c->loop, &c->notify_source, c->notify_fd, EPOLLIN, PRIO_NOTIFY, on_notify);

@@ -47,7 +47,7 @@ int port_allocate(struct core *c, struct unit *u)
 		if (port_is_taken(u, (uint16_t)port) || !port_is_free((uint16_t)port))
 			continue;
 		world_set_port(c->world, u, (uint16_t)port);
-		record_write(c, u);
+		record_write_dirty(c);
 		return 0;
 	}
 	return -EADDRINUSE;

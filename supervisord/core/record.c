@@ -58,7 +58,8 @@ int record_open(struct core *c, int deposited_fd)
 {
 	CLEANUP_FREE char *path = xasprintf("%s/state", c->runtime_dir);
 	c->record_fd = deposited_fd;
-	if (c->record_fd < 0)
+	errno = EROFS;
+	if (c->record_fd < 0 && !c->is_in_memory)
 		c->record_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (c->record_fd < 0) {
 		log_warn(NULL, "%s: %s; keeping state in memory held by the keeper", path,
@@ -78,7 +79,7 @@ int record_open(struct core *c, int deposited_fd)
 	return 0;
 }
 
-void record_write(struct core *c, struct unit *u)
+static void record_write(struct core *c, struct unit *u)
 {
 	struct unit_core *x = uc(u);
 	struct record_copy copy;
@@ -96,6 +97,20 @@ void record_write(struct core *c, struct unit *u)
 			"cannot write its record: %s; a crash now would lose its newest state",
 			errno_name(errno));
 	u->is_dirty = false;
+}
+
+void record_write_dirty(struct core *c)
+{
+	struct world *w = c->world;
+	if (w->n_dirty)
+		log_flush(); /* a word may be said twice by a successor, but is never missing */
+	for (size_t i = 0; i < w->n_dirty; i++) {
+		struct unit *u = w->dirty[i];
+		u->in_dirty_list = false;
+		if (u->core && u->is_dirty)
+			record_write(c, u);
+	}
+	w->n_dirty = 0;
 }
 
 static bool copy_read(struct core *c, uint32_t slot, unsigned which, struct record_copy *ret)

@@ -277,6 +277,11 @@ struct unit *core_load_unit(struct core *c, const char *name, struct err *e)
 		err_set(e, -ENOENT, "%s is not a unit name", name);
 		return NULL;
 	}
+	if (strstr(name, "@.")) {
+		err_set(e, -EINVAL, "%s is a template: name an instance, as in %.*sNAME%s", name,
+			(int)(strchr(name, '@') - name + 1), name, strchr(name, '@') + 1);
+		return NULL;
+	}
 	if (!u || !u->core) {
 		struct unit_conf *conf = unit_load(&c->path, name, NULL);
 		enum unit_load load = conf->load;
@@ -287,6 +292,10 @@ struct unit *core_load_unit(struct core *c, const char *name, struct err *e)
 		}
 		u = put(c, name, 0, false);
 		store_load_closure(c);
+	} else if (uc(u)->is_stale && unit_is_down(u)) {
+		struct buf notes = {0};
+		store_reload(c, &notes);
+		buf_done(&notes);
 	}
 	if (u->conf->load == LOAD_NOT_FOUND)
 		err_set(e, -ENOENT, "no unit %s in the search path", name);
@@ -366,7 +375,27 @@ void store_restore_rollouts(struct core *c)
 
 /* ---- changes ------------------------------------------------------------------------------------------- */
 
-int store_reload(struct core *c)
+static void note_diagnostics(const struct unit_conf *conf, struct buf *notes)
+{
+	for (size_t i = 0; i < conf->n_diagnostics; i++) {
+		const struct diagnostic *d = &conf->diagnostics[i];
+		buf_printf(notes, "%s:%u:%u: %s%s%s\n", strna(d->file), d->line, d->column,
+			strna(d->text), d->hint ? "; " : "", strna(d->hint));
+	}
+}
+
+/* A unit that runs keeps the settings it was started with when its file is gone, masked or has
+ * errors now: they say how to stop it and whether to restart it. */
+static void keep_conf(struct unit *u, const struct unit_conf *conf, struct buf *notes)
+{
+	uc(u)->is_stale = true;
+	buf_printf(notes, "%s: %s; it keeps its settings while it runs\n", u->name,
+		conf->load == LOAD_NOT_FOUND ? "its file is gone"
+		: conf->load == LOAD_MASKED  ? "it is masked"
+					     : "its file has errors");
+}
+
+int store_reload(struct core *c, struct buf *notes)
 {
 	size_t n = c->world->n_units;
 	for (size_t i = 0; i < n; i++) {
@@ -375,10 +404,17 @@ int store_reload(struct core *c)
 			u->set && u->rec.revision
 				? load_revision(c, u->name, u->set->name, u->rec.revision)
 				: unit_load(&c->path, u->name, NULL);
-		/* A unit whose file is gone keeps what it has while it runs. */
-		bool keep = conf->load == LOAD_NOT_FOUND && !unit_is_down(u);
-		if (!keep && !streq(strna(conf->text), strna(u->conf->text))) {
+		bool is_kept = conf->load != LOAD_LOADED && !unit_is_down(u);
+		bool is_changed = conf->load != u->conf->load ||
+				  !streq(strna(conf->text), strna(u->conf->text));
+		uc(u)->is_stale = false;
+		if (is_changed) {
 			log_diagnostics(conf);
+			note_diagnostics(conf, notes);
+		}
+		if (is_kept && is_changed)
+			keep_conf(u, conf, notes);
+		if (!is_kept && is_changed) {
 			world_put_unit(c->world, conf);
 			if (u->set && !u->rec.revision && u->rec.index == 1) {
 				struct err e = {0};
@@ -396,9 +432,8 @@ int store_reload(struct core *c)
 int core_daemon_reload(struct core *c, const char *actor, struct buf *notes, struct err *e)
 {
 	(void)e;
-	(void)notes;
-	log_note(NULL, "unit files loaded again by %s", actor);
-	return store_reload(c);
+	log_note(NULL, "unit files loaded again, asked for by %s", actor);
+	return store_reload(c, notes);
 }
 
 int core_scale(struct core *c, struct set *s, unsigned count, uint64_t request, const char *actor,

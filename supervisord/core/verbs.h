@@ -40,6 +40,13 @@ struct set *core_find_set(struct core *core, const char *name);
 /* Path below the cgroup root; NULL when there is none. */
 const char *core_unit_cgroup(struct core *core, const struct unit *u);
 
+/* All that is not honoured for this unit: by us, by what this host or container allows (known after
+ * its first start), by its cgroup. */
+void core_each_degraded(struct core *core, const struct unit *u,
+	void (*each)(void *arg, const struct degraded *d), void *arg);
+/* ERRNO= of the service (sd_notify), 0 = none. */
+int core_unit_errno(struct core *core, const struct unit *u);
+
 /* Makes members as needed, records the count, then asks the world. */
 int core_scale(struct core *core, struct set *s, unsigned count, uint64_t request,
 	const char *actor, struct err *e);

@@ -177,8 +177,9 @@ const char *unit_health(const struct unit *u);
 
 /* ---- verbs_logs.c ---- */
 
-int logs_tail_json(
-	struct buf *b, const char *key, struct core *core, const char *unit, unsigned n_lines);
+/* Lines of [since_us, until_us), the last n of them; 0 = no bound. */
+int logs_tail_json(struct buf *b, const char *key, struct core *core, const char *unit,
+	unsigned n_lines, uint64_t since_us, uint64_t until_us);
 void logs_follow_free(struct log_follow *f);
 void logs_follow_poke(struct client *cl); /* it has read all that was sent */
 void event_json(struct buf *b, const struct event_entry *e);

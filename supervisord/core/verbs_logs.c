@@ -38,21 +38,48 @@ struct log_follow {
 
 static unsigned n_followers;
 
+/* Where the next line begins. */
+static size_t line_end(const struct buf *text, size_t at)
+{
+	const char *nl = memchr(text->data + at, '\n', text->size - at);
+	return nl ? (size_t)(nl - text->data) + 1 : text->size;
+}
+
+/* Cuts off what was written at that time and later: each line begins with its time. */
+static void cut_from(struct buf *text, uint64_t until_us)
+{
+	char until[TIMESTAMP_MAX];
+	size_t n = strlen(format_timestamp(until, until_us));
+	for (size_t at = 0; at < text->size; at = line_end(text, at))
+		if (text->size - at >= n && memcmp(text->data + at, until, n) >= 0) {
+			text->size = at;
+			return;
+		}
+}
+
 /* The last lines as an array of strings; nothing when there are none. */
-int logs_tail_json(
-	struct buf *b, const char *key, struct core *core, const char *unit, unsigned n_lines)
+int logs_tail_json(struct buf *b, const char *key, struct core *core, const char *unit,
+	unsigned n_lines, uint64_t since_us, uint64_t until_us)
 {
 	const char *dir = core_status(core)->log_dir;
 	struct buf text = {0};
 	struct log_cursor cursor;
-	int r = dir ? log_read_last(dir, unit, n_lines, 0, TAIL_MAX, &text, &cursor) : -ENOENT;
-	if (r >= 0 && text.size) {
+	unsigned n = 0;
+	size_t at = 0;
+	int r = dir ? log_read_last(dir, unit, until_us ? 0 : n_lines, since_us,
+			      until_us ? CLIENT_BEHIND_MAX : TAIL_MAX, &text, &cursor)
+		    : -ENOENT;
+	if (r >= 0 && until_us)
+		cut_from(&text, until_us);
+	for (size_t p = 0; r >= 0 && p < text.size; p = line_end(&text, p))
+		n++;
+	for (; n > n_lines; n--)
+		at = line_end(&text, at);
+	if (r >= 0 && at < text.size) {
 		j_open(b, key, '[');
-		for (size_t at = 0; at < text.size;) {
-			const char *nl = memchr(text.data + at, '\n', text.size - at);
-			size_t len = nl ? (size_t)(nl - text.data) - at : text.size - at;
-			j_strn(b, NULL, text.data + at, len);
-			at += len + 1;
+		for (size_t next; at < text.size; at = next) {
+			next = line_end(&text, at);
+			j_strn(b, NULL, text.data + at, next - at - (text.data[next - 1] == '\n'));
 		}
 		j_close(b, ']');
 	}

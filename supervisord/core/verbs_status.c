@@ -51,17 +51,13 @@ static int64_t sessions(const struct unit *u)
 	return n;
 }
 
-static void degraded_json(struct buf *b, const struct unit_conf *conf)
+static void degraded_row(void *b, const struct degraded *d)
 {
-	j_open(b, "degraded", '[');
-	for (size_t i = 0; conf && i < conf->n_degraded; i++) {
-		j_open(b, NULL, '{');
-		j_str(b, "directive", conf->degraded[i].directive);
-		j_str(b, "reason", strna(conf->degraded[i].reason));
-		j_str(b, "class", directive_class_name(conf->degraded[i].class));
-		j_close(b, '}');
-	}
-	j_close(b, ']');
+	j_open(b, NULL, '{');
+	j_str(b, "directive", d->directive);
+	j_str(b, "reason", strna(d->reason));
+	j_str(b, "class", directive_class_name(d->class));
+	j_close(b, '}');
 }
 
 static void files_json(struct buf *b, const struct unit_conf *conf)
@@ -145,11 +141,15 @@ void unit_json(struct buf *b, struct core *core, const struct unit *u)
 	j_str(b, "description", strna(u->conf ? u->conf->description : NULL));
 	identity_json(b, core, u);
 	j_str(b, "status_text", strna(u->status_text));
+	j_str(b, "status_errno",
+		core_unit_errno(core, u) ? errno_name(core_unit_errno(core, u)) : "");
 	j_int(b, "port", u->rec.port);
 	j_int(b, "sessions", sessions(u));
 	health_json(b, u);
 	files_json(b, u->conf);
-	degraded_json(b, u->conf);
+	j_open(b, "degraded", '[');
+	core_each_degraded(core, u, degraded_row, b);
+	j_close(b, ']');
 	j_close(b, '}');
 }
 
@@ -179,12 +179,16 @@ static void conf_json(struct buf *b, const struct unit_conf *conf, const char *d
 	j_str(b, "invocation_id", "");
 	j_str(b, "control_group", "");
 	j_str(b, "status_text", "");
+	j_str(b, "status_errno", "");
 	j_int(b, "port", 0);
 	j_int(b, "sessions", 0);
 	j_open(b, "checks", '[');
 	j_close(b, ']');
 	files_json(b, conf);
-	degraded_json(b, conf);
+	j_open(b, "degraded", '[');
+	for (size_t i = 0; i < conf->n_degraded; i++)
+		degraded_row(b, &conf->degraded[i]);
+	j_close(b, ']');
 	j_close(b, '}');
 }
 

@@ -152,36 +152,79 @@ static const char *result_name(enum reply_result r)
 	return (size_t)r < ARRAY_SIZE(names) ? names[r] : "failed";
 }
 
-/* The member a failed rollout failed on, for its log lines. */
-static const struct unit *culprit(const struct outcome *o)
+/* Which member a rollout failed on, and the time its log is of interest: from its start on the
+ * new release to its start on the old one. Found in the kept events, as the member itself is another
+ * process by the time somebody is told. */
+struct failed_member {
+	const struct unit *unit;
+	uint64_t since_us, until_us; /* wall clock; 0 = no bound */
+};
+
+static bool is_start_of(const struct event_entry *e, const struct unit *u)
 {
-	if (o->unit || !o->set)
-		return o->unit;
-	for (unsigned i = 0; i < SET_MEMBERS_MAX; i++)
-		if (o->set->members[i] && (o->set->rollout.step[i] == STEP_FAILED ||
-						  o->set->members[i]->rec.state == INST_FAILED))
-			return o->set->members[i];
-	return NULL;
+	return e->id == EVENT_ROLLOUT_STEP && e->unit && streq(e->unit, u->name) &&
+	       streq(strna(e->text), rollout_step_name(STEP_START));
+}
+
+static struct failed_member failed_member(const struct waits *w, const struct outcome *o)
+{
+	struct failed_member m = {.unit = o->unit};
+	bool is_before = false;
+	if (m.unit || !o->set || !o->set->failure.index)
+		return m;
+	m.unit = o->set->members[o->set->failure.index - 1];
+	for (size_t i = w->n_ring; m.unit && i-- > 0;) {
+		const struct event_entry *e = waits_ring_at(w, i);
+		if (e->id == EVENT_ROLLOUT_FAILING && e->set && streq(e->set, o->set->name))
+			is_before = true;
+		if (!is_start_of(e, m.unit))
+			continue;
+		if (is_before) {
+			m.since_us = e->wall_us;
+			break;
+		}
+		m.until_us = e->wall_us;
+	}
+	return m;
+}
+
+static void probe_json(struct buf *b, const struct unit *u, unsigned check, const char *answer)
+{
+	if (check >= CHECK_KIND_MAX || !u->conf || !u->conf->health[check].target || !answer[0])
+		return;
+	j_str(b, "probe", u->conf->health[check].target);
+	j_str(b, "answer", answer);
+}
+
+/* The latest kind of check that does not pass; CHECK_KIND_MAX: all that were asked do. */
+static unsigned failing_check(const struct unit *u)
+{
+	for (unsigned k = CHECK_KIND_MAX; k-- > 0;)
+		if (u->rec.check_ok[k] != 1 && u->health[k].text[0])
+			return k;
+	return CHECK_KIND_MAX;
 }
 
 /* What a person needs to see why it failed: the probe's answer, the last lines, what to type. */
-static void failure_json(struct buf *b, struct core *core, const struct outcome *o)
+static void failure_json(
+	struct buf *b, const struct waits *w, struct core *core, const struct outcome *o)
 {
-	const struct unit *u = culprit(o);
+	struct failed_member m = failed_member(w, o);
+	const struct unit *u = m.unit;
 	char hint[UNIT_NAME_MAX + 64];
 	if (!u)
 		return;
 	j_str(b, "unit", u->name);
-	if (u->fail_text[0])
-		j_str(b, "cause", u->fail_text);
-	for (int k = CHECK_KIND_MAX - 1; k >= 0; k--)
-		if (u->conf && u->conf->health[k].target && u->health[k].text[0] &&
-			u->rec.check_ok[k] != 1) {
-			j_str(b, "probe", u->conf->health[k].target);
-			j_str(b, "answer", u->health[k].text);
-			break;
-		}
-	logs_tail_json(b, "log", core, u->name, OUTCOME_LOG_LINES);
+	if (!o->unit) {
+		probe_json(b, u, o->set->failure.check, o->set->failure.answer);
+	} else {
+		unsigned k = failing_check(u);
+		if (u->fail_text[0])
+			j_str(b, "cause", u->fail_text);
+		if (k < CHECK_KIND_MAX)
+			probe_json(b, u, k, u->health[k].text);
+	}
+	logs_tail_json(b, "log", core, u->name, OUTCOME_LOG_LINES, m.since_us, m.until_us);
 	if (u->conf && u->conf->load != LOAD_LOADED)
 		snprintf(hint, sizeof(hint), "stayctl check %s", u->name);
 	else
@@ -195,7 +238,8 @@ static bool tells_more(enum reply_result r)
 	return r == REPLY_FAILED || r == REPLY_ROLLED_BACK || r == REPLY_HALTED;
 }
 
-static void outcome_json(struct buf *b, struct core *core, const struct outcome *o)
+static void outcome_json(
+	struct buf *b, const struct waits *w, struct core *core, const struct outcome *o)
 {
 	j_open(b, NULL, '{');
 	j_str(b, "name", o->name);
@@ -207,11 +251,12 @@ static void outcome_json(struct buf *b, struct core *core, const struct outcome 
 		j_int(b, "main_pid", o->unit->rec.main_pid);
 	}
 	if (o->is_done && tells_more(o->result))
-		failure_json(b, core, o);
+		failure_json(b, w, core, o);
 	j_close(b, '}');
 }
 
-static void outcomes_json(struct buf *b, struct core *core, const struct waiting *wt)
+static void outcomes_json(
+	struct buf *b, const struct waits *w, struct core *core, const struct waiting *wt)
 {
 	char id[32];
 	j_open(b, NULL, '{');
@@ -221,7 +266,7 @@ static void outcomes_json(struct buf *b, struct core *core, const struct waiting
 		rollout_json(b, "rollout", wt->watch);
 	j_open(b, "outcomes", '[');
 	for (size_t i = 0; i < wt->n; i++)
-		outcome_json(b, core, &wt->v[i]);
+		outcome_json(b, w, core, &wt->v[i]);
 	j_close(b, ']');
 	j_close(b, '}');
 }
@@ -264,10 +309,11 @@ void waits_audit(struct call *c, uint64_t request, const char *what)
 {
 	const struct peer *p = client_peer(c->client);
 	char text[UNIT_NAME_MAX + 160];
-	snprintf(text, sizeof(text), "r-%llu: %s pid %d: %s%s%s", (unsigned long long)request,
-		p->actor, (int)p->pid, methods[c->method].name, what[0] ? " " : "", what);
+	snprintf(text, sizeof(text), "%s%s%s by %s, pid %d (r-%llu)", methods[c->method].name,
+		what[0] ? " " : "", what, p->actor, (int)p->pid, (unsigned long long)request);
 	log_note(NULL, "request %s", text);
-	event_add(control_waits(c->control), now_wall_us(), EVENT_REQUEST, NULL, NULL, text);
+	event_add(control_waits(c->control), now_wall_us(), EVENT_REQUEST,
+		strchr(what, '.') ? what : NULL, strchr(what, '.') ? NULL : what, text);
 }
 
 static void outcome_settle(struct waits *w, size_t at, enum reply_result result, const char *text)
@@ -293,7 +339,7 @@ static void outcomes_send_if_done(struct waits *w, struct client *cl)
 	if (wt->kind != WAIT_OUTCOMES || wt->is_collecting || wt->n_done < wt->n)
 		return;
 	struct buf b = {0};
-	outcomes_json(&b, control_core(w->control), wt);
+	outcomes_json(&b, w, control_core(w->control), wt);
 	waiting_done(wt);
 	client_send(cl, &b, false);
 	buf_done(&b);
@@ -322,7 +368,7 @@ int outcomes_end(struct call *c, bool no_wait)
 	struct waits *w = control_waits(c->control);
 	struct waiting *wt = client_waiting(c->client);
 	wt->is_collecting = false;
-	outcomes_json(&c->out, c->core, wt);
+	outcomes_json(&c->out, control_waits(c->control), c->core, wt);
 	if (!no_wait && wt->n_done < wt->n) {
 		if (c->more) /* the id, for those who will not wait to the end */
 			client_send(c->client, &c->out, true);
@@ -378,7 +424,7 @@ int waits_state(struct call *c, const struct targets *t, enum wait_for what)
 	state_look(wt);
 	if (wt->n_done < wt->n)
 		return VERB_WAITS;
-	outcomes_json(&c->out, c->core, wt);
+	outcomes_json(&c->out, control_waits(c->control), c->core, wt);
 	waiting_done(wt);
 	return VERB_REPLIED;
 }
@@ -419,7 +465,7 @@ static void watcher_look(struct waits *w, struct client *cl, const struct set *s
 		watch_json(&b, s);
 		client_send(cl, &b, true);
 	} else if (wt->kind == WAIT_OUTCOMES && wt->is_streaming && client_behind(cl) == 0) {
-		outcomes_json(&b, control_core(w->control), wt);
+		outcomes_json(&b, w, control_core(w->control), wt);
 		client_send(cl, &b, true);
 	}
 	buf_done(&b);
@@ -436,7 +482,7 @@ static void watchers_look(struct waits *w, const struct set *s)
 		if (wt->n_done < wt->n)
 			continue;
 		struct buf b = {0};
-		outcomes_json(&b, control_core(w->control), wt);
+		outcomes_json(&b, w, control_core(w->control), wt);
 		waiting_done(wt);
 		client_send(cl, &b, false);
 		buf_done(&b);

@@ -164,6 +164,8 @@ void child_signal(const struct kp_frame *f)
 		core_refused(KP_SIGNAL, -ESRCH, f);
 	else if (kill(to->pid, f->status) < 0)
 		core_refused(KP_SIGNAL, -errno, f);
+	else if (f->code)
+		(void)kill(to->pid, f->code);
 }
 
 /* With a pid: that row. Without: every exit of the id that core has been told. */

@@ -426,6 +426,10 @@ _Noreturn void child_run(struct child *c)
 	is_good = is_good && set_groups(c) >= 0 && child_enter_userns(c) >= 0 &&
 		  drop_bounding(c) >= 0 && set_user(c) >= 0 && set_capabilities(c) >= 0 &&
 		  set_cwd(c) >= 0;
+	/* Below a shim that is killed, the program would be nobody's, and its successor would meet it.
+	 * Behind the change of identity, which forgets this. */
+	if (is_good && (p->flags & PLAN_SHIM))
+		(void)prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
 	if (is_good)
 		write_pid_slots(c);
 	if (is_good && set_filters(c) >= 0)

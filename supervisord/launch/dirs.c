@@ -213,12 +213,15 @@ static void remove_private_tmp(const char *unit)
 	}
 }
 
-void launch_cleanup_dirs(const struct unit_conf *conf, const char *runtime_root)
+void launch_cleanup_dirs(
+	const struct unit_conf *conf, const char *runtime_root, bool is_restart_coming)
 {
+	enum preserve preserve = conf->exec.runtime_directory_preserve;
 	const struct exec_dirs *d = &conf->exec.dirs[DIR_RUNTIME];
 	if (conf->exec.sandbox.private_tmp)
 		remove_private_tmp(conf->name);
-	if (conf->exec.runtime_directory_preserve != PRESERVE_NO || !runtime_root)
+	if (preserve == PRESERVE_YES || (preserve == PRESERVE_RESTART && is_restart_coming) ||
+		!runtime_root || !d->names.n)
 		return;
 	CLEANUP_CLOSE int at = open(runtime_root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	for (size_t i = 0; at >= 0 && i < d->names.n; i++) {

@@ -12,9 +12,7 @@
  */
 #include "parts.h"
 
-#include <dirent.h>
 #include <fcntl.h>
-#include <fnmatch.h>
 #include <sys/stat.h>
 
 #define ENV_FILE_MAX (1024 * 1024)
@@ -294,28 +292,17 @@ static int env_read_file(const char *file, struct strv *env, struct err *e)
 	return env_parse_file(file, text, size, env, e);
 }
 
-/* EnvironmentFile= may hold wildcards; here only its last part may. glob(3) is not used: in a static
- * program it drags the name service in. */
 static int env_read_matching(const char *pattern, struct strv *env, struct err *e)
 {
-	const char *slash = strrchr(pattern, '/');
-	if (!slash || !strpbrk(pattern, "*?["))
+	struct strv files = {0};
+	if (!strpbrk(pattern, "*?["))
 		return env_read_file(pattern, env, e);
-	CLEANUP_FREE char *dir = xstrndup(pattern, (size_t)(slash - pattern) + 1);
-	if (strpbrk(dir, "*?["))
-		return err_set(e, -EINVAL, "EnvironmentFile %s: a directory may hold no wildcard",
-			pattern);
-	struct dirent **v;
-	int r = -ENOENT, n = scandir(dir, &v, NULL, alphasort);
-	for (int i = 0; i < n; i++) {
-		CLEANUP_FREE char *file = xasprintf("%s%s", dir, v[i]->d_name);
-		if ((r == 0 || r == -ENOENT) && fnmatch(slash + 1, v[i]->d_name, FNM_PERIOD) == 0)
-			r = env_read_file(file, env, e);
-		free(v[i]);
-	}
-	if (n >= 0)
-		free(v);
-	return r == -ENOENT ? err_set(e, r, "EnvironmentFile %s: no such file", pattern) : r;
+	path_glob(pattern, &files);
+	int r = files.n ? 0 : err_set(e, -ENOENT, "EnvironmentFile %s: no such file", pattern);
+	for (size_t i = 0; i < files.n && r == 0; i++)
+		r = env_read_file(files.v[i], env, e);
+	strv_done(&files);
+	return r;
 }
 
 /* "-": whatever is wrong with the file, the start goes on without it. */

@@ -83,14 +83,12 @@ static void degrade_rest(struct launch_image *i)
 	const struct launch_caps *can = &i->caps;
 	degrade(i, s->private_network, can->can_net_ns, "PrivateNetwork",
 		"no network namespace here (needs CAP_SYS_ADMIN)");
+	degrade(i, s->private_network && can->can_net_ns, own_effective() & CAP_BIT(CAP_NET_ADMIN),
+		"PrivateNetwork", "enforced, but its loopback is down (needs CAP_NET_ADMIN)");
 	degrade(i, s->network_namespace_path, can->can_net_ns, "NetworkNamespacePath",
 		"cannot enter a network namespace here (needs CAP_SYS_ADMIN)");
 	degrade(i, s->private_users, can->can_user_ns && can->can_mount_ns, "PrivateUsers",
 		"no user namespace here");
-	degrade(i, s->apparmor_profile, false, "AppArmorProfile", "not implemented");
-	degrade(i, x->identity.pam_name, false, "PAMName", "PAM sessions are not opened");
-	degrade(i, x->tty_reset || x->tty_vhangup, false, "TTYReset",
-		"terminals are not reset or hung up");
 	bool lowers = x->limits.has_oom_score_adjust && x->limits.oom_score_adjust < 0;
 	degrade(i, lowers, can->can_raise_rlimits, "OOMScoreAdjust",
 		"lowering needs CAP_SYS_RESOURCE");
@@ -241,7 +239,7 @@ int launch_image_new(const struct unit_conf *conf, const struct launch_caps *cap
 	if (r == 0 && filter_is_wanted(&conf->exec.sandbox))
 		r = filter_get(&conf->exec.sandbox, &i->seccomp, &i->seccomp_split, e);
 	if (r == 0 && conf->exec.sandbox.root_directory && !caps->can_mount_ns)
-		r = err_set(e, -EPERM, "RootDirectory= needs CAP_SYS_ADMIN");
+		r = err_set(e, -EOPNOTSUPP, "RootDirectory= needs CAP_SYS_ADMIN");
 	if (r < 0) {
 		launch_image_free(i);
 		return r;

@@ -53,7 +53,9 @@ struct launch_image {
 	struct arena arena;
 };
 /* Resolves users (files first, then a getent child with a time limit), builds seccomp, decides
- * what degrades here. -ESRCH: no such user or group (EXIT_USER); -EINVAL: filter impossible. */
+ * what degrades here. -ESRCH: no such user or group,
+ * -EPERM: we may not become it (EXIT_USER); -EOPNOTSUPP: no such root (EXIT_NAMESPACE); -EINVAL:
+ * filter impossible. */
 int launch_image_new(const struct unit_conf *conf, const struct launch_caps *caps,
 	struct launch_image **ret, struct err *e);
 struct launch_image *launch_image_free(struct launch_image *i);
@@ -80,7 +82,8 @@ int plan_build(const struct launch_image *image, const struct launch_vars *v, st
 	struct err *e);
 
 /* Removes RuntimeDirectory= (and PrivateTmp= leftovers) after a stop, as Preserve= says. */
-void launch_cleanup_dirs(const struct unit_conf *conf, const char *runtime_root);
+void launch_cleanup_dirs(
+	const struct unit_conf *conf, const char *runtime_root, bool is_restart_coming);
 
 /* The launcher process: links at ROLE_KEEPER_FD and ROLE_CORE_FD. Returns the exit code. */
 int launcher_main(int argc, char **argv);

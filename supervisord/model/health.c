@@ -84,6 +84,12 @@ void health_stop(struct world *w, struct unit *u)
 /* Spread over a whole interval: after a restart of core all units would probe at once. */
 void health_restored(struct world *w, struct unit *u)
 {
+	/* What the answers before were is not known any more: they are counted anew. */
+	for (int c = 0; c < CHECK_KIND_MAX; c++) {
+		if (u->rec.check_streak[c])
+			unit_touch(w, u);
+		u->rec.check_streak[c] = 0;
+	}
 	if (u->rec.state == INST_RUNNING || u->rec.state == INST_RELOAD)
 		begin_all(w, u, 1);
 }
@@ -148,15 +154,17 @@ static void answered(struct world *w, struct unit *u, enum check_kind c, bool is
 {
 	const struct health_check *k = &u->conf->health[c];
 	struct health *h = &u->health[c];
-	uint8_t *streak = &u->rec.check_streak[c];
+	uint8_t *streak = &u->rec.check_streak[c], before = *streak;
 	h->is_waiting = false;
 	h->last_us = w->now_us;
 	if (h->last_ok != is_ok)
 		*streak = 0;
 	h->last_ok = is_ok;
-	unit_touch(w, u);
-	if (*streak < UINT8_MAX)
+	/* Beyond what a verdict needs it is not counted: else each answer changed the record. */
+	if (*streak < MIN(MAX(MAX(k->rise, k->fall), 1u), (unsigned)UINT8_MAX))
 		(*streak)++;
+	if (*streak != before)
+		unit_touch(w, u);
 	timer_arm(w, timer_of(u, c), w->now_us + k->interval_us);
 	if (*streak >= MAX(1u, is_ok ? k->rise : k->fall))
 		verdict(w, u, c, is_ok);

@@ -68,6 +68,13 @@ void inst_fail(struct unit *u, enum inst_result r, const char *format, ...)
 	va_end(args);
 }
 
+/* The service goes on; who asked is told. */
+void inst_reload_failed(struct unit *u, enum inst_result r, const char *why)
+{
+	u->rec.reload_result = (uint8_t)r;
+	str_copy(u->fail_text, why, sizeof(u->fail_text));
+}
+
 bool inst_can_reload(const struct unit *u)
 {
 	return is_service(u) &&
@@ -229,6 +236,21 @@ static enum inst_event_id run_exec_condition(struct world *w, struct unit *u)
 	if (u->rec.control.seq)
 		return FSM_NONE;
 	return is_service(u) ? run_list(w, u, EXEC_CONDITION) : FSM_DONE;
+}
+
+/* ExecStartPost= finds $MAINPID: of a Type= that is up at once the pid may still be on its way. */
+static enum inst_event_id enter_start_post(struct world *w, struct unit *u)
+{
+	if (service(u)->exec[EXEC_START_POST].n && u->rec.main.seq && !u->rec.main_pid) {
+		inst_arm_state(w, u, inst_state_timeout(u));
+		return FSM_NONE;
+	}
+	return run_list(w, u, EXEC_START_POST);
+}
+
+static enum inst_event_id run_start_post(struct world *w, struct unit *u)
+{
+	return u->rec.control.seq ? FSM_NONE : run_list(w, u, EXEC_START_POST);
 }
 
 enum inst_event_id inst_find_main_pid(struct world *w, struct unit *u)
@@ -522,7 +544,7 @@ static void new_invocation(struct world *w, struct unit *u)
 	u->rec.main_pid = u->rec.control_pid = 0;
 }
 
-static enum inst_event_id enter_condition(struct world *w, struct unit *u)
+static enum inst_event_id enter_condition(struct world *w, struct unit *u, enum inst_state from)
 {
 	struct unit_rec *r = &u->rec;
 	if (r->left_over && r->inactive_since_us != w->now_us)
@@ -538,10 +560,12 @@ static enum inst_event_id enter_condition(struct world *w, struct unit *u)
 	r->is_ready = r->is_unhealthy = r->reload_result = 0;
 	r->watchdog_us = is_service(u) ? service(u)->watchdog_us : 0;
 	memset(r->check_ok, 0, sizeof(r->check_ok));
+	for (int k = 0; k < CHECK_KIND_MAX; k++)
+		u->health[k].text[0] = '\0'; /* the answer of the process before */
 	memset(r->check_streak, 0, sizeof(r->check_streak));
 	u->fail_text[0] = '\0';
 	u->started_us = w->now_us;
-	fx_event(w, EVENT_STARTING, u, NULL, "starting");
+	say_starting(w, u, from);
 	if (!u->conf->n_conditions)
 		return run_exec_condition(w, u);
 	fx_add(w, FX_CONDITIONS)->unit = u;
@@ -575,7 +599,7 @@ static void become_up(struct world *w, struct unit *u)
 		return;
 	u->rec.is_ready = 1;
 	u->rec.active_since_us = w->now_us;
-	fx_event(w, EVENT_READY, u, NULL, "up");
+	say_ready(w, u);
 }
 
 static enum inst_event_id enter_running(struct world *w, struct unit *u, enum inst_state from)
@@ -600,7 +624,10 @@ static enum inst_event_id enter_running(struct world *w, struct unit *u, enum in
 static enum inst_event_id enter_reload(struct world *w, struct unit *u, enum inst_event_id e)
 {
 	const struct service_conf *s = service(u);
-	fx_event(w, EVENT_RELOADING, u, NULL, "reloading");
+	fx_event(w, EVENT_RELOADING, u, NULL, "%s",
+		e == FSM_RELOADING		  ? "by its own decision"
+		: s->exec[EXEC_RELOAD].n ? "by ExecReload="
+					  : "by signal");
 	u->rec.reload_result = RES_SUCCESS;
 	if (e == FSM_RELOADING) { /* by its own decision: READY=1 follows */
 		inst_arm_state(w, u, s->timeout_start_us);
@@ -614,10 +641,10 @@ static enum inst_event_id enter_reload(struct world *w, struct unit *u, enum ins
 	return run_list(w, u, EXEC_RELOAD);
 }
 
-static enum inst_event_id enter_stop(struct world *w, struct unit *u)
+static enum inst_event_id enter_stop(struct world *w, struct unit *u, enum inst_event_id e)
 {
 	drop_control(w, u);
-	fx_event(w, EVENT_STOPPING, u, NULL, "stopping");
+	say_stopping(w, u, e);
 	return run_list(w, u, EXEC_STOP);
 }
 
@@ -653,6 +680,15 @@ static enum inst_event_id enter_final(struct world *w, struct unit *u)
 	return FSM_NONE;
 }
 
+static void cleanup(struct world *w, struct unit *u)
+{
+	if (!is_service(u))
+		return;
+	struct effect *e = fx_add(w, FX_CLEANUP);
+	e->unit = u;
+	e->number = u->rec.state == INST_AUTO_RESTART || u->rec.restart_wanted;
+}
+
 static void enter_down(struct world *w, struct unit *u)
 {
 	struct unit_rec *r = &u->rec;
@@ -665,8 +701,7 @@ static void enter_down(struct world *w, struct unit *u)
 	}
 	r->is_ready = r->is_unhealthy = 0;
 	r->inactive_since_us = w->now_us;
-	if (is_service(u))
-		fx_add(w, FX_CLEANUP)->unit = u;
+	cleanup(w, u);
 }
 
 static enum inst_event_id enter_dead(struct world *w, struct unit *u)
@@ -678,30 +713,29 @@ static enum inst_event_id enter_dead(struct world *w, struct unit *u)
 	else if (res == RES_ASSERT)
 		fx_event(w, EVENT_ASSERT, u, NULL, "%s", u->fail_text);
 	else
-		fx_event(w, EVENT_STOPPED, u, NULL, "stopped");
+		say_stopped(w, u);
 	return FSM_NONE;
 }
 
 static enum inst_event_id enter_failed(struct world *w, struct unit *u, enum inst_state from)
 {
-	if (from != INST_AUTO_RESTART)
+	if (from == INST_AUTO_RESTART)
+		cleanup(w, u); /* of what was kept for the restart that does not come */
+	else
 		enter_down(w, u);
-	fx_event(w, EVENT_FAILED, u, NULL, "failed (%s): %s",
-		inst_result_name((enum inst_result)u->rec.result), u->fail_text);
+	say_failed(w, u);
 	return FSM_NONE;
 }
 
 static enum inst_event_id enter_auto_restart(struct world *w, struct unit *u)
 {
-	char text[TIMESPAN_MAX];
 	enter_down(w, u);
 	uint64_t delay = backoff_next(w, u);
 	if (delay == USEC_INFINITY) {
 		u->rec.result = RES_START_LIMIT;
 		return FSM_DONE;
 	}
-	fx_event(w, EVENT_RESTART, u, NULL, "restart %u in %s after %s", u->rec.n_restarts,
-		format_timespan(text, delay), u->fail_text[0] ? u->fail_text : "a clean exit");
+	say_restart(w, u, delay);
 	if (delay)
 		timer_arm(w, &u->timers[TIMER_RESTART], w->now_us + delay);
 	else
@@ -716,13 +750,13 @@ static enum inst_event_id enter(
 	case INST_DEAD:
 		return enter_dead(w, u);
 	case INST_CONDITION:
-		return enter_condition(w, u);
+		return enter_condition(w, u, from);
 	case INST_START_PRE:
 		return run_list(w, u, EXEC_START_PRE);
 	case INST_START:
 		return enter_start(w, u);
 	case INST_START_POST:
-		return run_list(w, u, EXEC_START_POST);
+		return enter_start_post(w, u);
 	case INST_RUNNING:
 		return enter_running(w, u, from);
 	case INST_EXITED:
@@ -732,7 +766,7 @@ static enum inst_event_id enter(
 	case INST_RELOAD:
 		return enter_reload(w, u, e);
 	case INST_STOP:
-		return enter_stop(w, u);
+		return enter_stop(w, u, e);
 	case INST_STOP_WATCHDOG:
 	case INST_STOP_SIGTERM:
 	case INST_STOP_SIGKILL:
@@ -771,8 +805,7 @@ static void leave(struct world *w, struct unit *u, enum inst_state next)
 			timer_drop(w, &u->timers[k]);
 	if (from == INST_RELOAD) {
 		drop_control(w, u);
-		fx_event(w, EVENT_RELOADED, u, NULL, "%s",
-			u->rec.reload_result == RES_SUCCESS ? "reloaded" : "the reload failed");
+		say_reloaded(w, u);
 	}
 	if (is_live_state(from) && !is_live_state(next)) {
 		health_stop(w, u);
@@ -793,16 +826,16 @@ static void change(struct world *w, struct unit *u, enum inst_state next)
 /* What an event by itself says about how the activation went. */
 static void note(struct world *w, struct unit *u, enum inst_event_id e)
 {
-	const char *state = inst_state_name((enum inst_state)u->rec.state);
-	if (e == FSM_TIMEOUT && u->rec.state == INST_RELOAD) {
-		u->rec.reload_result = RES_TIMEOUT;
-		fx_event(w, EVENT_TIMEOUT, u, NULL, "the reload takes too long");
-	} else if (e == FSM_TIMEOUT) {
-		fx_event(w, EVENT_TIMEOUT, u, NULL, "%s takes too long", state);
-		inst_fail(u, RES_TIMEOUT, "timeout in state %s", state);
+	char text[TIMEOUT_TEXT_MAX];
+	if (e == FSM_TIMEOUT) {
+		say_timeout(w, u, text);
+		if (u->rec.state == INST_RELOAD)
+			inst_reload_failed(u, RES_TIMEOUT, text);
+		else
+			inst_fail(u, RES_TIMEOUT, "%s", text);
 	} else if (e == FSM_WATCHDOG) {
-		fx_event(w, EVENT_WATCHDOG, u, NULL, "no keep-alive in time");
-		inst_fail(u, RES_WATCHDOG, "watchdog timeout");
+		inst_fail(u, RES_WATCHDOG, "no WATCHDOG=1 in time");
+		fx_event(w, EVENT_WATCHDOG, u, NULL, "no WATCHDOG=1 in time");
 	} else if (e == FSM_RUNTIME_MAX) {
 		inst_fail(u, RES_TIMEOUT, "RuntimeMaxSec= is over");
 	}

@@ -84,7 +84,9 @@ static void main_exited(
 	if (index < l->n && l->v[index].ignore_failure)
 		r = RES_SUCCESS;
 	/* With its pid: a core that dies after this word and before the record says it again. */
-	if (pid)
+	if (why)
+		; /* a failed start: EVENT_SPAWN_FAILED told */
+	else if (pid)
 		fx_event(w, EVENT_EXITED, u, NULL, "main process %d: %s", pid, text);
 	else
 		fx_event(w, EVENT_EXITED, u, NULL, "main process: %s", text);
@@ -132,7 +134,7 @@ static void control_exited(struct world *w, struct unit *u, int code, int status
 			fx_event(w, EVENT_COMMAND_FAILED, u, NULL, "%s: %s", exec_kind_name(kind),
 				why ? why : text);
 		if (kind == EXEC_RELOAD)
-			u->rec.reload_result = (uint8_t)r;
+			inst_reload_failed(u, r, why ? why : text);
 		else
 			inst_fail(u, r, "%s: %s", exec_kind_name(kind), why ? why : text);
 	}
@@ -169,6 +171,8 @@ static void exited(struct world *w, struct unit *u, const struct event *ev)
 	if (is_main && ev->code == CHILD_LOST)
 		fx_event(w, EVENT_LOST, u, NULL,
 			"the main process is gone, its status is not known");
+	if (ev->ok && !unit_is_down(u))
+		inst_fail(u, RES_OOM_KILL, "killed by the kernel for lack of memory");
 	if (is_main)
 		main_exited(w, u, ev->pid, ev->code, ev->status, NULL);
 	else
@@ -191,6 +195,8 @@ static void spawned(struct world *w, struct unit *u, const struct event *ev)
 		u->rec.main_pid = ev->pid;
 		unit_touch(w, u);
 		inst_fire(w, u, FSM_SPAWNED);
+		if (u->n_requests)
+			unit_poke(w, u); /* who asked waits for the exec: job.c */
 	} else if (id_eq(&u->rec.control, &ev->id)) {
 		u->rec.control_pid = ev->pid;
 		unit_touch(w, u);
@@ -340,7 +346,7 @@ void inst_restored(struct world *w, struct unit *u)
 		if (main_is_unknown(u))
 			inst_check_empty(w, u);
 		inst_arm_watchdog(w, u); /* keep-alives went unheard */
-		fx_event(w, EVENT_ADOPTED, u, NULL, "found running");
+		fx_event(w, EVENT_ADOPTED, u, NULL, "still running");
 		break;
 	case INST_STOP_WATCHDOG:
 	case INST_STOP_SIGTERM:

@@ -86,6 +86,20 @@ static bool is_still_stuck(const struct unit *u)
 	return u->is_stuck;
 }
 
+/* Whose back-off a start waits for in the end, perhaps through others; NULL: nobody's. That may
+ * be long, or again and again. */
+static const struct unit *waits_for_restart(const struct unit *u)
+{
+	for (int i = 0; i < CHAIN_MAX && u->waits_for && u->waits_for != u; i++) {
+		u = u->waits_for;
+		if (u->rec.state == INST_AUTO_RESTART)
+			return u->timers[TIMER_RESTART].at_us ? u : NULL;
+		if (!unit_is_down(u))
+			return NULL;
+	}
+	return NULL;
+}
+
 /* On its way up. A restart's back-off counts only for those that cannot do without it. */
 static bool is_coming(const struct unit *u, bool is_required)
 {
@@ -219,9 +233,18 @@ static bool request_add(struct world *w, struct unit *u, uint64_t id, enum reque
 	return true;
 }
 
+/* Up as systemd has it for Type=simple, but whether the program exists is not known yet. Dependents
+ * do not wait for that; people do. */
+static bool is_being_executed(const struct unit *u)
+{
+	return u->rec.state == INST_RUNNING && u->rec.main.seq && !u->rec.main_pid;
+}
+
 static void settle_up(struct world *w, struct unit *u)
 {
 	const char *why = u->fail_text;
+	if (is_being_executed(u))
+		return;
 	if (unit_is_up(u)) {
 		bool is_starting_up = u->conf->health[CHECK_STARTUP].target &&
 				      u->rec.state == INST_RUNNING &&
@@ -232,13 +255,11 @@ static void settle_up(struct world *w, struct unit *u)
 		requests_answer(w, u, REPLY_DONE, "%s ran; it is run again", u->name);
 	} else if (u->rec.state == INST_AUTO_RESTART) {
 		requests_answer(w, u, REPLY_FAILED, "%s; it will be tried again", why);
-	} else if (unit_is_down(u) && u->waits_for && u->rec.want == WANT_UP &&
-		   u->waits_for->rec.state == INST_AUTO_RESTART &&
-		   u->waits_for->timers[TIMER_RESTART].at_us) {
+	} else if (unit_is_down(u) && u->rec.want == WANT_UP && waits_for_restart(u)) {
 		requests_answer(w, u, REPLY_FAILED,
-			"it needs %.100s, which ended and waits to be "
-			"restarted; it starts when that is up",
-			u->waits_for->name);
+			"it waits for %.100s, which ended and waits to be restarted; it starts "
+			"when that is up",
+			waits_for_restart(u)->name);
 	} else if (unit_is_down(u) && u->is_stuck) {
 		requests_answer(w, u, REPLY_FAILED, "%s; it starts when that is up", why);
 	} else if (unit_is_down(u) && u->rec.want != WANT_UP) {
@@ -249,6 +270,14 @@ static void settle_up(struct world *w, struct unit *u)
 		else
 			requests_answer(w, u, REPLY_FAILED, "%s", why);
 	}
+}
+
+static void answer_reload(struct world *w, struct unit *u)
+{
+	if (u->rec.reload_result == RES_SUCCESS)
+		requests_answer(w, u, REPLY_DONE, "%s was reloaded", u->name);
+	else
+		requests_answer(w, u, REPLY_FAILED, "the reload failed: %s", u->fail_text);
 }
 
 static void settle(struct world *w, struct unit *u)
@@ -268,11 +297,7 @@ static void settle(struct world *w, struct unit *u)
 			requests_answer(
 				w, u, REPLY_FAILED, "%s ended while it was reloaded", u->name);
 		else if (u->rec.state != INST_RELOAD)
-			requests_answer(w, u,
-				u->rec.reload_result == RES_SUCCESS ? REPLY_DONE : REPLY_FAILED,
-				u->rec.reload_result == RES_SUCCESS ? "%s was reloaded"
-								    : "the reload of %s failed",
-				u->name);
+			answer_reload(w, u);
 		break;
 	}
 }
@@ -581,8 +606,8 @@ static void look_at_start(struct world *w, struct unit *u)
 		u->waits_for = by;
 		if (may == MAY_GO)
 			inst_start(w, u);
-		else if (was_stuck)
-			poke_waiters(w, u);
+		else if (was_stuck || waits_for_restart(u))
+			poke_waiters(w, u); /* they are no longer, or are now, to be told so */
 	}
 }
 
@@ -699,7 +724,9 @@ static void went_down(struct world *w, struct unit *u)
 	if (!was_asked && rollout_owns(u) && u->rec.result != RES_UNHEALTHY)
 		rollout_unit_failed(w, u,
 			u->fail_text[0] ? u->fail_text
-					: inst_result_name((enum inst_result)u->rec.result));
+			: u->rec.result == RES_SUCCESS
+				? "ended by itself, exit status 0"
+				: inst_result_name((enum inst_result)u->rec.result));
 	if (w->is_shutting_down || is_skipped)
 		return;
 	trigger(w, u, is_failed ? DEP_ON_FAILURE : DEP_ON_SUCCESS);
@@ -806,8 +833,9 @@ static void request_reset(struct world *w, const struct request *r)
 
 void job_request(struct world *w, const struct request *r)
 {
-	fx_event(
-		w, EVENT_REQUEST, r->unit, NULL, "request %d by %s", (int)r->verb, strna(r->actor));
+	if (!r->id) /* else core has told who asked for what */
+		fx_event(w, EVENT_REQUEST, r->unit, NULL, "%s, by %s", request_verb_name(r->verb),
+			strna(r->actor));
 	if (r->verb == REQ_START)
 		request_start(w, r);
 	else if (r->verb == REQ_STOP && r->unit->conf->refuse_manual_stop)

@@ -11,14 +11,20 @@
  *     maint, before the first check: one client gets a 503 for each such hurry.
  *  2. Drained means: on every load balancer that counts, two samples in a row with zero sessions and
  *     an unchanged total, both taken after the sample that read the drain back. One zero proves
- *     nothing: a client with a kept-alive connection has none between two requests.
+ *     nothing: a client with a kept-alive connection has none between two requests. The same is
+ *     asked before a stop of one that is out: a load balancer that was restarted took every server for
+ *     ready until the row was pushed again.
+ *     LEAVING looks once more: with maint read back nothing may be under way. A load balancer that was
+ *     reloaded answers for its new process only; what the old one still has in hand core counts
+ *     (connections of the instance itself that owe an answer) and adds to the sessions here.
  *  3. READY is never wanted for a process that is not running: lb_unit_gone() wants maint in the
  *     step that saw the exit.
  *  4. Samples count only when their serial grows, and start anew when a load balancer restarted or
  *     came back. The wanted row does not change then: the reconciler pushes it again.
  *  5. A server a load balancer does not know is never drained and never in.
- *  6. Every wait has an end (DrainTimeoutSec=, LEAVE_US) except the entry, which is bounded by whoever
- *     waits for it (a rollout's progress deadline), and OnDrainTimeout=wait, which was asked for.
+ *  6. Every wait has an end (DrainTimeoutSec=, for LEAVING at least LEAVE_US) except the entry, which is
+ *     bounded by whoever waits for it (a rollout's progress deadline), and OnDrainTimeout=wait, which
+ *     was asked for.
  *
  * Core reports a load balancer as unreachable when it loses its link to the process that talks to
  * it: serials may begin again only across such a break or a new generation.
@@ -122,6 +128,14 @@ static bool is_enterable(const struct unit *u)
 	return unit_is_up(u) && health_is_ready(u) && !is_stop_wanted(u);
 }
 
+static uint64_t sessions_seen(const struct unit *u)
+{
+	uint64_t n = 0;
+	for (unsigned i = 0; i < lb_count(u); i++)
+		n += is_reachable(u, i) ? u->lb->sample[i].sessions : 0;
+	return n;
+}
+
 /* Sessions left, and on how many of the load balancers something is still to end. */
 static void sessions_text(const struct unit *u, struct buf *out)
 {
@@ -151,6 +165,7 @@ static void lb_want(struct world *w, struct unit *u, enum lb_state state, unsign
 		return;
 	u->lb->wanted = state;
 	u->lb->weight = weight;
+	u->lb->is_drained &= state != LB_READY;
 	for (unsigned i = 0; i < SET_LBS_MAX; i++)
 		u->lb->zero_seen[i] = 0, u->lb->first_serial[i] = 0;
 	fx = fx_add(w, FX_LB_WANT);
@@ -244,29 +259,41 @@ static enum lb_phase pick_drained(struct world *w, struct unit *u)
 		return LBP_CHECKING; /* the stop was called off, or the ready check passes again */
 	if (!is_drained(u))
 		return LBP_DRAINING;
+	u->lb->is_drained = true;
 	fx_event(w, EVENT_LB_DRAINED, u, NULL, "drained in %llu ms",
 		(unsigned long long)((w->now_us - u->lb->since_us) / USEC_PER_MSEC));
 	return LBP_LEAVING;
 }
 
-/* A stop while it is out. A load balancer that was restarted takes every server for ready until the
- * row is pushed again: then there is something to drain after all, or to be looked at first. */
-static enum lb_phase pick_out_hold(struct world *w, struct unit *u)
+/* Invariant 2 for one that is out: a load balancer from which it may have sessions all the same. */
+static bool has_doubt(const struct unit *u)
 {
-	bool is_unseen = false;
-
-	(void)w;
-	if (!unit_is_up(u) || u->lb->is_forced)
-		return LBP_OUT;
+	if (!unit_is_up(u) || u->lb->is_forced || u->lb->is_drained)
+		return false;
 	for (unsigned i = 0; i < lb_count(u); i++) {
 		const struct lb_sample *s = &u->lb->sample[i];
-		if (!is_reachable(u, i))
-			continue;
-		if (s->serial && s->known && (s->state == LB_READY || s->sessions))
-			return LBP_DRAINING;
-		is_unseen |= !s->serial;
+		bool is_unknown = s->serial && !s->known;
+		if (is_reachable(u, i) && !is_unknown && u->lb->zero_seen[i] < ZERO_SEEN)
+			return true;
 	}
-	return is_unseen ? LBP_LEAVING : LBP_OUT;
+	return false;
+}
+
+static bool is_unseen(const struct unit *u)
+{
+	for (unsigned i = 0; i < lb_count(u); i++)
+		if (is_reachable(u, i) && !u->lb->sample[i].serial)
+			return true;
+	return false;
+}
+
+/* A stop while it is out: look first, for as long as that may take, then drain if need be. */
+static enum lb_phase pick_out_hold(struct world *w, struct unit *u)
+{
+	(void)w;
+	if (!has_doubt(u))
+		return LBP_OUT;
+	return is_unseen(u) ? LBP_LEAVING : LBP_DRAINING;
 }
 
 static enum lb_phase pick_left_timeout(struct world *w, struct unit *u)
@@ -279,7 +306,9 @@ static enum lb_phase pick_left_timeout(struct world *w, struct unit *u)
 static enum lb_phase pick_left(struct world *w, struct unit *u)
 {
 	(void)w;
-	return all_read_back(u, LB_MAINT) ? LBP_OUT : LBP_LEAVING;
+	if (!all_read_back(u, LB_MAINT) || (!u->lb->is_forced && sessions_seen(u)))
+		return LBP_LEAVING;
+	return LBP_OUT;
 }
 
 /* OnDrainTimeout=abort: the stop does not happen; everybody who waits for it is told. */
@@ -326,10 +355,21 @@ static enum lb_phase pick_drain_timeout(struct world *w, struct unit *u)
 static enum lb_phase pick_held(struct world *w, struct unit *u)
 {
 	if (u->lb->wanted == LB_DRAIN && is_drained(u)) {
+		u->lb->is_drained = true;
 		timer_drop(w, &u->timers[TIMER_LB]);
 		fx_event(w, EVENT_LB_DRAINED, u, NULL, "held out of the load balancer");
 		lb_want(w, u, LB_MAINT, 100);
 		answer(w, u, REPLY_DONE, "drained");
+	}
+	return LBP_HELD;
+}
+
+/* A stop of one that is held: what is held out may have to be drained as well (has_doubt()). */
+static enum lb_phase pick_held_hold(struct world *w, struct unit *u)
+{
+	if (u->lb->wanted != LB_DRAIN && has_doubt(u)) {
+		lb_want(w, u, LB_DRAIN, 100);
+		arm_drain(w, u);
 	}
 	return LBP_HELD;
 }
@@ -404,6 +444,8 @@ static const struct row rows[ROW_MAX] = {
 #undef NEVER
 };
 
+_Static_assert(LBE_MAX <= COVERAGE_EVENTS_MAX, "counted in world->lb_coverage");
+
 #define ROWS_OF(p)                                                                                 \
 	{                                                                                          \
 		ROW_##p##_AVAILABLE, ROW_##p##_UNAVAILABLE, ROW_##p##_GONE, ROW_##p##_HOLD,        \
@@ -415,6 +457,20 @@ static const uint8_t table[LBP_MAX][LBE_MAX] = {
 	LB_PHASES(PHASE)
 #undef PHASE
 };
+
+char lb_row_kind(enum lb_phase p, unsigned event, const char **ret_event)
+{
+	static const char *const names[] = {
+#define EVENT(id) #id,
+		LB_EVENTS(EVENT)
+#undef EVENT
+	};
+	if (event >= LBE_MAX)
+		return 0;
+	const struct row *row = &rows[table[p][event]];
+	*ret_event = names[event];
+	return row->is_never ? 'N' : row->pick ? 'P' : row->next == p ? 'S' : 'G';
+}
 
 static void enter_draining(struct world *w, struct unit *u)
 {
@@ -456,6 +512,7 @@ static void enter_held(struct world *w, struct unit *u, enum lb_phase from)
 static void enter(struct world *w, struct unit *u, enum lb_phase next)
 {
 	enum lb_phase from = u->rec.lb_phase;
+	uint64_t drain_at_us = from == LBP_DRAINING ? u->timers[TIMER_LB].at_us : 0;
 
 	timer_drop(w, &u->timers[TIMER_LB]);
 	timer_drop(w, &u->timers[TIMER_RAMP]);
@@ -484,7 +541,8 @@ static void enter(struct world *w, struct unit *u, enum lb_phase next)
 		break;
 	case LBP_LEAVING:
 		lb_want(w, u, LB_MAINT, 100);
-		timer_arm(w, &u->timers[TIMER_LB], w->now_us + LEAVE_US);
+		sample_fast(w, u, MAX(drain_at_us, w->now_us + LEAVE_US) - w->now_us);
+		timer_arm(w, &u->timers[TIMER_LB], MAX(drain_at_us, w->now_us + LEAVE_US));
 		break;
 	case LBP_HELD:
 		enter_held(w, u, from);
@@ -507,6 +565,8 @@ static void feed(struct world *w, struct unit *u, enum lb_event event)
 		enum lb_phase next;
 
 		assert(!row->is_never);
+		if (w->lb_coverage)
+			w->lb_coverage[from][event]++;
 		next = row->pick ? row->pick(w, u) : row->next;
 		if (next == from)
 			break;
@@ -585,7 +645,7 @@ static void count_zeros(struct unit *u, unsigned lb)
 	struct lb_member *m = u->lb;
 	const struct lb_sample *s = &m->sample[lb];
 
-	if (m->wanted != LB_DRAIN || !reads_back(u, lb, LB_DRAIN)) {
+	if (m->wanted == LB_READY || !reads_back(u, lb, m->wanted)) {
 		m->zero_seen[lb] = 0;
 		m->first_serial[lb] = 0;
 		return;
@@ -629,6 +689,7 @@ static void forget_samples(struct unit *u, unsigned lb)
 	memset(&u->lb->sample[lb], 0, sizeof(u->lb->sample[lb]));
 	u->lb->zero_seen[lb] = 0;
 	u->lb->first_serial[lb] = 0;
+	u->lb->is_drained = false;
 }
 
 void lb_status(struct world *w, struct set *s, unsigned lb, bool is_reachable_now,
@@ -654,7 +715,9 @@ void lb_status(struct world *w, struct set *s, unsigned lb, bool is_reachable_no
 	str_copy(s->lb[lb].text, strna(text), sizeof(s->lb[lb].text));
 	for (unsigned i = 0; i < SET_MEMBERS_MAX; i++) {
 		struct unit *u = s->members[i];
-		if (!u || !u->lb || lb >= lb_count(u))
+		/* Members that never ran get a row, too: to a load balancer without a state file
+		 * every server that it knows is ready. */
+		if (!u || lb >= lb_count(u) || !attach(w, u))
 			continue;
 		if (is_new)
 			forget_samples(u, lb);
@@ -755,6 +818,14 @@ void lb_restored(struct world *w, struct unit *u)
 
 /* ---- for people -------------------------------------------------------------------------------- */
 
+static bool is_check_failing(const struct unit *u)
+{
+	for (unsigned i = 0; i < lb_count(u); i++)
+		if (is_reachable(u, i) && u->lb->sample[i].check == LB_CHECK_FAILED)
+			return true;
+	return false;
+}
+
 void lb_waiting_text(const struct world *w, const struct unit *u, struct buf *out)
 {
 	(void)w;
@@ -766,7 +837,8 @@ void lb_waiting_text(const struct world *w, const struct unit *u, struct buf *ou
 			buf_add_str(out, "waiting for the load balancer to take it back");
 		break;
 	case LBP_CHECKING:
-		buf_add_str(out, "waiting for the load balancer's check");
+		buf_add_str(out, is_check_failing(u) ? "the load balancer's own check fails"
+						     : "waiting for the load balancer's check");
 		break;
 	case LBP_RAMPING:
 		buf_printf(out, "entering the load balancer at %u%%", u->lb->weight);
@@ -777,6 +849,9 @@ void lb_waiting_text(const struct world *w, const struct unit *u, struct buf *ou
 		break;
 	case LBP_LEAVING:
 		buf_add_str(out, "leaving the load balancer");
+		if (sessions_seen(u))
+			buf_printf(out, ", %llu requests under way",
+				(unsigned long long)sessions_seen(u));
 		break;
 	case LBP_HELD:
 		buf_add_str(out, "held out of the load balancer");

@@ -254,14 +254,14 @@ enum event_kind {
 	EV_CONDITIONS,   /* unit; ok, text: answer to FX_CONDITIONS; number 1: an Assert*= failed */
 	EV_SPAWNED,      /* unit; id, pid: the program runs (exec done) */
 	EV_SPAWN_FAILED, /* unit; id, stage, error, text */
-	EV_EXITED,   /* unit; id, pid, code, status. After a restart of core, for a recorded id that
+	EV_EXITED, /* unit; id, pid, code, status; ok: it was an OOM kill. After a restart of core, for a recorded id that
 		    * keeper does not know: code 0. It never ran, or its status is lost */
-	EV_EMPTY,    /* unit: no process of it is left, now (answer to FX_CHECK_EMPTY) */
-	EV_NOTIFY,   /* unit; notify */
-	EV_MAIN_PID, /* unit; pid (0: none found): answer to FX_FIND_MAIN_PID, or MAINPID=;
+	EV_EMPTY,  /* unit: no process of it is left, now (answer to FX_CHECK_EMPTY) */
+	EV_NOTIFY, /* unit; notify */
+	EV_MAIN_PID,  /* unit; pid (0: none found): answer to FX_FIND_MAIN_PID, or MAINPID=;
 		    * after the step rec.main is the id to have keeper track pid under. Its end
 		    * must be told under that id, also when it came before keeper was asked */
-	EV_PROBED,   /* unit; check, number, ok, latency_us, text */
+	EV_PROBED,    /* unit; check, number, ok, latency_us, text */
 	EV_LB_SAMPLE, /* unit; lb, sample */
 	EV_LB_STATUS, /* set; lb, ok = reachable, number = generation, text */
 	EV_REQUEST,   /* request */
@@ -280,25 +280,32 @@ enum notify_bits {
 	NOTIFY_WATCHDOG_USEC = 64, /* value_us */
 };
 
+/* VERB(id, in words) */
+#define REQUEST_VERBS(VERB)                                                                        \
+	VERB(START, "start")                                                                       \
+	VERB(STOP, "stop")                                                                         \
+	VERB(RESTART, "restart")         /* also starts what is down; drains first */              \
+	VERB(TRY_RESTART, "try-restart") /* only what is up */                                     \
+	VERB(RELOAD, "reload")                                                                     \
+	VERB(RELOAD_OR_RESTART, "reload-or-restart")                                               \
+	VERB(RESET_FAILED, "reset-failed")                                                         \
+	VERB(SCALE, "scale")   /* set; number */                                                   \
+	VERB(DEPLOY, "deploy") /* set; number = revision (confs by world_set_next_conf), release */ \
+	VERB(ROLLING_RESTART, "rolling restart") /* set: like a deploy of the same revision */     \
+	VERB(PAUSE, "pause")                                                                       \
+	VERB(RESUME, "resume")                                                                     \
+	VERB(ABORT, "abort")   /* number 1 = also roll back (default), 0 = stay mixed */           \
+	VERB(UNDO, "undo")     /* set; number = revision to go to */                               \
+	VERB(DRAIN, "drain")   /* unit: out of the load balancer, keeps running */                 \
+	VERB(UNDRAIN, "undrain")
+
 enum request_verb {
-	REQ_START,
-	REQ_STOP,
-	REQ_RESTART,     /* also starts what is down; drains first */
-	REQ_TRY_RESTART, /* only what is up */
-	REQ_RELOAD,
-	REQ_RELOAD_OR_RESTART,
-	REQ_RESET_FAILED,
-	REQ_SCALE,  /* set; number */
-	REQ_DEPLOY, /* set; number = revision (confs given by world_set_next_conf), release */
-	REQ_ROLLING_RESTART, /* set: like a deploy of the same revision */
-	REQ_PAUSE,
-	REQ_RESUME,
-	REQ_ABORT, /* number 1 = also roll back (default), 0 = stay mixed */
-	REQ_UNDO,  /* set; number = revision to go to */
-	REQ_DRAIN, /* unit: out of the load balancer, keeps running */
-	REQ_UNDRAIN,
-	REQ_VERB_MAX,
+#define VERB(id, text) REQ_##id,
+	REQUEST_VERBS(VERB)
+#undef VERB
+		REQ_VERB_MAX,
 };
+const char *request_verb_name(enum request_verb v);
 
 struct request {
 	uint64_t id; /* 0 = nobody waits */
@@ -339,7 +346,8 @@ enum effect_kind {
 		  * CONT, so that a stopped process can obey. Nothing there to kill is fine */
 	FX_CHECK_EMPTY, /* unit: say EV_EMPTY as soon as no process of it is left (maybe at once) */
 	FX_FIND_MAIN_PID, /* unit: PIDFile= or guess; answer EV_MAIN_PID */
-	FX_CLEANUP,       /* unit: it is down: runtime directories, fd store */
+	FX_CLEANUP, /* unit: it is down: cgroup; with number 0 also runtime directories and fd store,
+		     * number 1: a restart follows, which shall find them */
 	FX_PROBE,         /* unit; check, number, timeout_us: answer EV_PROBED */
 	FX_LB_WANT,       /* unit; lb_state, weight: to every load balancer of its set */
 	FX_LB_FORGET,     /* unit: no longer a row */
@@ -407,9 +415,10 @@ struct lb_member {
 	enum lb_state wanted;
 	uint8_t ramp_step;
 	bool is_forced;                       /* left by timeout */
+	bool is_drained;                      /* proved since it was last offered anywhere */
 	struct lb_sample sample[SET_LBS_MAX]; /* last observed */
 	uint64_t zero_total[SET_LBS_MAX];     /* stot when sessions were first zero */
-	uint8_t zero_seen[SET_LBS_MAX];     /* samples in a row with zero sessions and stot still */
+	uint8_t zero_seen[SET_LBS_MAX];     /* closed samples in a row: zero sessions, stot still */
 	uint64_t since_us;                  /* this phase */
 	uint64_t first_serial[SET_LBS_MAX]; /* the sample that read the change back; 0 = not yet */
 	uint64_t request;                   /* DRAIN or UNDRAIN that waits for its outcome */
@@ -480,8 +489,15 @@ struct set {
 	uint64_t soak_since_us[SET_MEMBERS_MAX];
 	uint8_t best_step[SET_MEMBERS_MAX];   /* only what goes beyond it is progress */
 	uint8_t has_started[SET_MEMBERS_MAX]; /* the instance's start was seen */
+	struct {                              /* what the rollout failed on; only for telling */
+		uint16_t index;               /* of the member, 0 = none */
+		uint8_t check;                /* that did not pass; CHECK_KIND_MAX = none */
+		char answer[160];
+	} failure;
 	void *core;
 };
+
+#define COVERAGE_EVENTS_MAX 16 /* of lb.def and rollout.def */
 
 struct world {
 	uint64_t now_us, wall_us;
@@ -508,8 +524,11 @@ struct world {
 	uint64_t next_rollout_id;
 	uint32_t mark;       /* of the graph walk under way */
 	size_t missing_from; /* units before this one miss nothing */
+	size_t down_from;    /* of a shutdown: units before this one are down */
 	int step_error;      /* of the step under way */
-	uint64_t *coverage;  /* NULL, or counts of state x event rows: for tests */
+	/* NULL, or counts of state x event rows: for tests */
+	uint64_t *coverage, (*lb_coverage)[COVERAGE_EVENTS_MAX],
+		(*rollout_coverage)[COVERAGE_EVENTS_MAX];
 };
 
 /* ---- the functions --------------------------------------------------------------------------- */

@@ -47,11 +47,25 @@ void rollout_journal(struct world *w, struct set *s, const char *format, ...)
 	fx->text = arena_strdup(&w->fx->arena, text);
 }
 
+/* A load balancer that is restarted in the middle has forgotten everything; between two looks it
+ * sends requests wherever its file says. 0 = as slowly as ever. */
+static void look_often(struct world *w, struct set *s, uint64_t for_us)
+{
+	struct effect *fx;
+
+	if (!s->n_lbs)
+		return;
+	fx = fx_add(w, FX_LB_FAST);
+	fx->set = s;
+	fx->number = (for_us == USEC_INFINITY ? 3600 * USEC_PER_SEC : for_us) / USEC_PER_MSEC;
+}
+
 void rollout_arm_deadline(struct world *w, struct set *s, uint64_t extra_us)
 {
 	uint64_t t = rollout_deadline_us(s);
 	timer_arm(w, rollout_timer(s, TIMER_ROLLOUT),
 		t == USEC_INFINITY ? t : w->now_us + t + extra_us);
+	look_often(w, s, t == USEC_INFINITY ? t : t + extra_us);
 }
 
 /* Moves one member on: record first, then the clock (invariants 1 and 6). */
@@ -75,7 +89,7 @@ void rollout_set_step(struct world *w, struct set *s, unsigned i, enum rollout_s
 
 static void begin_step(struct world *w, struct set *s, unsigned i, enum rollout_step step)
 {
-	s->rollout.touched[i] = 1;
+	s->rollout.touched[i] = TOUCHED;
 	s->has_started[i] = 0;
 	s->best_step[i] = STEP_PENDING;
 	rollout_set_step(w, s, i, step);
@@ -196,6 +210,8 @@ static const struct row rows[ROW_MAX] = {
 #undef NEVER
 };
 
+_Static_assert(RE_MAX <= COVERAGE_EVENTS_MAX, "counted in world->rollout_coverage");
+
 #define ROWS_OF(p)                                                                                 \
 	{                                                                                          \
 		ROW_##p##_WORKED, ROW_##p##_FAILED, ROW_##p##_DEADLINE, ROW_##p##_CANARY,          \
@@ -207,6 +223,24 @@ static const uint8_t table[ROLL_STATE_MAX][RE_MAX] = {
 	ROLLOUT_STATES(STATE)
 #undef STATE
 };
+
+char rollout_row_kind(enum rollout_state state, unsigned event, const char **ret_event)
+{
+	static const char *const names[] = {
+#define EVENT(id) #id,
+		ROLLOUT_EVENTS(EVENT)
+#undef EVENT
+	};
+	if (event >= RE_MAX)
+		return 0;
+	const struct row *row = &rows[table[state][event]];
+	*ret_event = names[event];
+	return row->is_never        ? 'N'
+	       : row->is_refused    ? 'R'
+	       : row->pick          ? 'P'
+	       : row->next == state ? 'S'
+				    : 'G';
+}
 
 static void answer(struct world *w, struct set *s, enum reply_result result, const char *what)
 {
@@ -331,6 +365,7 @@ void rollout_enter(struct world *w, struct set *s, enum rollout_state next)
 	if (rollout_state_is_active(next) && next != ROLL_PAUSED)
 		rollout_arm_deadline(w, s, 0);
 	if (!rollout_state_is_active(next)) {
+		look_often(w, s, 0);
 		timer_drop(w, rollout_timer(s, TIMER_SOAK));
 		s->wait_text[0] = '\0';
 		enter_end(w, s, next);
@@ -347,6 +382,8 @@ bool rollout_feed(struct world *w, struct set *s, enum rollout_event event, stru
 	enum rollout_state next;
 
 	assert(!row->is_never);
+	if (w->rollout_coverage)
+		w->rollout_coverage[from][event]++;
 	if (ret_is_refused)
 		*ret_is_refused = row->is_refused;
 	next = row->pick ? row->pick(w, s, u) : row->next;
@@ -357,6 +394,20 @@ bool rollout_feed(struct world *w, struct set *s, enum rollout_event event, stru
 }
 
 /* ---- failure --------------------------------------------------------------------------------------- */
+
+/* Which member, and which of its checks did not pass: going back makes it another process with
+ * other answers, and people ask afterwards. */
+static void keep_failure(struct set *s, const struct unit *u)
+{
+	s->failure.index = u->rec.index;
+	s->failure.check = CHECK_KIND_MAX;
+	for (int k = 0; k < CHECK_KIND_MAX; k++) {
+		if (u->rec.check_ok[k] == 1 || !*u->health[k].text)
+			continue;
+		s->failure.check = (uint8_t)k;
+		str_copy(s->failure.answer, u->health[k].text, sizeof(s->failure.answer));
+	}
+}
 
 /* Cause first, then what the last failing probe said: "web@2: exited with 3; http 503 (ready check)". */
 static void set_reason(struct set *s, struct unit *u, const char *why)
@@ -375,6 +426,7 @@ static void set_reason(struct set *s, struct unit *u, const char *why)
 			u->health[k].text);
 	}
 	str_make_printable(r->reason);
+	keep_failure(s, u);
 }
 
 bool rollout_owns(const struct unit *u)
@@ -403,17 +455,32 @@ void rollout_unit_failed(struct world *w, struct unit *u, const char *why)
 	if (!rollout_owns(u) && s->rollout.step[i] != STEP_DRAIN)
 		return;
 	set_reason(s, u, why && *why ? why : *u->fail_text ? u->fail_text : "failed");
+	s->rollout.touched[i] = TOUCHED_FAILED;
 	rollout_set_step(w, s, i, STEP_FAILED);
 	rollout_feed(w, s, RE_FAILED, u, NULL);
 }
 
+/* The member under way, the first of several; NULL: none could be begun. */
+static struct unit *first_in_flight(const struct set *s)
+{
+	for (unsigned i = 0; i < rollout_total(s); i++)
+		if (s->rollout.step[i] > STEP_PENDING && s->rollout.step[i] < STEP_DONE)
+			return s->members[i];
+	return NULL;
+}
+
 void rollout_deadline(struct world *w, struct set *s)
 {
+	struct unit *u = first_in_flight(s);
 	char span[TIMESPAN_MAX];
 
+	rollout_say_wait(w, s); /* as it is now */
 	snprintf(s->rollout.reason, sizeof(s->rollout.reason), "no progress for %s: %.190s",
 		format_timespan(span, rollout_deadline_us(s)), s->wait_text);
-	rollout_feed(w, s, RE_DEADLINE, NULL, NULL);
+	str_make_printable(s->rollout.reason);
+	if (u)
+		keep_failure(s, u);
+	rollout_feed(w, s, RE_DEADLINE, u, NULL);
 }
 
 /* Says itself what it sees, for ends that nobody reported: the start was skipped or gave up. */
@@ -555,7 +622,7 @@ static void advance(struct world *w, struct set *s, unsigned i)
 		fail_dead(w, s, i);
 		return;
 	}
-	if (unit_is_told_down(u) && !rollout_is_extra(s, i)) {
+	if (rollout_is_told_down(s, i) && !rollout_is_extra(s, i)) {
 		if (!unit_is_down(u) || u->in_queue)
 			return;
 		switch_revision(w, s, u);
@@ -599,7 +666,7 @@ static void begin_member(struct world *w, struct set *s, unsigned i)
 {
 	struct unit *u = s->members[i];
 
-	if (unit_is_told_down(u)) {
+	if (rollout_is_told_down(s, i)) {
 		if (!unit_is_down(u))
 			return;
 		switch_revision(w, s, u);
@@ -672,6 +739,7 @@ static bool select_back(struct world *w, struct set *s)
 		if (r->step[i] != STEP_PENDING)
 			continue;
 		if (unit_is_told_down(u) || u->rec.state == INST_FAILED) {
+			/* Down: costs nothing. */
 			begin_member(w, s, i);
 		} else if (rollout_is_on_target(s, u)) {
 			/* Never left, or on its way up on the old revision: only watched. */
@@ -740,13 +808,16 @@ static bool select_next(struct world *w, struct set *s)
 
 /* ---- one look -------------------------------------------------------------------------------------------- */
 
+/* One that soaked long enough and is not done waits for something else, not for the time. */
 static void arm_soak(struct world *w, struct set *s)
 {
 	uint64_t at = USEC_INFINITY;
 
-	for (unsigned i = 0; i < rollout_total(s); i++)
-		if (s->rollout.step[i] == STEP_SOAK)
-			at = MIN(at, s->soak_since_us[i] + rollout_soak_us(s, i));
+	for (unsigned i = 0; i < rollout_total(s); i++) {
+		uint64_t end = s->soak_since_us[i] + rollout_soak_us(s, i);
+		if (s->rollout.step[i] == STEP_SOAK && end > w->now_us)
+			at = MIN(at, end);
+	}
 	timer_arm(w, rollout_timer(s, TIMER_SOAK), at);
 }
 

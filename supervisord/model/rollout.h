@@ -23,6 +23,9 @@ enum rollout_event {
 		RE_MAX,
 };
 
+/* rollout_rec.touched */
+enum { UNTOUCHED, TOUCHED, TOUCHED_FAILED };
+
 /* ---- rollout_look.c ---- */
 struct timer *rollout_timer(struct set *s, enum timer_kind kind);
 bool rollout_state_is_active(enum rollout_state state);
@@ -42,6 +45,7 @@ bool rollout_all_done(const struct set *s, unsigned from, unsigned to);
 bool rollout_is_blocked(const struct set *s, struct buf *why); /* by a load balancer */
 void rollout_say_wait(struct world *w, struct set *s);
 bool unit_is_told_down(const struct unit *u);
+bool rollout_is_told_down(const struct set *s, unsigned i);
 bool unit_is_held(const struct unit *u);
 bool unit_is_good(const struct unit *u);
 bool unit_is_worthless(const struct unit *u);

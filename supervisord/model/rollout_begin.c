@@ -8,7 +8,7 @@
  *     deploy may begin from there, also with mixed revisions.
  *  3. A deploy of what runs already is done at once; a restart replaces members on their own revision.
  *  4. After a restart of core each member's step is put right by what the member is, not by what
- *     the journal hoped; then rollout.c goes on.
+ *     the journal hoped; the journal is told before anything is done about it, and rollout.c goes on.
  *
  * Called by set.c and world.c.
  */
@@ -130,7 +130,9 @@ static bool check_lbs(const struct proposal *p, struct buf *why)
 		if (!lb_unit_is_known(u, why))
 			return false;
 	}
-	return !any_runs || lb_set_is_usable(p->s, &p->s->members[0]->conf->lb, why);
+	/* Unreachable=wait: it may begin, and does nothing until they answer (rollout_is_blocked()). */
+	return !any_runs || p->s->members[0]->conf->lb.unreachable == UNREACHABLE_WAIT ||
+	       lb_set_is_usable(p->s, &p->s->members[0]->conf->lb, why);
 }
 
 /* Members that are down on purpose or held out never come to help: enough others must be left. A set
@@ -197,6 +199,7 @@ static void record(struct world *w, const struct proposal *p, const struct reque
 	memset(s->best_step, 0, sizeof(s->best_step));
 	memset(s->has_started, 0, sizeof(s->has_started));
 	s->wait_key = 0;
+	memset(&s->failure, 0, sizeof(s->failure));
 }
 
 static void begin(struct world *w, const struct request *r)
@@ -242,6 +245,9 @@ static void steer(struct world *w, const struct request *r, enum rollout_event e
 				r->actor ? r->actor : "request");
 	}
 	rollout_feed(w, s, event, NULL, &is_refused);
+	/* Whoever waits for the set waited for it without a rollout; its patience has that timer now. */
+	if (!is_refused && (event == RE_ABORT || event == RE_RESUME))
+		set_op_cancel(w, s, "the rollout goes on");
 	if (is_refused) {
 		fx_reply(w, r->id, REPLY_REFUSED, "%s: the rollout is %s", s->name,
 			rollout_state_name(before));
@@ -325,19 +331,19 @@ static void restore_member(struct world *w, struct set *s, unsigned i)
 	if (*step == STEP_PENDING && !s->rollout.is_restart && !s->rollout.is_rollback_wanted &&
 		u->rec.revision == s->rollout.to_revision &&
 		u->next_revision == s->rollout.from_revision) {
-		s->rollout.touched[i] = 1; /* its record was ahead of the journal */
-		*step = unit_is_told_down(u) ? STEP_DRAIN : STEP_START;
+		s->rollout.touched[i] = TOUCHED; /* its record was ahead of the journal */
+		*step = rollout_is_told_down(s, i) ? STEP_DRAIN : STEP_START;
 	}
 	if (*step == STEP_PENDING || *step == STEP_FAILED)
 		return;
-	if (unit_is_told_down(u) && unit_is_down(u) && *step != STEP_DONE)
+	if (rollout_is_told_down(s, i) && unit_is_down(u) && *step != STEP_DONE)
 		*step = STEP_DRAIN; /* advance() sees that it is down on purpose */
 	else if (*step > STEP_START && !rollout_is_on_target(s, u) && s->rollout.touched[i])
 		*step = STEP_PENDING; /* another boot: it came up on its old revision */
 	else if (*step <= STEP_STOP && !s->rollout.is_restart && rollout_is_on_target(s, u) &&
 		 !unit_is_down(u) && !s->rollout.is_rollback_wanted)
 		*step = STEP_START; /* the record was ahead of the journal */
-	if (unit_is_told_down(u)) {
+	if (rollout_is_told_down(s, i)) {
 		return;
 	} else if (*step == STEP_DRAIN || *step == STEP_STOP) {
 		unit_restart(w, u, 0);
@@ -354,6 +360,7 @@ static void restore_member(struct world *w, struct set *s, unsigned i)
 void rollout_restored(struct world *w, struct set *s)
 {
 	struct rollout_rec *r = &s->rollout;
+	const struct rollout_rec before = *r;
 
 	w->next_rollout_id = MAX(w->next_rollout_id, r->id + 1);
 	r->request = 0; /* whoever waited was connected to the core that is gone */
@@ -377,6 +384,8 @@ void rollout_restored(struct world *w, struct set *s)
 		s->best_step[i] = r->step[i];
 		s->soak_since_us[i] = r->step[i] == STEP_SOAK ? w->now_us : 0;
 	}
+	if (memcmp(before.step, r->step, sizeof(r->step)) != 0)
+		rollout_journal(w, s, "core was restarted");
 	if (r->state != ROLL_PAUSED)
 		rollout_arm_deadline(w, s, rollout_soak_us(s, 0));
 	s->wait_key = 0;

@@ -120,6 +120,14 @@ bool unit_is_told_down(const struct unit *u)
 	return u->rec.want == WANT_DOWN || u->rec.state == INST_DEAD;
 }
 
+/* The same of a member under our hands: one that ended on the new release was to be up. */
+bool rollout_is_told_down(const struct set *s, unsigned i)
+{
+	const struct unit *u = s->members[i];
+	bool was_up = s->rollout.touched[i] == TOUCHED_FAILED && u->rec.want != WANT_DOWN;
+	return !was_up && unit_is_told_down(u);
+}
+
 bool unit_is_held(const struct unit *u)
 {
 	return u->rec.lb_phase == LBP_HELD;
@@ -194,7 +202,7 @@ static void member_wait_text(
 {
 	const struct unit *u = s->members[i];
 	enum rollout_step step = s->rollout.step[i];
-	struct buf lb = {0};
+	struct buf lb = {0}, why = {0};
 	char span[TIMESPAN_MAX];
 
 	buf_printf(out, "%s: ", SHORT(u));
@@ -210,11 +218,14 @@ static void member_wait_text(
 		if (!lb_unit_is_known(u, NULL)) {
 			buf_add_str(out, "; ");
 			lb_unit_is_known(u, out);
+		} else if (!lb_set_is_usable(s, &u->conf->lb, &why)) {
+			buf_printf(out, "; %s", why.data);
 		}
 	} else {
 		buf_add_str(out, rollout_step_name(step));
 	}
 	buf_done(&lb);
+	buf_done(&why);
 }
 
 /* The key changes when the thing waited for is another one, not when a number in it moves. */

@@ -208,6 +208,8 @@ void fx_event(
 	va_start(args, format);
 	e->text = fx_text(w, format, args);
 	va_end(args);
+	if (!e->text[0])
+		e->text = NULL; /* the name of the event says it all */
 }
 
 void fx_reply(struct world *w, uint64_t request, enum reply_result result, const char *format, ...)
@@ -461,8 +463,9 @@ static void exit_when_down(struct world *w)
 {
 	if (!w->is_shutting_down || w->has_exited)
 		return;
-	for (size_t i = 0; i < w->n_units; i++)
-		if (!unit_is_down(w->units[i]))
+	/* What is down stays down now, so that no step looks at it twice. */
+	for (; w->down_from < w->n_units; w->down_from++)
+		if (!unit_is_down(w->units[w->down_from]))
 			return;
 	w->has_exited = true;
 	struct effect *e = fx_add(w, FX_EXIT);

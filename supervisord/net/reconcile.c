@@ -542,8 +542,10 @@ void lb_fast(uint16_t id, uint64_t for_ms)
 	uint64_t now = now_boot_us();
 	if (!l)
 		return;
-	l->fast_until_us = now + MIN(for_ms, 86400000u) * USEC_PER_MSEC;
-	if (l->n_rows && l->backoff_us == 0)
+	/* A drain within a rollout asks for less than the rollout did; 0 takes it back. */
+	l->fast_until_us =
+		for_ms ? MAX(l->fast_until_us, now + MIN(for_ms, 86400000u) * USEC_PER_MSEC) : now;
+	if (for_ms && l->n_rows && l->backoff_us == 0)
 		l->due_us = MIN(l->due_us, now);
 }
 

@@ -34,6 +34,7 @@ defaults
     timeout queue 5s
     timeout check 1s
     timeout http-keep-alive 60s
+{defaults}
     default-server check inter 100ms fastinter 50ms downinter 100ms fall 2 rise 1 weight 100
 """
 SECTION = """
@@ -91,7 +92,7 @@ class Backend:
 
 
 class HAProxy:
-    def __init__(self, dir, *backends, hard_stop="10s", globals=()):
+    def __init__(self, dir, *backends, hard_stop="10s", globals=(), defaults=(), keeps_state=False):
         self.dir, self.backends = os.path.abspath(str(dir)), {}
         os.makedirs(self.dir, exist_ok=True)
         for b in backends or (Backend("web"),):
@@ -100,7 +101,11 @@ class HAProxy:
         self.socket = os.path.join(self.dir, "admin.sock")
         self.config = os.path.join(self.dir, "haproxy.cfg")
         self.log = os.path.join(self.dir, "haproxy.log")
-        self.hard_stop, self.globals, self.process = hard_stop, list(globals), None
+        self.hard_stop, self.globals, self.defaults, self.process = hard_stop, list(globals), list(defaults), None
+        self.state_file = os.path.join(self.dir, "server-state") if keeps_state else None
+        if keeps_state:  # what units/examples/haproxy.cfg advises
+            self.globals.append("server-state-file " + self.state_file)
+            self.defaults.append("load-server-state-from-file global")
 
     def __enter__(self):
         return self.start()
@@ -113,7 +118,8 @@ class HAProxy:
 
     def write_config(self):
         text = CONFIG.format(socket=self.socket, hard_stop=self.hard_stop,
-                             globals="".join("    %s\n" % l for l in self.globals))
+                             globals="".join("    %s\n" % l for l in self.globals),
+                             defaults="\n".join("    " + l for l in self.defaults))
         with open(self.config, "w") as f:
             f.write(text + "".join(b.section() for b in self.backends.values()))
 
@@ -133,8 +139,11 @@ class HAProxy:
         return self
 
     def reload(self):
-        """A new worker from the file; returns when it is the one that answers. State is lost."""
+        """A new worker from the file; returns when it is the one that answers. State is lost, unless kept."""
         old = self.worker_pid()
+        if self.state_file:
+            with open(self.state_file, "w") as f:
+                f.write(self.command("show servers state").lstrip("\n"))
         for attempt in range(3):
             self.process.send_signal(signal.SIGUSR2)
             try:

@@ -237,7 +237,14 @@ class Puppets:
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
         self.sock.bind(self.path)
         os.chmod(self.path, 0o666)
-        self.seen, self.pending = [], []
+        self.seen, self.pending, self.queue = [], [], queue.Queue()
+        # Always reading: a datagram socket holds ten messages, then its senders block.
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self):
+        with contextlib.suppress(OSError):
+            while line := self.sock.recv(65536):
+                self.queue.put(Event(line.decode("utf-8", "replace")))
 
     def unit(self, *steps, section="", prefix="", **service):
         """Text of a service unit that runs svc with these steps."""
@@ -246,9 +253,10 @@ class Puppets:
         return "%s[Service]\nEnvironment=PUPPET=%s\nExecStart=%s %s\n%s%s" % (prefix, self.path, SVC, words, lines, section)
 
     def _receive(self, timeout):
-        if not select.select([self.sock], [], [], max(0, timeout))[0]:
+        try:
+            e = self.queue.get(timeout > 0, max(0, timeout))
+        except queue.Empty:
             return False
-        e = Event(self.sock.recv(65536).decode("utf-8", "replace"))
         self.seen.append(e)
         self.pending.append(e)
         return True
@@ -278,6 +286,7 @@ class Puppets:
             s.sendto(step.encode(), path)
 
     def close(self):
+        self.sock.shutdown(socket.SHUT_RDWR)  # wakes the reader
         self.sock.close()
 
 
@@ -532,6 +541,62 @@ class EventStream:
             self.proc.kill()
         self.proc.wait()
         _ours.discard(self.proc.pid)
+
+
+# ---- a daemon with puppets -----------------------------------------------------------------------
+
+def sh(command):
+    """A command line for a unit: $ and % in it are the shell's, not ours to expand."""
+    return "/bin/sh -c '%s'" % command.replace("$", "$$").replace("%", "%%")
+
+
+class Stage:
+    """A daemon, its puppets and a file that commands append their words to:
+
+        with Stage(lambda s: {"a.service": s.puppets.unit(s.control("a"), ExecStop=s.say("stopped"))}) as (s, d):
+            d.ctl("start", "a")
+            s.tell("a", "exit:1")
+            wait_for(lambda: s.trace() == ["stopped"])
+    """
+
+    def __init__(self, units, **daemon):
+        self.dir = tempfile.mkdtemp(prefix="stayd-test.")
+        os.chmod(self.dir, 0o755)
+        self.puppets = Puppets(self.dir)
+        self.trace_path = os.path.join(self.dir, "trace")
+        self.daemon = Daemon(units(self), directory=self.dir, **daemon)
+        self.daemon.owns_dir = True
+
+    def path(self, name):
+        return os.path.join(self.dir, name)
+
+    def say(self, words):
+        return sh("echo %s >>%s" % (words, self.trace_path))
+
+    def trace(self):
+        with contextlib.suppress(FileNotFoundError):
+            with open(self.trace_path) as f:
+                return f.read().split("\n")[:-1]
+        return []
+
+    def control(self, name):
+        """A step that lets tell() give further ones."""
+        return "control:" + self.path(name + ".control")
+
+    def tell(self, name, step):
+        self.puppets.command(self.path(name + ".control"), step)
+
+    def once(self, name, step):
+        return "once:%s:%s" % (self.path("once-" + name), step)
+
+    def __enter__(self):
+        return self, self.daemon.__enter__()
+
+    def __exit__(self, *exc):
+        try:
+            return self.daemon.__exit__(*exc)
+        finally:
+            self.puppets.close()
 
 
 # ---- load --------------------------------------------------------------------------------------

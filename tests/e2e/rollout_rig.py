@@ -15,8 +15,9 @@ from lib import check, skip, wait_for  # noqa: F401
 
 FULL = os.environ.get("STAYD_FULL") == "1"
 RATE = int(os.environ.get("STAYD_RATE", "1000" if lib.SLOW <= 1 else "300"))
-# Lines of a backend that make a reload invisible; units/examples/haproxy.cfg says why each is there.
-GOOD_LB = ["option redispatch 1", "option idle-close-on-response"]
+# Lines of HAProxy that make a reload invisible; units/examples/haproxy.cfg says why each is there.
+GOOD_LB = ["option redispatch 1"]
+GOOD_DEFAULTS = ["option idle-close-on-response"]
 _has_network = False
 
 
@@ -54,8 +55,8 @@ def unit_text(**sections):
 class Rig:
     """releases: name -> words of its file `mode`. The other dictionaries add to, or replace, keys."""
 
-    def __init__(self, replicas=4, slots=None, work_ms=5, releases=None, lbs=1, lb_lines=(), lb_globals=(), service=None,
-                 health=None, balancer=None, rollout=None, restart=None, start=True, lb_defaults=()):
+    def __init__(self, replicas=4, slots=None, work_ms=5, releases=None, lbs=1, lb_lines=(), lb_globals=(), keeps_state=True, service=None,
+                 health=None, balancer=None, rollout=None, restart=None, start=True):
         self.replicas, self.load, self.start_it = replicas, None, start
         self.stack = contextlib.ExitStack()
         self.dir = tempfile.mkdtemp(prefix="stayd-roll.")
@@ -68,7 +69,9 @@ class Rig:
         self.lbs = []
         for i in range(lbs):
             b = haproxy.Backend("web", slots=slots or 2 * replicas, check="/healthz", lines=list(lb_lines or GOOD_LB))
-            self.lbs.append(lib.haproxy("%s/lb%d" % (self.dir, i), b, globals=lb_globals))
+            self.lbs.append(lib.haproxy("%s/lb%d" % (self.dir, i), b, globals=lb_globals, defaults=GOOD_DEFAULTS if keeps_state else (),
+                                        keeps_state=keeps_state))
+            self.unhide(i)
         self.lb = self.lbs[0]
         n = 4 * replicas + 8
         first = port_block(n)
@@ -80,7 +83,7 @@ class Rig:
             "X_Restart": {},
             "X_Health": {"Ready": "http://127.0.0.1:${PORT}/healthz", "IntervalSec": "100ms", "TimeoutSec": "1", "Rise": "1",
                          "Fall": "2"},
-            "X_LoadBalancer": {"Driver": "haproxy", "Address": [l.socket for l in self.lbs], "Backend": "web",
+            "X_LoadBalancer": {"Driver": "haproxy", "Address": [self.address(i) for i in range(lbs)], "Backend": "web",
                                "DrainTimeoutSec": "20"},
             "X_Rollout": {"MaxUnavailable": "1", "MinReadySec": "100ms", "ProgressDeadlineSec": "20", "AutoRollback": "yes",
                           "ReleaseRoot": self.dir + "/releases", "ReleaseLink": self.dir + "/current"},
@@ -89,6 +92,16 @@ class Rig:
                           ("X_Restart", restart)):
             self.conf[key].update(more or {})
         self.d = None
+
+    def address(self, i=0):
+        """Where the daemon believes the admin socket to be."""
+        return "%s/admin%d.sock" % (self.dir, i)
+
+    def hide(self, i=0):
+        os.unlink(self.address(i))
+
+    def unhide(self, i=0):
+        os.symlink(self.lbs[i].socket, self.address(i))
 
     def make_release(self, name, mode=""):
         d = os.path.join(self.dir, "releases", name)

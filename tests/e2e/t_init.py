@@ -46,9 +46,10 @@ def init_pid(p, pid1):
 
 def forward(init, signum, pid1):
     """Exit status and output when the init gets a signal that the command handles."""
-    script = ("import signal, sys, os\n"
-              "def h(n, f):\n print('got', n, flush=True); sys.exit(40)\n"
-              "signal.signal(%d, h); print('ready', flush=True)\n"
+    # os.write: the signal may come within print('ready'), and print is not reentrant
+    script = ("import signal, os\n"
+              "def h(n, f):\n os.write(1, b'got %%d\\n' %% n); os._exit(40)\n"
+              "signal.signal(%d, h); os.write(1, b'ready\\n')\n"
               "while True: signal.pause()" % signum)
     p = subprocess.Popen((UNSHARE if pid1 else []) + INITS[init] + ["/usr/bin/python3", "-c", script],
                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)

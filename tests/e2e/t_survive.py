@@ -186,7 +186,8 @@ class Fleet:
                     check(name[0] == "c", "%s: process %d was replaced without cause" % (name, pid))
                     want = {("exited", str(self.code_of(name)))}
                 got = told.get((name, pid), set())
-                check(len(got) == 1 and got <= want, "%s: process %d ended by %s, the log says %s" % (name, pid, want, got))
+                check(len(got) == 1 and got <= want, lambda: "%s: process %d ended by %s, the log says %s\n%s\n%s" % (
+                    name, pid, want, got, pids, "\n".join(l for l in text.splitlines() if name + ".service" in l or "service" not in l)))
             extra = {p for n, p in told if n == name} - set(self.starts[name])
             check(not extra, "%s: the log tells of exits of %s, which nobody saw start" % (name, extra))
         for u in d.status()["units"]:

@@ -8,13 +8,18 @@
  *     offers it, unless the drain timeout forced it.
  *  3. READY is wanted only for a unit that has a main process.
  *  4. When faults are over a rollout ends, and its members agree on a revision if it ended well.
+ *  5. What a rollout does to a member is in the journal before the member feels it: its DRAIN before
+ *     the first signal, its START before the spawn; and DONE before the revision is committed. Only
+ *     a stop that somebody else decided (by name, or of the set; or that a core decided which died
+ *     before the journal was written) may come before: the rollout then takes over what it finds.
  */
 #include "sim/fakelb.h"
 #include "sim/sim.h"
 
 #include "../model_conf.h"
 
-#define MEMBERS 4 /* and one extra */
+#define MEMBERS    4 /* and one extra */
+#define SETTLED_US (60 * USEC_PER_SEC)
 
 struct sets {
 	struct fakelb *lb;
@@ -22,7 +27,9 @@ struct sets {
 	uint32_t revision;
 	unsigned count;
 	struct rollout_rec journal;
-	bool was_stopping[MEMBERS + 1]; /* when core came back: its record knew, not the journal */
+	bool is_asked[MEMBERS + 1];    /* the stop under way was not decided by a rollout */
+	bool is_stopping[MEMBERS + 1]; /* before the step under way */
+	bool is_named[MEMBERS + 1];    /* the event of this step is about it, or all */
 };
 
 static struct sim *the_sim;
@@ -49,8 +56,36 @@ static bool serves(const struct unit *u)
 
 static char *addresses[] = {(char *)"lb1", (char *)"lb2"};
 
+/* In front of all of them: none, one or two load balancers; the rest is what people write. */
+static void make_policy(struct sim *s, struct unit_conf *c)
+{
+	size_t n = sim_random(s, 3);
+	c->lb.is_set = n > 0;
+	c->lb.address = (struct conf_list){addresses, n};
+	c->lb.drain_timeout_us = 20 * USEC_PER_SEC;
+	c->lb.on_drain_timeout = (enum drain_policy)(sim_chance(s, 5000) ? 0 : sim_random(s, 3));
+	c->lb.unreachable = (enum unreachable_policy)sim_random(s, 3);
+	if (sim_chance(s, 3000)) {
+		memcpy(c->lb.ramp.percent, (uint8_t[]){25, 50, 100}, 3);
+		c->lb.ramp.n = 3;
+		c->lb.ramp.step_us = (1 + sim_random(s, 3)) * USEC_PER_SEC;
+	}
+	c->rollout.is_set = true;
+	c->rollout.auto_rollback = !sim_chance(s, 2000);
+	c->rollout.progress_deadline_us = 90 * USEC_PER_SEC;
+	c->rollout.min_ready_us = sim_random(s, 3) * USEC_PER_SEC;
+	c->rollout.max_surge.value = (unsigned)sim_random(s, 2);
+	c->rollout.max_unavailable.value = (unsigned)sim_random(s, 3);
+	c->rollout.strategy = sim_chance(s, 2000) ? ROLLOUT_CANARY : ROLLOUT_ROLLING;
+	if (sim_chance(s, 4000))
+		conf_check(&s->arena, c, CHECK_READY);
+	if (sim_chance(s, 1500))
+		conf_check(&s->arena, c, CHECK_LIVE);
+}
+
+/* A bad one ends soon after it began; a sick one never gets ready, where it is asked. */
 static struct unit_conf *member(
-	struct sim *s, unsigned index, bool is_bad, const struct unit_conf *like)
+	struct sim *s, unsigned index, const char *kind, const struct unit_conf *like)
 {
 	char name[32];
 	snprintf(name, sizeof(name), "web@%u.service", index);
@@ -60,33 +95,22 @@ static struct unit_conf *member(
 	c->service.restart.mode = RESTART_ALWAYS;
 	c->service.restart.sec_us = USEC_PER_SEC;
 	c->service.restart.limit_interval_us = 0;
-	c->description = arena_strdup(&s->arena, is_bad ? "bad" : "good");
-	if (like) {
-		c->lb = like->lb;
-		c->rollout = like->rollout;
+	c->description = arena_strdup(&s->arena, kind);
+	if (!like) {
+		make_policy(s, c);
 		return c;
 	}
-	size_t n = sim_random(s, 3);
-	c->lb.is_set = n > 0;
-	c->lb.address = (struct conf_list){addresses, n};
-	c->lb.drain_timeout_us = 20 * USEC_PER_SEC;
-	c->lb.on_drain_timeout = (enum drain_policy)(sim_chance(s, 5000) ? 0 : sim_random(s, 3));
-	c->lb.unreachable = (enum unreachable_policy)sim_random(s, 3);
-	c->rollout.is_set = true;
-	c->rollout.auto_rollback = !sim_chance(s, 2000);
-	c->rollout.progress_deadline_us = 90 * USEC_PER_SEC;
-	c->rollout.min_ready_us = sim_random(s, 3) * USEC_PER_SEC;
-	c->rollout.max_surge.value = (unsigned)sim_random(s, 2);
-	c->rollout.max_unavailable.value = (unsigned)sim_random(s, 3);
-	c->rollout.strategy = sim_chance(s, 2000) ? ROLLOUT_CANARY : ROLLOUT_ROLLING;
+	c->lb = like->lb;
+	c->rollout = like->rollout;
+	memcpy(c->health, like->health, sizeof(c->health));
 	return c;
 }
 
 void fake_lb_universe(struct sim *s)
 {
-	bool is_bad = sim_chance(s, 3000);
+	const char *kind = sim_chance(s, 7000) ? "good" : sim_chance(s, 6000) ? "bad" : "sick";
 	const struct unit_conf *like = NULL;
-	if (!sim_chance(s, 4000))
+	if (!s->is_about_sets && !sim_chance(s, 3000))
 		return;
 	struct sets *t = s->lb = xcalloc(1, sizeof(*t));
 	t->first = s->n_units;
@@ -94,9 +118,9 @@ void fake_lb_universe(struct sim *s)
 	t->count = MEMBERS;
 	for (unsigned i = 1; i <= MEMBERS + 1; i++) {
 		struct sim_unit *v = &s->units[s->n_units++];
-		v->conf = member(s, i, false, like);
+		v->conf = member(s, i, "good", like);
 		like = v->conf;
-		v->other = member(s, i, is_bad, like);
+		v->other = member(s, i, kind, like);
 	}
 }
 
@@ -116,7 +140,7 @@ void fake_lb_world(struct sim *s)
 		if (rev == 2)
 			world_put_unit(s->w, v->other);
 		u->rec.revision = rev;
-		t->was_stopping[i] = v->has_stored && v->stored.stop_wanted;
+		t->is_asked[i] = v->has_stored && v->stored.stop_wanted;
 		world_set_member(s->w, set, i + 1, u);
 		world_set_next_conf(
 			s->w, u, rev == 2 ? v->conf : v->other, 3 - rev, rev == 2 ? "v1" : "v2");
@@ -129,6 +153,8 @@ void fake_lb_world(struct sim *s)
 	t->lb = fakelb_new(set, (unsigned)s->units[t->first].conf->lb.address.n, s->seed, serves);
 	t->lb->is_lying = sim_chance(s, 3000);
 	t->lb->is_checking = sim_chance(s, 8000);
+	t->lb->session_us = (sim_chance(s, 7000) ? 3 : 60) * USEC_PER_SEC;
+	t->lb->lag_us = (300 + 1200 * sim_random(s, 6)) * USEC_PER_MSEC;
 	t->lb->fast_us = 200 * USEC_PER_MSEC;
 	t->lb->slow_us = 2 * USEC_PER_SEC;
 	sim_later(s, 0, P_CUSTOM);
@@ -154,16 +180,30 @@ static void check_kill(struct sim *s, const struct effect *e)
 static void check_journal(struct sim *s, const struct effect *e)
 {
 	const struct set *set = e->unit->set;
-	unsigned i = e->unit->rec.index - 1U;
-	bool is_taken = rollout_is_active(set) && e->unit->rec.state == INST_STOP_SIGTERM &&
-			e->unit->rec.result == RES_SUCCESS && e->unit->rec.restart_wanted &&
-			(set->rollout.step[i] == STEP_DRAIN || set->rollout.step[i] == STEP_STOP);
-	/* A restart asked for by name comes first; the rollout that takes it over says so after it. */
-	for (const struct effect *f = e; f < s->fx.v + s->fx.n; f++)
-		is_taken &= f->kind != FX_JOURNAL;
-	if (is_taken && !sets_of(s)->was_stopping[i] && sets_of(s)->journal.step[i] < STEP_DRAIN)
+	const struct rollout_rec *r = &set->rollout, *j = &sets_of(s)->journal;
+	const struct unit_rec *u = &e->unit->rec;
+	unsigned i = u->index - 1U;
+	if (!rollout_is_active(set) || sets_of(s)->is_asked[i])
+		return;
+	bool is_taken = u->state == INST_STOP_SIGTERM && u->result == RES_SUCCESS &&
+			u->restart_wanted && (r->step[i] == STEP_DRAIN || r->step[i] == STEP_STOP);
+	bool is_known = j->id == r->id && j->is_rollback_wanted == r->is_rollback_wanted;
+	if (e->kind == FX_KILL && is_taken &&
+		!(is_known && (j->step[i] == STEP_DRAIN || j->step[i] == STEP_STOP)))
 		sim_fail(s, "%s is stopped by a rollout, and the journal does not know",
 			e->unit->name);
+	if (e->kind == FX_SPAWN && set->has_started[i] && r->step[i] >= STEP_START &&
+		r->step[i] <= STEP_SOAK && !(is_known && j->step[i] >= STEP_START))
+		sim_fail(s, "%s is started by a rollout, and the journal does not know",
+			e->unit->name);
+}
+
+static void check_commit(struct sim *s)
+{
+	const struct rollout_rec *j = &sets_of(s)->journal;
+	if (j->state != ROLL_DONE || j->id != set_of(s)->rollout.id)
+		sim_fail(s, "revision %u is committed before the journal has it as done",
+			set_of(s)->revision);
 }
 
 /* A serving member is taken only while enough others serve, as the load balancers say. */
@@ -190,6 +230,10 @@ bool fake_lb_effect(struct sim *s, const struct effect *e)
 		return false;
 	if (e->kind == FX_KILL && is_ours && e->who != KILL_WHO_CONTROL)
 		check_kill(s, e), check_journal(s, e);
+	if (e->kind == FX_SPAWN && is_ours && e->exec == EXEC_START)
+		check_journal(s, e);
+	if (e->kind == FX_RELEASE_LINK)
+		check_commit(s);
 	if (e->kind == FX_EVENT && e->event == EVENT_ROLLOUT_STEP && is_ours &&
 		streq(e->text, "draining"))
 		check_budget(s, e);
@@ -293,8 +337,24 @@ void fake_lb_quiet(struct sim *s)
 	t->lb->is_lying = false;
 	for (unsigned i = 0; i < t->lb->n; i++)
 		t->lb->one[i].back_us = MIN(t->lb->one[i].back_us, s->now_us);
+	/* Somebody looks after what waits for a person, also a canary that passes only now. */
 	if (set_of(s)->rollout.state == ROLL_PAUSED)
-		ask(s, REQ_ABORT, 1);
+		ask(s, sim_chance(s, 5000) ? REQ_ABORT : REQ_RESUME, 1);
+}
+
+void fake_lb_before(struct sim *s, const struct event *ev)
+{
+	struct sets *t = sets_of(s);
+	const struct request *r = ev->kind == EV_REQUEST ? ev->request : NULL;
+	if (!t)
+		return;
+	bool is_for_all = ev->kind == EV_SHUTDOWN ||
+			  (r && r->set && (r->verb == REQ_STOP || r->verb == REQ_SCALE));
+	for (unsigned i = 0; i <= MEMBERS; i++) {
+		const struct unit *u = set_of(s)->members[i];
+		t->is_stopping[i] = u->rec.stop_wanted;
+		t->is_named[i] = is_for_all || (r && r->unit == u);
+	}
 }
 
 void fake_lb_check(struct sim *s)
@@ -303,8 +363,11 @@ void fake_lb_check(struct sim *s)
 	if (!t)
 		return;
 	t->count = set_of(s)->count;
-	for (unsigned i = 0; i <= MEMBERS; i++)
-		t->was_stopping[i] &= set_of(s)->members[i]->rec.stop_wanted;
+	for (unsigned i = 0; i <= MEMBERS; i++) {
+		bool is_stopping = set_of(s)->members[i]->rec.stop_wanted;
+		t->is_asked[i] =
+			is_stopping && (t->is_asked[i] || (!t->is_stopping[i] && t->is_named[i]));
+	}
 	if (s->w->n_set_queue)
 		sim_fail(s, "a set is left in the queue");
 	const struct rollout_rec *r = &set_of(s)->rollout;
@@ -312,6 +375,30 @@ void fake_lb_check(struct sim *s)
 		!s->w->is_shutting_down && !set_of(s)->timers[0].at_us)
 		sim_fail(s, "the rollout waits in %s without a deadline",
 			rollout_state_name(r->state));
+	if (!rollout_is_active(set_of(s)) && set_of(s)->timers[1].at_us)
+		sim_fail(s, "the rollout is %s and still looks at soaking members",
+			rollout_state_name(r->state));
+}
+
+/* All is quiet for long: who serves is offered, who is down is not. */
+static void check_offers(struct sim *s)
+{
+	const struct fakelb *f = sets_of(s)->lb;
+	for (unsigned i = 0; i <= MEMBERS; i++) {
+		const struct unit *u = set_of(s)->members[i];
+		if (!u->lb || s->now_us - u->rec.state_since_us < SETTLED_US)
+			continue;
+		if (unit_is_down(u) && fakelb_is_offered(f, u))
+			sim_fail(s, "%s is down, and a load balancer offers it", u->name);
+		bool is_serving = u->rec.state == INST_RUNNING && health_is_ready(u) &&
+				  !u->rec.stop_wanted && u->rec.lb_phase != LBP_HELD &&
+				  s->now_us - u->lb->since_us > SETTLED_US;
+		if (is_serving && !fakelb_is_available(f, u))
+			sim_fail(s, "%s serves, is %s, and not every load balancer offers it",
+				u->name, lb_phase_name((enum lb_phase)u->rec.lb_phase));
+		if (is_serving && !unit_is_available(u))
+			sim_fail(s, "%s serves and is offered, and core does not know", u->name);
+	}
 }
 
 void fake_lb_end(struct sim *s)
@@ -321,6 +408,7 @@ void fake_lb_end(struct sim *s)
 		return;
 	const struct set *set = set_of(s);
 	const struct rollout_rec *r = &set->rollout;
+	check_offers(s);
 	if (rollout_is_active(set) && r->state != ROLL_PAUSED)
 		sim_fail(s, "the rollout is still %s: %s", rollout_state_name(r->state),
 			set->wait_text);

@@ -32,6 +32,11 @@ struct unit {
 UNUSED static const char *probe_path(void)
 {
 	static char path[512];
+	const char *build = getenv("STAYD_BUILD"); /* tests/run.py: where other users get in, too */
+	if (build) {
+		snprintf(path, sizeof(path), "%s/tests/tools/probe", build);
+		return path;
+	}
 	ssize_t n = readlink("/proc/self/exe", path, sizeof(path) - 32);
 	ck_assert_int_gt(n, 0);
 	path[n] = '\0';

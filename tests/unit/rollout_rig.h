@@ -16,7 +16,7 @@
 #define MS(n)       ((n)*USEC_PER_MSEC)
 #define SEC(n)      ((n)*USEC_PER_SEC)
 
-enum rig_kind { RIG_GOOD, RIG_CRASH, RIG_UNREADY, RIG_LATE_CRASH };
+enum rig_kind { RIG_GOOD, RIG_CRASH, RIG_UNREADY, RIG_LATE_CRASH, RIG_LATE_EXIT };
 
 struct rig_process {
 	bool is_running;
@@ -104,6 +104,8 @@ static void rig_spawn(struct rig *r, const struct effect *fx)
 		rig_exit(r, i, CHILD_EXITED, 3, MS(30));
 	if (p->kind == RIG_LATE_CRASH)
 		rig_exit(r, i, CHILD_EXITED, 4, SEC(3));
+	if (p->kind == RIG_LATE_EXIT)
+		rig_exit(r, i, CHILD_EXITED, 0, SEC(3));
 }
 
 static void rig_kill(struct rig *r, const struct effect *fx)

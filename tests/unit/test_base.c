@@ -55,6 +55,49 @@ START_TEST(timespan_is_written_as_systemd_writes_it)
 }
 END_TEST
 
+/* Every path the pattern names below dir, without dir, joined by spaces. */
+static const char *globbed(const char *dir, const char *pattern)
+{
+	static char text[256];
+	struct strv paths = {0};
+	CLEANUP_FREE char *full = xasprintf("%s/%s", dir, pattern);
+	path_glob(full, &paths);
+	text[0] = '\0';
+	for (size_t i = 0; i < paths.n; i++) {
+		ck_assert(startswith(paths.v[i], dir));
+		snprintf(text + strlen(text), sizeof(text) - strlen(text), "%s%s", i ? " " : "",
+			paths.v[i] + strlen(dir) + 1);
+	}
+	strv_done(&paths);
+	return text;
+}
+
+START_TEST(glob_finds_what_exists_in_order)
+{
+	char dir[] = "/tmp/stayd-base.XXXXXX";
+	static const char *const files[] = {"b/two", "b/one", "a/one", ".h/one", "b/x[y]"};
+	ck_assert_ptr_nonnull(mkdtemp(dir));
+	for (size_t i = 0; i < ARRAY_SIZE(files); i++) {
+		CLEANUP_FREE char *path = xasprintf("%s/%s", dir, files[i]);
+		char *slash = strrchr(path, '/');
+		*slash = '\0';
+		ck_assert_int_eq(mkdir_parents(path, 0700), 0);
+		*slash = '/';
+		ck_assert_int_eq(write_file_atomic(path, "", 0, 0600), 0);
+	}
+	ck_assert_str_eq(globbed(dir, "*/one"), "a/one b/one");
+	ck_assert_str_eq(globbed(dir, "b//t*"), "b/two");
+	ck_assert_str_eq(globbed(dir, "b/x\\[y]"), "b/x[y]");
+	ck_assert_str_eq(globbed(dir, "[!a]/[ot]??"), "b/one b/two");
+	ck_assert_str_eq(globbed(dir, ".h/*"), ".h/one"); /* hidden only to a leading wildcard */
+	ck_assert_str_eq(globbed(dir, "b"), "b");
+	ck_assert_str_eq(globbed(dir, "*/three"), "");
+	ck_assert_str_eq(globbed(dir, "b/one/*"), "");
+	CLEANUP_FREE char *rm = xasprintf("rm -r %s", dir);
+	ck_assert_int_eq(system(rm), 0);
+}
+END_TEST
+
 Suite *suite(void)
 {
 	Suite *s = suite_create("base");
@@ -64,6 +107,7 @@ Suite *suite(void)
 	tcase_add_test(t, printable_removes_terminal_controls);
 	tcase_add_test(t, distance_counts_a_swap_as_one);
 	tcase_add_test(t, timespan_is_written_as_systemd_writes_it);
+	tcase_add_test(t, glob_finds_what_exists_in_order);
 	suite_add_tcase(s, t);
 	return s;
 }

@@ -113,7 +113,42 @@ START_TEST(simple_is_up_as_soon_as_it_is_asked_for)
 	setup_with(conf(SERVICE_SIMPLE));
 	ask(REQ_START);
 	STATE_IS(RUNNING);
+	ck_assert_msg(!find(FX_REPLY), "who asked waits for the exec");
+	spawned(EXEC_START);
 	ck_assert_int_eq(find(FX_REPLY)->result, REPLY_DONE);
+}
+END_TEST
+
+START_TEST(a_main_process_killed_for_lack_of_memory_has_the_result_oom_kill)
+{
+	setup_with(conf(SERVICE_EXEC));
+	ask(REQ_START);
+	spawned(EXEC_START);
+	step((struct event){.kind = EV_EXITED,
+		.id = u->rec.main,
+		.code = CHILD_KILLED,
+		.status = 9,
+		.ok = true});
+	is_empty();
+	STATE_IS(FAILED);
+	RESULT_IS(OOM_KILL);
+}
+END_TEST
+
+START_TEST(simple_that_cannot_be_executed_fails_who_asked)
+{
+	setup_with(conf(SERVICE_SIMPLE));
+	ask(REQ_START);
+	step((struct event){.kind = EV_SPAWN_FAILED,
+		.id = u->rec.main,
+		.stage = EXIT_EXEC,
+		.error = ENOENT,
+		.text = "/bin/nothing"});
+	is_empty();
+	STATE_IS(FAILED);
+	RESULT_IS(EXIT_CODE);
+	ck_assert_int_eq(u->rec.main_status, EXIT_EXEC);
+	ck_assert_str_eq(find(FX_REPLY)->text, "main process: /bin/nothing (ENOENT)");
 }
 END_TEST
 
@@ -246,6 +281,22 @@ START_TEST(a_failed_condition_skips_the_start_without_failure)
 	STATE_IS(DEAD);
 	RESULT_IS(CONDITION);
 	ck_assert_int_eq(find(FX_REPLY)->result, REPLY_SKIPPED);
+}
+END_TEST
+
+START_TEST(start_post_waits_for_the_main_pid_it_is_told)
+{
+	struct unit_conf *c = conf(SERVICE_SIMPLE);
+	c->service.exec[EXEC_START_POST] = conf_commands(&arena, 1);
+	setup_with(c);
+	ask(REQ_START);
+	STATE_IS(START_POST);
+	ck_assert_int_eq(u->rec.control.seq, 0);
+	spawned(EXEC_START);
+	ck_assert_int_ne(u->rec.control.seq, 0);
+	ck_assert_int_ne(u->rec.main_pid, 0);
+	control_ends(0);
+	STATE_IS(RUNNING);
 }
 END_TEST
 
@@ -433,6 +484,7 @@ Suite *suite(void)
 	tcase_set_timeout(t, 60);
 	tcase_add_test(t, every_state_and_event_has_one_row_and_never_rows_change_nothing);
 	tcase_add_test(t, simple_is_up_as_soon_as_it_is_asked_for);
+	tcase_add_test(t, simple_that_cannot_be_executed_fails_who_asked);
 	tcase_add_test(t, exec_is_up_when_the_exec_succeeded);
 	tcase_add_test(t, exec_that_cannot_be_executed_fails_the_start_with_203);
 	tcase_add_test(t, notify_is_up_when_it_says_so);
@@ -443,6 +495,7 @@ Suite *suite(void)
 	tcase_add_test(
 		t, forking_takes_the_main_pid_from_its_pid_file_and_looks_again_if_it_is_late);
 	tcase_add_test(t, a_failed_condition_skips_the_start_without_failure);
+	tcase_add_test(t, start_post_waits_for_the_main_pid_it_is_told);
 	tcase_add_test(t, a_failed_start_pre_fails_the_start_unless_it_has_a_minus);
 	tcase_add_test(t, exit_and_restart_without_delay_are_one_step_once_it_is_empty);
 	tcase_add_test(t, an_exit_of_another_invocation_is_ignored);
@@ -450,6 +503,7 @@ Suite *suite(void)
 	tcase_add_test(t, a_missed_keep_alive_sends_the_watchdog_signal);
 	tcase_add_test(t, a_crash_while_reloading_is_restarted);
 	tcase_add_test(t, exec_stop_runs_also_when_the_main_process_is_gone);
+	tcase_add_test(t, a_main_process_killed_for_lack_of_memory_has_the_result_oom_kill);
 	tcase_add_test(t, restart_modes_follow_the_table_of_systemd);
 	tcase_add_test(t, mixed_terminates_the_main_process_and_kills_the_rest);
 	tcase_add_test(t, a_restored_core_repeats_a_spawn_that_never_happened);

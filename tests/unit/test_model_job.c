@@ -112,6 +112,33 @@ START_TEST(a_dependent_of_a_failed_unit_is_told_and_starts_when_it_recovers)
 }
 END_TEST
 
+START_TEST(a_start_that_waits_for_a_back_off_through_others_is_told_so)
+{
+	confs();
+	ca->service.restart.mode = RESTART_ALWAYS;
+	ca->service.restart.sec_us = USEC_PER_SEC;
+	struct unit_conf *cc = conf_service(&arena, "c.service", SERVICE_SIMPLE);
+	conf_dep(&arena, cb, DEP_REQUIRES, "a.service");
+	conf_dep(&arena, cb, DEP_AFTER, "a.service");
+	conf_dep(&arena, cc, DEP_REQUIRES, "b.service");
+	conf_dep(&arena, cc, DEP_AFTER, "b.service");
+	begin();
+	struct unit *c = world_put_unit(w, cc);
+	world_link(w, &fx);
+	ask(c, REQ_START);
+	ck_assert_ptr_null(find(FX_REPLY));
+	dies(a, 1);
+	ck_assert_int_eq(a->rec.state, INST_AUTO_RESTART);
+	ck_assert_int_eq(find(FX_REPLY)->result, REPLY_FAILED);
+	ck_assert_ptr_nonnull(strstr(find(FX_REPLY)->text, "a.service"));
+	now += 2 * USEC_PER_SEC;
+	step((struct event){.kind = EV_TIME});
+	ready(a);
+	ck_assert_int_eq(c->rec.state, INST_RUNNING); /* it was not given up */
+	finish();
+}
+END_TEST
+
 START_TEST(a_wanted_unit_that_fails_does_not_hold_the_start)
 {
 	need(DEP_WANTS);
@@ -289,6 +316,43 @@ START_TEST(ready_and_live_are_not_probed_before_startup_passed)
 }
 END_TEST
 
+START_TEST(a_restarted_core_wants_to_see_every_failure_itself)
+{
+	confs();
+	conf_check(&arena, cb, CHECK_LIVE);
+	begin();
+	ask(b, REQ_START);
+	for (int i = 0; i < 5; i++)
+		answer(CHECK_LIVE, true);
+	struct unit_rec rec = b->rec;
+	world_free(w);
+	begin();
+	world_restore_unit(w, b, &rec);
+	step((struct event){.kind = EV_RESTORED});
+	answer(CHECK_LIVE, false);
+	answer(CHECK_LIVE, false);
+	ck_assert_int_eq(b->rec.state, INST_RUNNING);
+	answer(CHECK_LIVE, false);
+	ck_assert_int_eq(b->rec.state, INST_STOP_SIGTERM);
+	finish();
+}
+END_TEST
+
+START_TEST(answers_that_change_nothing_write_no_record)
+{
+	confs();
+	conf_check(&arena, cb, CHECK_READY);
+	begin();
+	ask(b, REQ_START);
+	for (int i = 0; i < 4; i++)
+		answer(CHECK_READY, true);
+	b->is_dirty = false;
+	answer(CHECK_READY, true);
+	ck_assert(!b->is_dirty);
+	finish();
+}
+END_TEST
+
 START_TEST(a_failed_live_check_replaces_the_unit)
 {
 	confs();
@@ -348,6 +412,7 @@ Suite *suite(void)
 	TCase *t = tcase_create("job");
 	tcase_add_test(t, a_start_pulls_in_what_it_requires_and_waits_for_it);
 	tcase_add_test(t, a_dependent_of_a_failed_unit_is_told_and_starts_when_it_recovers);
+	tcase_add_test(t, a_start_that_waits_for_a_back_off_through_others_is_told_so);
 	tcase_add_test(t, a_wanted_unit_that_fails_does_not_hold_the_start);
 	tcase_add_test(t, requisite_fails_at_once_when_the_other_is_down);
 	tcase_add_test(t, a_required_unit_that_does_not_exist_fails_the_start_by_name);
@@ -363,6 +428,8 @@ Suite *suite(void)
 	tcase_add_test(
 		t, a_unit_is_available_after_its_ready_check_passed_and_until_it_failed_thrice);
 	tcase_add_test(t, ready_and_live_are_not_probed_before_startup_passed);
+	tcase_add_test(t, a_restarted_core_wants_to_see_every_failure_itself);
+	tcase_add_test(t, answers_that_change_nothing_write_no_record);
 	tcase_add_test(t, a_failed_live_check_replaces_the_unit);
 	tcase_add_test(t, a_startup_check_that_never_passes_fails_the_start);
 	suite_add_tcase(s, t);

@@ -312,6 +312,45 @@ START_TEST(restart_of_a_load_balancer_keeps_the_row_and_counts_anew)
 }
 END_TEST
 
+START_TEST(stop_of_one_that_is_out_drains_what_a_restarted_load_balancer_sent_it)
+{
+	struct rig *r = silent_rig(1);
+	status(r, 0, true, 2);
+	rig_request(r, REQ_START, 0, 0, NULL, NULL);
+	rig_run(r, SEC(1));
+	rig_request(r, REQ_STOP, 2, 0, r->u[0], NULL);
+	ck_assert_int_eq(phase(r), LBP_LEAVING); /* nothing was seen of it yet */
+	agree(r, 0, 0, 5);
+	ck_assert_int_eq(phase(r), LBP_DRAINING);
+	agree(r, 0, 1, 6); /* a client that was sent here before the row was pushed */
+	agree(r, 0, 0, 6);
+	ck_assert_uint_eq(r->n_kills, 0);
+	agree(r, 0, 0, 6);
+	agree(r, 0, 0, 6);
+	ck_assert_uint_eq(r->n_kills, 1);
+	rig_free(r);
+}
+END_TEST
+
+START_TEST(stop_of_one_that_is_held_drains_again_after_the_load_balancer_was_restarted)
+{
+	struct rig *r = silent_rig(1);
+	bring_in(r, 1);
+	rig_request(r, REQ_DRAIN, 2, 0, r->u[0], NULL);
+	for (int i = 0; i < 4; i++)
+		agree(r, 0, 0, 5);
+	ck_assert_int_eq(r->reply[2], REPLY_DONE);
+	status(r, 0, true, 2);
+	rig_request(r, REQ_STOP, 3, 0, r->u[0], NULL);
+	agree(r, 0, 1, 1);
+	agree(r, 0, 0, 1);
+	ck_assert_uint_eq(r->n_kills, 0);
+	agree(r, 0, 0, 1);
+	ck_assert_uint_eq(r->n_kills, 1);
+	rig_free(r);
+}
+END_TEST
+
 START_TEST(operator_drains_and_it_stays_out_over_a_crash_until_undrained)
 {
 	struct rig *r = silent_rig(1);
@@ -413,6 +452,9 @@ Suite *suite(void)
 	tcase_add_test(c, unreachable_one_is_skipped_or_waited_for_as_long_as_a_drain_may_take);
 	tcase_add_test(c, death_of_the_process_takes_it_out_at_once_and_it_enters_from_the_start);
 	tcase_add_test(c, restart_of_a_load_balancer_keeps_the_row_and_counts_anew);
+	tcase_add_test(c, stop_of_one_that_is_out_drains_what_a_restarted_load_balancer_sent_it);
+	tcase_add_test(
+		c, stop_of_one_that_is_held_drains_again_after_the_load_balancer_was_restarted);
 	tcase_add_test(c, operator_drains_and_it_stays_out_over_a_crash_until_undrained);
 	tcase_add_test(c, failing_ready_check_drains_and_a_passing_one_brings_it_back);
 	tcase_add_test(c, restored_core_wants_the_row_of_the_phase_again);

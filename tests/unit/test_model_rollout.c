@@ -83,6 +83,21 @@ START_TEST(crash_while_soaking_rolls_back)
 }
 END_TEST
 
+START_TEST(member_that_ends_well_while_it_soaks_is_rolled_back_and_runs_again)
+{
+	struct rig *r = rig_new(3, 0, 1, 15);
+	rig_set_kind(r, 2, RIG_LATE_EXIT);
+	RIG_POLICY(r, rollout.min_ready_us, SEC(5));
+	rig_start(r);
+	rig_deploy(r, 2, 2);
+	ck_assert(rig_until_reply(r, 2, SEC(300)));
+	ck_assert_ptr_nonnull(strstr(r->reply_text[2], "ended by itself"));
+	ck_assert_uint_eq(r->s->failure.index, 1);
+	ck_assert(r->process[0].is_running);
+	finish(r, 2, REPLY_ROLLED_BACK, 1);
+}
+END_TEST
+
 START_TEST(broken_surge_member_is_taken_away_and_nobody_else_was_touched)
 {
 	struct rig *r = rig_new(3, 1, 1, 12);
@@ -453,6 +468,7 @@ Suite *suite(void)
 	tcase_add_test(c, revision_that_crashes_is_rolled_back_and_only_one_member_was_touched);
 	tcase_add_test(c, revision_that_never_gets_ready_is_rolled_back_with_the_probes_answer);
 	tcase_add_test(c, crash_while_soaking_rolls_back);
+	tcase_add_test(c, member_that_ends_well_while_it_soaks_is_rolled_back_and_runs_again);
 	tcase_add_test(c, broken_surge_member_is_taken_away_and_nobody_else_was_touched);
 	tcase_add_test(c, without_auto_rollback_a_failure_halts_and_stops_no_further_member);
 	tcase_add_test(c, deploy_mends_a_set_whose_old_revision_is_broken);

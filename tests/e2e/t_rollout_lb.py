@@ -1,0 +1,148 @@
+#!/usr/bin/python3
+"""HAProxy reloaded, restarted, unreachable, or two of them, in the middle of a rollout."""
+from lib import *
+from rollout_rig import *
+
+STEPS = ("draining", "stopping", "waiting for ready", "entering the load balancer", "soaking")
+
+
+def deploy_with(r, release, index, step, action, rc=0):
+    """deploy RELEASE, and the action when web@INDEX is at the step."""
+    before = len(r.journal())
+    done = {}
+
+    def watch():
+        wait_for(lambda: any(l["text"] == "web@%d %s" % (index, step) for l in r.journal()
+                             if l["to_release"] == release), 30, "web@%d %s" % (index, step))
+        done["at"] = time.monotonic()
+        action()
+        done["took"] = time.monotonic() - done["at"]
+    t = threading.Thread(target=watch, daemon=True)
+    t.start()
+    out = r.deploy(release, rc=rc)
+    t.join(30)
+    check("took" in done, "%s: nothing was done at web@%d %s: %s" % (release, index, step, r.journal()[before:]))
+    return out
+
+
+def reloads(client, path, how, service, rate=None):
+    def run():
+        names = ["r%d" % i for i in range(len(STEPS))]
+        with Rig(releases={n: "" for n in names}, service=service) as r:
+            r.start_load(path, rate=rate, **how)
+            for release, step in zip(names, STEPS):
+                with r.accounted("%s, reload when web@2 is %s" % (client, step), counters=False, steady=False):
+                    deploy_with(r, release, 2, step, r.lb.reload)
+                    r.check_all_on(release)
+                    r.wait_up()
+            t = r.load.finish()
+            check(t["failed"] == 0, "total %s" % t)
+            say("%s: %d reloads, %d requests, 0 failed" % (client, len(names), t["sent"]))
+    return run
+
+
+@test
+def haproxy_reloaded_at_any_step_costs_no_request():
+    # KillSignal=SIGKILL: nothing is finished that was not drained.
+    kill = {"KillSignal": "SIGKILL"}
+    fork_each({"keep-alive": reloads("keep-alive GET", "/", {}, {}),
+               "slow": reloads("POST of 400 ms, replicas killed", "/delay?ms=400", {"post": 100}, kill, rate=200)})
+
+
+@test
+def haproxy_restarted_in_the_middle_is_told_everything_again():
+    with Rig() as r:
+        r.start_load()
+
+        def restart():
+            r.lb.kill()
+            r.lb.start()
+        deploy_with(r, "v2", 2, "soaking", restart)
+        r.check_all_on("v2")
+        r.wait_up()
+        p = r.load.mark("between")
+        say("one HAProxy, killed and started again: %d of %d requests found nobody to talk to: %s" % (p["failed"], p["sent"], p["kinds"]))
+        with r.accounted("after the restart"):
+            r.deploy("v3")
+
+
+@test
+def two_haproxies_agree_before_anything_is_stopped_and_one_may_be_restarted():
+    with Rig(lbs=2) as r:
+        r.start_load()
+        second = Load("http://127.0.0.1:%d/" % r.lbs[1].port("web"), rate=RATE // 2)
+        with r.accounted("two HAProxies"):
+            r.deploy("v2")
+        check(second.mark("a")["failed"] == 0, "the clients of the second lost requests: %s" % second.phases)
+
+        def restart():
+            r.lbs[0].kill()
+            r.lbs[0].start()
+        deploy_with(r, "v3", 2, "draining", restart)
+        r.check_all_on("v3")
+        r.wait_up()
+        t = second.finish()
+        check(t["failed"] == 0, "the second HAProxy's clients felt the restart of the first: %s" % t)
+        say("the other HAProxy, while the first was killed and started: %d sent, 0 failed" % t["sent"])
+        r.load.mark("end")
+        r.load.wait_ok(200)
+
+
+@test
+def an_unreachable_load_balancer_is_waited_for_and_a_deploy_is_refused_or_waits():
+    with Rig(balancer={"Unreachable": "abort"}) as r:
+        r.start_load()
+        r.hide()
+        wait_for(lambda: "unreachable" in (r.d.ctl("plan", "web", "v2").out), 20, "the loss to be noticed")
+        with r.accounted("a deploy without load balancer, Unreachable=abort"):
+            out = r.deploy("v2", rc=152)
+            check("unreachable" in out.out + out.err and r.address() in out.out + out.err, repr(out))
+            check(r.releases() == ["v1"] * 4, "something was touched: %s" % r.releases())
+        r.unhide()
+        wait_for(lambda: "unreachable" not in r.d.ctl("plan", "web", "v2").out, 20, "it to be noticed again")
+        for step in ("draining", "entering the load balancer"):
+            release = {"draining": "v2"}.get(step, "v3")
+
+            def away():
+                r.hide()
+                wait_for(lambda: "unreachable" in r.rollout()["waits_for"] or r.rollout()["state"] != "rolling", 20,
+                         lambda: "the wait to be said; it is %r" % r.rollout()["waits_for"])
+                check(r.rollout()["state"] == "rolling", "it went on without: %s" % r.rollout())
+                r.unhide()
+            with r.accounted("the admin socket goes away while web@2 is %s" % step):
+                deploy_with(r, release, 2, step, away)
+            r.check_all_on(release)
+
+
+@test
+def with_unreachable_wait_a_deploy_begins_when_the_load_balancer_is_back():
+    with Rig(balancer={"Unreachable": "wait"}) as r:
+        r.start_load()
+        r.hide()
+        with r.accounted("a deploy without load balancer, Unreachable=wait"):
+            p = r.d.ctl_start("deploy", "web", "v2")
+            wait_for(lambda: "unreachable" in r.rollout()["waits_for"], 20, "the rollout to wait")
+            check(r.releases() == ["v1"] * 4, "something was touched: %s" % r.releases())
+            r.unhide()
+            out = p.communicate(timeout=60)[0]
+            check(p.returncode == 0, "exit code %d: %s" % (p.returncode, out))
+        r.check_all_on("v2")
+
+
+@test
+def a_load_balancer_that_stays_away_ends_the_rollout_at_its_deadline():
+    with Rig(rollout={"ProgressDeadlineSec": "2"}) as r:
+        r.start_load()
+        p = r.d.ctl_start("deploy", "web", "v2")
+        r.wait_step(2, "draining", "stopping", "waiting for ready", "entering the load balancer", "soaking")
+        r.hide()
+        out = p.communicate(timeout=60)[0]
+        check(p.returncode in (150, 151) and "unreachable" in out, "exit code %d: %s" % (p.returncode, out))
+        say("  | " + out.rstrip().splitlines()[-1])
+        r.unhide()
+        r.wait_up()
+        check(r.load.peek()["failed"] == 0, "lost: %s" % r.load.peek())
+
+
+if __name__ == "__main__":
+    main()
