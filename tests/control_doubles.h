@@ -27,8 +27,12 @@ struct core {
 static struct unit *fake_unit(struct core *core, const char *name, const char *instance)
 {
 	struct unit *u = xcalloc(1, sizeof(*u));
+	static struct health no_health[CHECK_KIND_MAX];
+	u->fail_text = xstrdup("");
+	u->health = no_health;
 	u->name = xstrdup(name);
 	u->conf = xcalloc(1, sizeof(*u->conf));
+	u->conf->text = xstrdup("");
 	u->conf->refs = 1;
 	u->conf->name = u->name;
 	u->conf->instance = instance ? xstrdup(instance) : NULL;
@@ -77,6 +81,8 @@ UNUSED static void fake_core_free(struct core *core)
 	for (size_t i = 0; i < core->world.n_units; i++) {
 		struct unit *u = core->world.units[i];
 		free(u->conf->instance);
+		free(u->conf->text);
+		free(u->fail_text);
 		free(u->conf);
 		free(u->name);
 		free(u);
@@ -304,7 +310,10 @@ struct unit_conf *WEAK unit_load(
 }
 struct unit_conf *WEAK unit_conf_unref(struct unit_conf *c)
 {
+	if (!c)
+		return NULL;
 	free(c->name);
+	free(c->text);
 	free(c);
 	return NULL;
 }

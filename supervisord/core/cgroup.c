@@ -307,6 +307,7 @@ int cgroup_open_unit(struct core *c, struct unit *u, struct err *e)
 	struct unit_core *x = uc(u);
 	if (x->cgroup_fd >= 0)
 		return x->cgroup_fd;
+	x->is_cgroup_gone = false;
 	bool is_new = mkdirat(c->cgroup_base_fd, u->name, 0755) == 0;
 	if (!is_new && errno != EEXIST)
 		return err_set(
@@ -324,7 +325,7 @@ int cgroup_open_unit(struct core *c, struct unit *u, struct err *e)
 int cgroup_fd_of(struct core *c, struct unit *u)
 {
 	struct unit_core *x = uc(u);
-	if (x->cgroup_fd < 0 && c->cgroup_base)
+	if (x->cgroup_fd < 0 && c->cgroup_base && !x->is_cgroup_gone)
 		x->cgroup_fd =
 			openat(c->cgroup_base_fd, u->name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	return x->cgroup_fd;
@@ -334,9 +335,11 @@ void cgroup_remove_unit(struct core *c, struct unit *u)
 {
 	struct unit_core *x = uc(u);
 	x->cgroup_fd = fd_close(x->cgroup_fd);
-	if (c->cgroup_base)
-		(void)unlinkat(c->cgroup_base_fd, u->name,
-			AT_REMOVEDIR); /* EBUSY: somebody is left; reported by the model */
+	if (!c->cgroup_base || x->is_cgroup_gone)
+		return;
+	/* EBUSY: somebody is left; reported by the model */
+	int r = unlinkat(c->cgroup_base_fd, u->name, AT_REMOVEDIR);
+	x->is_cgroup_gone = r == 0 || errno == ENOENT;
 }
 
 void cgroup_path_of(const struct core *c, const struct unit *u, struct buf *out)
@@ -521,6 +524,18 @@ static void signal_member(struct core *c, struct unit *u, pid_t pid, int signo)
 		(void)pidfd_signal(fd, SIGCONT);
 }
 
+/* The usual cgroup has a line or two: one read. Else, or when it may go on, the whole file. */
+static int read_procs(int dir, struct buf *b)
+{
+	char text[512];
+	CLEANUP_CLOSE int fd = openat(dir, "cgroup.procs", O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd >= 0 ? read(fd, text, sizeof(text)) : -1;
+	if (n < 0 || (size_t)n > sizeof(text) / 2)
+		return read_file(dir, "cgroup.procs", PROCS_FILE_MAX, b);
+	buf_add(b, text, (size_t)n);
+	return 0;
+}
+
 static void signal_cgroup(struct core *c, struct unit *u, int signo, pid_t except)
 {
 	int fd = uc(u)->is_empty ? -1 : cgroup_fd_of(c, u);
@@ -529,7 +544,7 @@ static void signal_cgroup(struct core *c, struct unit *u, int signo, pid_t excep
 	if (signo == SIGKILL && !except && write_at(fd, "cgroup.kill", "1") == 0)
 		return;
 	struct buf b = {0};
-	if (read_file(fd, "cgroup.procs", PROCS_FILE_MAX, &b) == 0) {
+	if (read_procs(fd, &b) == 0 && b.data) {
 		char *save = NULL;
 		for (char *line = strtok_r(b.data, "\n", &save); line;
 			line = strtok_r(NULL, "\n", &save)) {

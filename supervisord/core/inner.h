@@ -5,8 +5,9 @@
  * One turn: sources are read in priority order (notify, keeper, launcher, timers, the rest,
  * control); each event goes through core_step(), which steps the model, tells people what happened,
  * writes the records that changed, and only then performs the effects. Words come before records:
- * an exit whose record is written is not told again by keeper, and must not be missing in the log. So whatever a successor of this process finds in
- * the records is what was decided, and what was decided but not done is done again or reported lost.
+ * an exit whose record is written is not told again by keeper, and must not be missing in the log.
+ * So whatever a successor of this process finds in the records is what was decided, and
+ * what was decided but not done is done again or reported lost.
  * A step without effects outside of this process leaves its record to the next write, at the end
  * of the turn at the latest; frames to keeper that take something back go out behind that.
  */
@@ -28,6 +29,13 @@ struct unit_core;
 
 enum proc_kind { PROC_UNIT, PROC_PROBE };
 
+/* An exit that came before the launcher's word about the start. */
+struct early_exit {
+	enum kp_row row;
+	int32_t pid, code, status;
+};
+#define EARLY_MAX 8
+
 struct proc {
 	struct spawn_id id;
 	enum proc_kind kind;
@@ -47,10 +55,7 @@ struct proc {
 	enum check_kind check; /* PROC_PROBE */
 	uint64_t number, began_us, timeout_us, deadline_us;
 	struct proc *next, **link; /* of its unit, or of the probes */
-	struct {
-		enum kp_row row;
-		int32_t pid, code, status;
-	} early[8];
+	struct early_exit *early;  /* EARLY_MAX of them, or NULL */
 	/* exits that came before the launcher's word about the start told whose they are */
 	unsigned n_early;
 };
@@ -90,6 +95,7 @@ struct unit_core {
 	int log_fd;                   /* write end of the log pipe; -1 */
 	uint64_t oom_kills;           /* memory.events when last read */
 	bool waits_empty;
+	bool is_cgroup_gone; /* removed; until it is made again */
 	bool is_empty; /* seen so since its last start: nobody to signal, nothing to look up */
 	struct source empty_source; /* cgroup.events while waits_empty */
 	int empty_fd;
@@ -248,14 +254,15 @@ int record_open(struct core *c, int deposited_fd);
 void record_write_dirty(struct core *c); /* all that changed */
 /* Calls fn for each valid record of this boot. */
 void record_each(struct core *c,
-	void (*fn)(struct core *c, uint32_t slot, uint64_t generation, const struct unit_rec *r));
+	void (*fn)(struct core *c, uint32_t slot, uint64_t generation, const char *name,
+		const struct unit_rec *r));
 
 /* store.c */
 struct unit *core_load_unit(struct core *c, const char *name, struct err *e);
 int store_load_closure(struct core *c);
 void store_attach(struct core *c, struct unit *u);
 void store_load_sets(struct core *c);
-struct unit *store_restore_unit(struct core *c, const struct unit_rec *r);
+struct unit *store_restore_unit(struct core *c, const char *name, const struct unit_rec *r);
 void store_restore_rollouts(struct core *c);
 int store_reload(struct core *c, struct buf *notes);
 

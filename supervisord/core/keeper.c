@@ -228,8 +228,10 @@ void proc_ended(struct core *c, struct proc *p, enum kp_row row, pid_t pid, int 
  * shim was. It always comes, or a new launcher does. */
 static bool keep_early(struct proc *p, const struct kp_frame *f)
 {
-	if (p->is_spawned || p->n_early >= ARRAY_SIZE(p->early))
+	if (p->is_spawned || p->n_early >= EARLY_MAX)
 		return false;
+	if (!p->early)
+		p->early = xcalloc(EARLY_MAX, sizeof(*p->early));
 	if (f->role == KP_ROW_CHILD && p->is_shimmed && f->program)
 		p->pid = f->program;
 	p->early[p->n_early].row = f->role;
@@ -242,17 +244,18 @@ static bool keep_early(struct proc *p, const struct kp_frame *f)
 void proc_early(struct core *c, const struct spawn_id *id)
 {
 	struct proc *p = proc_find(&c->procs, id);
-	struct proc copy;
 	if (!p || !p->n_early)
 		return;
-	copy = *p;
+	struct spawn_id own = *id; /* id may be p's */
+	CLEANUP_FREE struct early_exit *early = TAKE_PTR(p->early);
+	unsigned n = p->n_early;
 	p->n_early = 0;
-	for (unsigned i = 0; i < copy.n_early; i++) {
-		p = proc_find(&c->procs, &copy.id);
+	for (unsigned i = 0; i < n; i++) {
+		p = proc_find(&c->procs, &own);
 		if (p)
-			proc_ended(c, p, copy.early[i].row, copy.early[i].pid, copy.early[i].code,
-				copy.early[i].status);
-		keeper_forget(c, &copy.id, copy.early[i].pid);
+			proc_ended(c, p, early[i].row, early[i].pid, early[i].code,
+				early[i].status);
+		keeper_forget(c, &own, early[i].pid);
 	}
 }
 

@@ -330,16 +330,26 @@ static int image_of(struct core *c, struct unit *u, struct err *e)
 	struct unit_core *x = uc(u);
 	if (x->image && x->image_conf == u->conf)
 		return 0;
+	bool is_other = x->image_conf != u->conf;
 	x->image = launch_image_free(x->image);
-	unit_conf_unref(x->image_conf);
-	x->image_conf = NULL;
 	int r = launch_image_new(u->conf, &c->caps, &x->image, e);
-	if (r < 0)
+	if (r < 0 || !is_other)
 		return r;
+	unit_conf_unref(x->image_conf);
 	x->image_conf = unit_conf_ref(u->conf);
 	x->cgroup_fd =
 		fd_close(x->cgroup_fd); /* its limits may be others now: they are set again */
 	return 0;
+}
+
+/* Nothing was looked up or compiled for it: it is made again in no time, and thousands idle. */
+static void image_drop_if_plain(struct unit_core *x)
+{
+	const struct launch_image *i = x->image;
+	if (i->user_name || i->n_groups || i->seccomp.size || i->n_degraded ||
+		i->gid != UINT32_MAX)
+		return;
+	x->image = launch_image_free(x->image);
 }
 
 const struct launch_image *launcher_image(struct core *c, struct unit *u)
@@ -397,6 +407,7 @@ static int start_build(struct core *c, struct unit *u, const struct exec_cmd *cm
 	};
 	buf_add(&s->message, &s->head, sizeof(s->head));
 	r = plan_build(x->image, &v, &s->message, e);
+	image_drop_if_plain(x);
 	start_vars_done(&vars);
 	if (r < 0)
 		return r;
@@ -482,7 +493,8 @@ static void run_pending(struct core *c)
 	}
 	if (c->head_pending < c->n_pending)
 		return;
-	c->head_pending = c->n_pending = 0;
+	c->head_pending = c->n_pending = c->cap_pending = 0;
+	free(TAKE_PTR(c->pending));
 	if (c->launcher_source.is_added)
 		loop_modify(&c->loop, &c->launcher_source, EPOLLIN);
 	run_probes(c);

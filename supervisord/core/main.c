@@ -338,10 +338,10 @@ static int control_listen(struct core *c, int deposited_fd)
 	return control_new(&c->loop, c->control_fd, c, &c->control);
 }
 
-static void restore_record(
-	struct core *c, uint32_t slot, uint64_t generation, const struct unit_rec *r)
+static void restore_record(struct core *c, uint32_t slot, uint64_t generation, const char *name,
+	const struct unit_rec *r)
 {
-	struct unit *u = store_restore_unit(c, r);
+	struct unit *u = store_restore_unit(c, name, r);
 	if (uc(u)->slot != UINT32_MAX && uc(u)->record_generation >= generation)
 		return;
 	uc(u)->slot = slot;

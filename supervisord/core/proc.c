@@ -112,6 +112,7 @@ void proc_drop(struct procs *t, struct proc *p)
 		t->n--;
 		insert(t, moved);
 	}
+	free(p->early);
 	free(p);
 }
 

@@ -25,9 +25,11 @@ struct record_header {
 struct record_copy {
 	uint64_t generation;
 	uint32_t crc;
-	uint32_t size;
+	uint32_t size; /* of name and record */
+	char name[UNIT_NAME_MAX + 1];
 	struct unit_rec rec;
 };
+#define SUMMED_SIZE (sizeof(struct record_copy) - offsetof(struct record_copy, name))
 
 static off_t slot_offset(uint32_t slot, unsigned copy)
 {
@@ -37,7 +39,7 @@ static off_t slot_offset(uint32_t slot, unsigned copy)
 static int header_write(struct core *c)
 {
 	struct record_header h = {
-		RECORD_MAGIC, UNIT_REC_VERSION, sizeof(struct unit_rec), 0, c->boot};
+		RECORD_MAGIC, UNIT_REC_VERSION, sizeof(struct record_copy), 0, c->boot};
 	char block[RECORD_HEADER] = {0};
 	memcpy(block, &h, sizeof(h));
 	if (ftruncate(c->record_fd, 0) < 0 ||
@@ -50,7 +52,7 @@ static bool header_is_ours(struct core *c)
 {
 	struct record_header h;
 	return pread(c->record_fd, &h, sizeof(h), 0) == sizeof(h) && h.magic == RECORD_MAGIC &&
-	       h.version == UNIT_REC_VERSION && h.record_size == sizeof(struct unit_rec) &&
+	       h.version == UNIT_REC_VERSION && h.record_size == sizeof(struct record_copy) &&
 	       id128_eq(&h.boot, &c->boot);
 }
 
@@ -87,7 +89,8 @@ static void record_write(struct core *c, struct unit *u)
 		x->slot = c->n_slots++;
 	memset(&copy, 0, sizeof(copy));
 	copy.generation = ++x->record_generation;
-	copy.size = sizeof(copy.rec);
+	copy.size = SUMMED_SIZE;
+	str_copy(copy.name, u->name, sizeof(copy.name));
 	copy.rec = u->rec;
 	copy.crc = crc32_of(&copy, sizeof(copy)); /* of all of it, with 0 in its own place */
 	ssize_t n = pwrite(
@@ -120,13 +123,14 @@ static bool copy_read(struct core *c, uint32_t slot, unsigned which, struct reco
 	/* The generation too: half of a new one before an old record would be the newest. */
 	uint32_t crc = ret->crc;
 	ret->crc = 0;
-	return ret->size == sizeof(ret->rec) && crc == crc32_of(ret, sizeof(*ret)) &&
+	return ret->size == SUMMED_SIZE && crc == crc32_of(ret, sizeof(*ret)) &&
 	       ret->rec.version == UNIT_REC_VERSION &&
-	       memchr(ret->rec.name, '\0', sizeof(ret->rec.name));
+	       memchr(ret->name, '\0', sizeof(ret->name));
 }
 
 void record_each(struct core *c,
-	void (*fn)(struct core *c, uint32_t slot, uint64_t generation, const struct unit_rec *r))
+	void (*fn)(struct core *c, uint32_t slot, uint64_t generation, const char *name,
+		const struct unit_rec *r))
 {
 	struct record_copy a, b;
 	uint32_t n = c->n_slots;
@@ -136,6 +140,6 @@ void record_each(struct core *c,
 			continue;
 		const struct record_copy *newest =
 			!has_b || (has_a && a.generation > b.generation) ? &a : &b;
-		fn(c, slot, newest->generation, &newest->rec);
+		fn(c, slot, newest->generation, newest->name, &newest->rec);
 	}
 }

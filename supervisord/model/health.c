@@ -52,7 +52,8 @@ static void begin(struct world *w, struct unit *u, enum check_kind c, uint64_t w
 
 static void end(struct world *w, struct unit *u, enum check_kind c)
 {
-	u->health[c].is_running = u->health[c].is_waiting = false;
+	if (u->health[c].is_running)
+		u->health[c].is_running = u->health[c].is_waiting = false;
 	timer_drop(w, timer_of(u, c));
 }
 

@@ -515,10 +515,11 @@ static void swap_conf(struct world *w, struct unit *u)
 	str_copy(release, u->rec.release, sizeof(release));
 	u->conf = u->next_conf;
 	u->rec.revision = u->next_revision;
-	str_copy(u->rec.release, u->next_release, sizeof(u->rec.release));
+	str_copy(u->rec.release, strna(u->next_release), sizeof(u->rec.release));
 	u->next_conf = conf;
 	u->next_revision = revision;
-	str_copy(u->next_release, release, sizeof(u->next_release));
+	if (u->next_release)
+		str_copy(u->next_release, release, RELEASE_NAME_MAX + 1);
 	unit_touch(w, u);
 }
 

@@ -201,7 +201,9 @@ class Fleet:
         return len(told)
 
     def close(self):
-        self.puppets.close()
+        if self.puppets:
+            self.puppets.close()
+        self.puppets = None
 
 
 @contextlib.contextmanager

@@ -11,7 +11,9 @@
 static struct core core;
 static struct unit units[UNITS];
 static struct unit_core companions[UNITS];
-static char dir[64], path[80];
+static char dir[64], path[80], names[UNITS][16];
+static struct world world;
+static struct unit *dirty[1];
 
 static void setup(void)
 {
@@ -20,6 +22,8 @@ static void setup(void)
 	ck_assert_ptr_nonnull(mkdtemp(dir));
 	snprintf(path, sizeof(path), "%s/state", dir);
 	core.runtime_dir = dir;
+	core.world = &world;
+	world.dirty = dirty;
 	core.keeper_fd = core.record_fd = -1;
 	memset(&core.boot, 7, sizeof(core.boot));
 	memset(units, 0, sizeof(units));
@@ -27,7 +31,8 @@ static void setup(void)
 	for (int i = 0; i < UNITS; i++) {
 		units[i].core = &companions[i];
 		units[i].rec.version = UNIT_REC_VERSION;
-		snprintf(units[i].rec.name, sizeof(units[i].rec.name), "u%d.service", i);
+		units[i].name = names[i];
+		snprintf(names[i], sizeof(names[i]), "u%d.service", i);
 		companions[i].slot = UINT32_MAX;
 	}
 	ck_assert_int_eq(record_open(&core, -1), 0);
@@ -43,16 +48,20 @@ static void teardown(void)
 static void write_port(int unit, uint16_t port)
 {
 	units[unit].rec.port = port;
-	record_write(&core, &units[unit]);
+	units[unit].is_dirty = true;
+	dirty[0] = &units[unit];
+	world.n_dirty = 1;
+	record_write_dirty(&core);
 }
 
 /* What a successor finds: the port of each unit, 0 for one that is not there. */
 static uint16_t found[UNITS];
 static unsigned n_found;
 
-static void note(struct core *c, uint32_t slot, uint64_t generation, const struct unit_rec *r)
+static void note(struct core *c, uint32_t slot, uint64_t generation, const char *name,
+	const struct unit_rec *r)
 {
-	int i = r->name[1] - '0';
+	int i = name[1] - '0';
 	(void)c;
 	ck_assert_uint_lt(slot, UNITS);
 	ck_assert_uint_gt(generation, 0);

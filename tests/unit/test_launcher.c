@@ -249,7 +249,9 @@ START_TEST(limits_and_scheduling_are_applied)
 {
 	start();
 	struct exec_limits *l = &u.conf.exec.limits;
+	struct conf_rlimit rlimits[RLIM_NLIMITS] = {0};
 	l->umask = 077;
+	l->rlimit = rlimits;
 	l->rlimit[RLIMIT_NOFILE].is_set = true;
 	l->rlimit[RLIMIT_NOFILE].soft = 100;
 	l->rlimit[RLIMIT_NOFILE].hard = 200;
