@@ -161,6 +161,16 @@ static int record_parse(const char *line, size_t size, struct rollout_rec *ret)
 
 /* ---- the journal ----------------------------------------------------------------------------------- */
 
+/* A line that a crash has cut must not swallow the next one. */
+static int end_torn_line(int fd)
+{
+	char end = '\n';
+	off_t size = lseek(fd, 0, SEEK_END);
+	if (size > 0 && pread(fd, &end, 1, size - 1) < 0)
+		return -errno;
+	return end == '\n' ? 0 : write_all(fd, "\n", 1);
+}
+
 static int journal_open(struct core *c, struct set *s)
 {
 	struct set_core *x = sc(s);
@@ -173,9 +183,9 @@ static int journal_open(struct core *c, struct set *s)
 	int r = mkdir_parents(dir, 0755);
 	if (r < 0)
 		return r;
-	x->journal_fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0644);
+	x->journal_fd = open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0644);
 	x->journal_id = s->rollout.id;
-	return x->journal_fd < 0 ? -errno : 0;
+	return x->journal_fd < 0 ? -errno : end_torn_line(x->journal_fd);
 }
 
 void journal_write(struct core *c, struct set *s, const char *text)
