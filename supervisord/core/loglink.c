@@ -15,6 +15,7 @@
 #define LOG_FILE_MAX  (10ULL * 1024 * 1024)
 #define LOG_TOTAL_MAX (512ULL * 1024 * 1024)
 #define LOG_KEEP      4
+#define LOG_SYNC_MAX  (1 * USEC_PER_SEC)
 
 static void log_name(struct unit *u, char out[KP_NAME_MAX])
 {
@@ -48,6 +49,8 @@ static void on_logger(struct source *s, uint32_t events)
 		return;
 	}
 	f.name[sizeof(f.name) - 1] = f.text[sizeof(f.text) - 1] = '\0';
+	if (f.kind == LG_SYNCED && f.number == c->log_sync)
+		logger_sync_over(c);
 	if (f.kind == LG_TROUBLE)
 		log_warn(f.name[0] ? f.name : NULL, "log: %s", f.text);
 }
@@ -57,6 +60,31 @@ static void open_stream(struct core *c, struct unit *u, int read_fd)
 	struct lg_frame f = {.kind = LG_OPEN, .stream = 'o', .to_console = c->logs_to_console};
 	str_copy(f.name, u->name, sizeof(f.name));
 	uc(u)->is_logged = send_frame(c, &f, read_fd) == 0;
+}
+
+static void send_sync(struct core *c)
+{
+	struct lg_frame f = {.kind = LG_SYNC, .number = ++c->log_sync};
+	send_frame(c, &f, -1);
+}
+
+/* A logger that is just starting, or was killed, gets the question when it is there. */
+bool logger_sync(struct core *c)
+{
+	if (!c->logger_wanted)
+		return false;
+	if (!c->log_sync_until_us)
+		c->log_sync_until_us = now_boot_us() + LOG_SYNC_MAX;
+	send_sync(c);
+	core_arm(c);
+	return true;
+}
+
+void logger_sync_over(struct core *c)
+{
+	c->log_sync_until_us = 0;
+	if (c->control)
+		control_logs_written(c->control);
 }
 
 /* The read end of a unit's pipe, reopened from the write end: a pipe is one file. */
@@ -89,6 +117,8 @@ void logger_connected(struct core *c, int fd)
 		if (rd >= 0)
 			open_stream(c, u, rd);
 	}
+	if (c->log_sync_until_us)
+		send_sync(c);
 }
 
 int logger_stream(struct core *c, struct unit *u)
