@@ -27,8 +27,12 @@ struct core {
 static struct unit *fake_unit(struct core *core, const char *name, const char *instance)
 {
 	struct unit *u = xcalloc(1, sizeof(*u));
+	static struct health no_health[CHECK_KIND_MAX];
+	u->fail_text = xstrdup("");
+	u->health = no_health;
 	u->name = xstrdup(name);
 	u->conf = xcalloc(1, sizeof(*u->conf));
+	u->conf->text = xstrdup("");
 	u->conf->refs = 1;
 	u->conf->name = u->name;
 	u->conf->instance = instance ? xstrdup(instance) : NULL;
@@ -45,6 +49,7 @@ static struct unit *fake_unit(struct core *core, const char *name, const char *i
 static struct core *fake_core(void)
 {
 	struct core *core = xcalloc(1, sizeof(*core));
+	unit_path_default(&core->path, "/nonexistent");
 	core->status = (struct core_status){.version = "0",
 		.state = "running",
 		.core_pid = 42,
@@ -72,9 +77,12 @@ static struct core *fake_core(void)
 
 UNUSED static void fake_core_free(struct core *core)
 {
+	unit_path_done(&core->path);
 	for (size_t i = 0; i < core->world.n_units; i++) {
 		struct unit *u = core->world.units[i];
 		free(u->conf->instance);
+		free(u->conf->text);
+		free(u->fail_text);
 		free(u->conf);
 		free(u->name);
 		free(u);
@@ -310,7 +318,10 @@ struct unit_conf *WEAK unit_load(
 }
 struct unit_conf *WEAK unit_conf_unref(struct unit_conf *c)
 {
+	if (!c)
+		return NULL;
 	free(c->name);
+	free(c->text);
 	free(c);
 	return NULL;
 }

@@ -214,12 +214,14 @@ struct exec_sandbox {
 	char *apparmor_profile;
 };
 
+struct conf_rlimit {
+	bool is_set;
+	rlim_t soft, hard;
+};
+
 /* How it is scheduled and limited. */
 struct exec_limits {
-	struct {
-		bool is_set;
-		rlim_t soft, hard;
-	} rlimit[RLIM_NLIMITS];
+	struct conf_rlimit *rlimit; /* RLIM_NLIMITS of them; one for all units that set none */
 	bool has_nice, has_oom_score_adjust, has_cpu_affinity;
 	int nice;
 	int oom_score_adjust;
@@ -453,7 +455,9 @@ struct unit_conf {
 	char *description;
 	char *fragment_path; /* NULL: built in or not found */
 	struct conf_list drop_ins, documentation;
-	char *text; /* the effective text: fragment and drop-ins, each under a "# path" line */
+	char *text; /* the effective text: fragment and drop-ins, each under a "# path" line; NULL
+		     * after unit_conf_drop_text() */
+	uint64_t text_hash;
 
 	struct conf_list
 		deps[DEP_MAX]; /* names, default dependencies and .wants/.requires links included */

@@ -70,7 +70,7 @@ void *arena_alloc(struct arena *a, size_t size)
 	size = (size + 15) & ~(size_t)15;
 	if (!a->head || size > a->size - a->used) {
 		/* Chunks grow with the arena: small ones waste little, large ones stay few. */
-		size_t want = MIN((size_t)ARENA_CHUNK, MAX((size_t)1024, a->total / 2));
+		size_t want = MIN((size_t)ARENA_CHUNK, MAX((size_t)240, a->total / 8));
 		want = MAX(size, want);
 		struct arena_chunk *c = xcalloc(1, sizeof(*c) + want);
 		c->next = a->head;

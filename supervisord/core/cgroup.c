@@ -24,6 +24,7 @@
 #include <sys/syscall.h>
 
 #define PROCS_FILE_MAX (1024 * 1024)
+#define KILL_PIDS_MAX 256 /* of one unit, one by one */
 #define KILL_ROUNDS_MAX                                                                            \
 	50 /* a fork bomb without cgroup.kill: rounds until the walk finds nobody new */
 #define TREE_PIDS_MAX    32768
@@ -305,8 +306,11 @@ void cgroup_each_degraded(struct core *c, const struct unit *u,
 int cgroup_open_unit(struct core *c, struct unit *u, struct err *e)
 {
 	struct unit_core *x = uc(u);
+	if (x->is_cgroup_spent) /* see kill_cgroup(); a busy one keeps its name and its fault */
+		cgroup_remove_unit(c, u);
 	if (x->cgroup_fd >= 0)
 		return x->cgroup_fd;
+	x->is_cgroup_gone = x->is_cgroup_spent = false;
 	bool is_new = mkdirat(c->cgroup_base_fd, u->name, 0755) == 0;
 	if (!is_new && errno != EEXIST)
 		return err_set(
@@ -324,7 +328,7 @@ int cgroup_open_unit(struct core *c, struct unit *u, struct err *e)
 int cgroup_fd_of(struct core *c, struct unit *u)
 {
 	struct unit_core *x = uc(u);
-	if (x->cgroup_fd < 0 && c->cgroup_base)
+	if (x->cgroup_fd < 0 && c->cgroup_base && !x->is_cgroup_gone)
 		x->cgroup_fd =
 			openat(c->cgroup_base_fd, u->name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	return x->cgroup_fd;
@@ -334,9 +338,11 @@ void cgroup_remove_unit(struct core *c, struct unit *u)
 {
 	struct unit_core *x = uc(u);
 	x->cgroup_fd = fd_close(x->cgroup_fd);
-	if (c->cgroup_base)
-		(void)unlinkat(c->cgroup_base_fd, u->name,
-			AT_REMOVEDIR); /* EBUSY: somebody is left; reported by the model */
+	if (!c->cgroup_base || x->is_cgroup_gone)
+		return;
+	/* EBUSY: somebody is left; reported by the model */
+	int r = unlinkat(c->cgroup_base_fd, u->name, AT_REMOVEDIR);
+	x->is_cgroup_gone = r == 0 || errno == ENOENT;
 }
 
 void cgroup_path_of(const struct core *c, const struct unit *u, struct buf *out)
@@ -423,35 +429,24 @@ static size_t tree_pids(pid_t root, pid_t **ret)
 	return n;
 }
 
-/* The next shim of the unit; *pos from 0. There is one for each command that runs or left something
- * behind: the main process, ExecReload= beside it, a helper that ExecStartPre= put in the background. */
-static pid_t shim_next(const struct core *c, const struct unit *u, size_t *pos)
+/* The next shim in a unit's list. There is one for each command that runs or left something behind:
+ * the main process, ExecReload= beside it, a helper that ExecStartPre= put in the background. */
+static struct proc *shim_next(struct proc *p)
 {
-	while (*pos < c->procs.cap) {
-		const struct proc *p = c->procs.by_id[(*pos)++];
-		if (p && p->unit == u && p->kind == PROC_UNIT && p->shim_pid)
-			return p->shim_pid;
-	}
-	return 0;
+	while (p && !p->shim_pid)
+		p = p->next;
+	return p;
 }
+
+#define FOR_EACH_SHIM(p, u)                                                                        \
+	for (struct proc *p = shim_next(uc(u)->procs); p; p = shim_next(p->next))
 
 /* Below any of the unit's shims? */
-static bool is_in_trees(const struct core *c, const struct unit *u, pid_t pid)
+static bool is_in_trees(const struct unit *u, pid_t pid)
 {
-	pid_t shim;
-	for (size_t pos = 0; (shim = shim_next(c, u, &pos));)
-		if (is_below(pid, shim))
-			return true;
-	return false;
-}
-
-static bool has_process(struct core *c, struct unit *u)
-{
-	for (size_t i = 0; i < c->procs.cap; i++) {
-		struct proc *p = c->procs.by_id[i];
-		if (p && p->unit == u && p->kind == PROC_UNIT)
-			return true;
-	}
+	FOR_EACH_SHIM(p, u)
+	if (is_below(pid, p->shim_pid))
+		return true;
 	return false;
 }
 
@@ -460,7 +455,7 @@ static bool has_process(struct core *c, struct unit *u)
 static bool unit_is_empty(struct core *c, struct unit *u)
 {
 	if (!c->cgroup_base)
-		return !has_process(c, u);
+		return !uc(u)->procs;
 	struct unit_core *x = uc(u);
 	x->is_empty = x->is_empty || cgroup_fd_of(c, u) < 0 || !cgroup_is_populated(x->cgroup_fd);
 	return x->is_empty;
@@ -532,30 +527,90 @@ static void signal_member(struct core *c, struct unit *u, pid_t pid, int signo)
 		(void)pidfd_signal(fd, SIGCONT);
 }
 
-static void signal_cgroup(struct core *c, struct unit *u, int signo, pid_t except)
+/* The usual cgroup has a line or two: one read. Else, or when it may go on, the whole file. */
+static int read_procs(int dir, struct buf *b)
 {
-	int fd = uc(u)->is_empty ? -1 : cgroup_fd_of(c, u);
-	if (fd < 0)
-		return;
-	if (signo == SIGKILL && !except && write_at(fd, "cgroup.kill", "1") == 0)
-		return;
+	char text[512];
+	CLEANUP_CLOSE int fd = openat(dir, "cgroup.procs", O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd >= 0 ? read(fd, text, sizeof(text)) : -1;
+	if (n < 0 || (size_t)n > sizeof(text) / 2)
+		return read_file(dir, "cgroup.procs", PROCS_FILE_MAX, b);
+	buf_add(b, text, (size_t)n);
+	return 0;
+}
+
+struct pids {
+	pid_t v[KILL_PIDS_MAX];
+	size_t n;
+};
+
+/* False: no room. *ret_is_new: it was not there before. */
+static bool pids_add(struct pids *p, pid_t pid, bool *ret_is_new)
+{
+	for (size_t i = 0; i < p->n; i++)
+		if (p->v[i] == pid)
+			return true;
+	*ret_is_new = true;
+	if (p->n == KILL_PIDS_MAX)
+		return false;
+	p->v[p->n++] = pid;
+	return true;
+}
+
+/* One walk. Returns how many were met that are not in seen (NULL: nobody is); -1: seen is full. */
+static int signal_members(struct core *c, struct unit *u, int fd, int signo, struct pids *seen)
+{
 	struct buf b = {0};
-	if (read_file(fd, "cgroup.procs", PROCS_FILE_MAX, &b) == 0) {
-		char *save = NULL;
-		for (char *line = strtok_r(b.data, "\n", &save); line;
-			line = strtok_r(NULL, "\n", &save)) {
-			pid_t pid = (pid_t)strtol(line, NULL, 10);
-			if (pid == except || pid <= 1)
-				continue;
-			if (pid == u->rec.main_pid)
-				keeper_signal(c, &u->rec.main, signo);
-			else if (pid == u->rec.control_pid)
-				keeper_signal(c, &u->rec.control, signo);
-			else
-				signal_member(c, u, pid, signo);
+	char *save = NULL;
+	int met = 0;
+	if (read_procs(fd, &b) < 0 || !b.data) {
+		buf_done(&b);
+		return 0;
+	}
+	for (char *line = strtok_r(b.data, "\n", &save); line && met >= 0;
+		line = strtok_r(NULL, "\n", &save)) {
+		pid_t pid = (pid_t)strtol(line, NULL, 10);
+		bool is_new = !seen;
+		if (pid <= 1)
+			continue;
+		if (seen && !pids_add(seen, pid, &is_new)) {
+			met = -1;
+			break;
 		}
+		if (!is_new)
+			continue; /* it has its signal; it may be dying */
+		met++;
+		if (pid == u->rec.main_pid)
+			keeper_signal(c, &u->rec.main, signo);
+		else if (pid == u->rec.control_pid)
+			keeper_signal(c, &u->rec.control, signo);
+		else
+			signal_member(c, u, pid, signo);
 	}
 	buf_done(&b);
+	return met;
+}
+
+/* cgroup.kill is for what outruns us only: at least up to Linux 6.18 a cgroup that it was written to
+ * kills every process cloned into it from then on (the child's kill_seq is taken from the parent's
+ * cgroup), so ExecStopPost= and the next start would die at birth. */
+static void kill_cgroup(struct core *c, struct unit *u, int fd)
+{
+	struct pids seen = {.n = 0};
+	int met = 1;
+	for (int round = 0; met > 0 && round < KILL_ROUNDS_MAX; round++)
+		met = signal_members(c, u, fd, SIGKILL, &seen);
+	if (met != 0 && write_at(fd, "cgroup.kill", "1") == 0)
+		uc(u)->is_cgroup_spent = true;
+}
+
+static void signal_cgroup(struct core *c, struct unit *u, int signo)
+{
+	int fd = uc(u)->is_empty ? -1 : cgroup_fd_of(c, u);
+	if (fd >= 0 && signo == SIGKILL)
+		kill_cgroup(c, u, fd);
+	else if (fd >= 0)
+		(void)signal_members(c, u, fd, signo, NULL);
 }
 
 /* True when somebody got it who may have forked meanwhile. */
@@ -572,13 +627,13 @@ static bool signal_below(pid_t shim, int signo)
 	return hit > 0;
 }
 
-static void signal_trees(struct core *c, struct unit *u, int signo)
+static void signal_trees(struct unit *u, int signo)
 {
-	pid_t shim;
-	for (size_t pos = 0; (shim = shim_next(c, u, &pos));) {
+	FOR_EACH_SHIM(p, u)
+	{
 		/* SIGKILL: again until nobody new appears, or a forking process could outrun the walk. */
 		int rounds = signo == SIGKILL ? KILL_ROUNDS_MAX : 1;
-		while (signal_below(shim, signo) && --rounds)
+		while (signal_below(p->shim_pid, signo) && --rounds)
 			;
 	}
 }
@@ -593,7 +648,7 @@ static void signal_one(
 		return;
 	}
 	CLEANUP_CLOSE int fd = pidfd_open_(pid);
-	if (fd < 0 || !is_in_trees(c, u, pid))
+	if (fd < 0 || !is_in_trees(u, pid))
 		return;
 	(void)pidfd_signal(fd, signo);
 	if (wants_cont(signo))
@@ -607,11 +662,11 @@ void cgroup_kill(struct core *c, struct unit *u, enum kill_who who, int signo)
 	else if (who == KILL_WHO_CONTROL)
 		signal_one(c, u, &u->rec.control, u->rec.control_pid, signo);
 	else if (c->cgroup_base)
-		signal_cgroup(c, u, signo, 0);
+		signal_cgroup(c, u, signo);
 	else
-		signal_trees(c, u, signo);
+		signal_trees(u, signo);
 	if (who == KILL_WHO_ALL && !c->cgroup_base && wants_cont(signo))
-		signal_trees(c, u, SIGCONT);
+		signal_trees(u, SIGCONT);
 }
 
 /* ---- whose is it? --------------------------------------------------------------------------------------- */

@@ -46,10 +46,10 @@ static void perform_find_main(struct core *c, struct unit *u)
  * systemd, its stored descriptors, and its runtime directories if Preserve= says so. */
 static void perform_cleanup(struct core *c, struct unit *u, bool is_restart)
 {
-	if (!is_restart) {
+	if (!is_restart || unit_is_down(u))
 		cgroup_remove_unit(c, u);
+	if (!is_restart)
 		fdstore_clear(c, u);
-	}
 	launch_cleanup_dirs(u->conf, c->runtime_root, is_restart);
 }
 
@@ -130,14 +130,6 @@ static void perform(struct core *c, const struct effect *fx)
 	}
 }
 
-/* A word may be said twice when we die between it and the record, but is never missing. */
-void core_tell(struct core *c, const struct effects *fx)
-{
-	for (size_t i = 0; i < fx->n; i++)
-		if (fx->v[i].kind == FX_EVENT)
-			perform_event(c, &fx->v[i]);
-}
-
 /* Does anything here leave a trace outside of this process? What was only seen and told so far may
  * be seen and told again by a successor, so its record may wait for the next that counts. */
 bool core_acts(const struct effects *fx)
@@ -147,6 +139,14 @@ bool core_acts(const struct effects *fx)
 			fx->v[i].kind != FX_CONDITIONS)
 			return true;
 	return false;
+}
+
+/* A word may be said twice when we die between it and the record, but is never missing. */
+void core_tell(struct core *c, const struct effects *fx)
+{
+	for (size_t i = 0; i < fx->n; i++)
+		if (fx->v[i].kind == FX_EVENT)
+			perform_event(c, &fx->v[i]);
 }
 
 void core_perform(struct core *c, const struct effects *fx)

@@ -5,8 +5,9 @@
  * One turn: sources are read in priority order (notify, keeper, launcher, timers, the rest,
  * control); each event goes through core_step(), which steps the model, tells people what happened,
  * writes the records that changed, and only then performs the effects. Words come before records:
- * an exit whose record is written is not told again by keeper, and must not be missing in the log. So whatever a successor of this process finds in
- * the records is what was decided, and what was decided but not done is done again or reported lost.
+ * an exit whose record is written is not told again by keeper, and must not be missing in the log.
+ * So whatever a successor of this process finds in the records is what was decided, and
+ * what was decided but not done is done again or reported lost.
  * A step without effects outside of this process leaves its record to the next write, at the end
  * of the turn at the latest; frames to keeper that take something back go out behind that.
  */
@@ -28,6 +29,13 @@ struct unit_core;
 
 enum proc_kind { PROC_UNIT, PROC_PROBE };
 
+/* An exit that came before the launcher's word about the start. */
+struct early_exit {
+	enum kp_row row;
+	int32_t pid, code, status;
+};
+#define EARLY_MAX 8
+
 struct proc {
 	struct spawn_id id;
 	enum proc_kind kind;
@@ -45,11 +53,9 @@ struct proc {
 	enum exec_kind exec;
 	uint32_t index;
 	enum check_kind check; /* PROC_PROBE */
-	uint64_t number, began_us, deadline_us;
-	struct {
-		enum kp_row row;
-		int32_t pid, code, status;
-	} early[8];
+	uint64_t number, began_us, timeout_us, deadline_us;
+	struct proc *next, **link; /* of its unit, or of the probes */
+	struct early_exit *early;  /* EARLY_MAX of them, or NULL */
 	/* exits that came before the launcher's word about the start told whose they are */
 	unsigned n_early;
 };
@@ -57,7 +63,7 @@ struct proc {
 struct procs {
 	struct proc **by_id; /* open addressing */
 	size_t n, cap;
-	size_t n_probes;
+	struct proc *probes;
 };
 struct proc *proc_new(
 	struct procs *t, const struct spawn_id *id, enum proc_kind kind, struct unit *u);
@@ -80,6 +86,7 @@ struct stored_fd {
 struct unit_core {
 	struct core *core;
 	struct unit *unit;
+	struct proc *procs; /* of it, the newest first; without probes */
 	uint32_t slot; /* of its record; UINT32_MAX = none yet */
 	uint64_t record_generation;
 	struct launch_image *image;
@@ -88,6 +95,8 @@ struct unit_core {
 	int log_fd;                   /* write end of the log pipe; -1 */
 	uint64_t oom_kills;           /* memory.events when last read */
 	bool waits_empty;
+	bool is_cgroup_gone; /* removed; until it is made again */
+	bool is_cgroup_spent; /* cgroup.kill was written: nothing can be started in it */
 	bool is_empty; /* seen so since its last start: nobody to signal, nothing to look up */
 	struct source empty_source; /* cgroup.events while waits_empty */
 	int empty_fd;
@@ -128,6 +137,7 @@ struct core {
 	struct launch_caps caps;
 	/* where things are */
 	char *runtime_dir, *state_dir, *log_dir;
+	bool is_log_volatile; /* the log directory is in memory: keep less */
 	bool is_in_memory; /* no runtime directory can be written: runtime_dir is an abstract name */
 	char *notify_path, *control_path;
 	char *runtime_root; /* what %t is */
@@ -168,6 +178,8 @@ struct core {
 		struct spawn_id id;
 	} * pending;
 	size_t n_pending, cap_pending, head_pending;
+	struct spawn_id *probes; /* exec: probes that wait for a place or for the launcher */
+	size_t n_probes, cap_probes, head_probes, n_probes_asked;
 	struct map lb_rows; /* "lb/server" -> struct lb_row */
 	uint16_t next_lb;
 	uint64_t next_request;
@@ -230,24 +242,29 @@ void launcher_spawn(struct core *c, struct unit *u, enum exec_kind exec, uint32_
 	const struct spawn_id *id);
 /* Made when there is none yet; NULL: impossible. */
 const struct launch_image *launcher_image(struct core *c, struct unit *u);
-int launcher_spawn_probe(struct core *c, struct unit *u, enum check_kind check, uint64_t number,
-	uint64_t timeout_us, const char *cmd);
+void launcher_probe(struct core *c, struct unit *u, enum check_kind check, uint64_t number,
+	uint64_t timeout_us);
+void launcher_probe_over(struct core *c, struct proc *p);
 void launcher_probe_timeouts(struct core *c);
 uint64_t launcher_probe_deadline(const struct core *c);
+
+/* host.c: as the first process of a machine, mounts /proc, /sys, /dev, /run and cgroups */
+void host_mounts(void);
 
 /* record.c */
 int record_open(struct core *c, int deposited_fd);
 void record_write_dirty(struct core *c); /* all that changed */
 /* Calls fn for each valid record of this boot. */
 void record_each(struct core *c,
-	void (*fn)(struct core *c, uint32_t slot, uint64_t generation, const struct unit_rec *r));
+	void (*fn)(struct core *c, uint32_t slot, uint64_t generation, const char *name,
+		const struct unit_rec *r));
 
 /* store.c */
 struct unit *core_load_unit(struct core *c, const char *name, struct err *e);
 int store_load_closure(struct core *c);
 void store_attach(struct core *c, struct unit *u);
 void store_load_sets(struct core *c);
-struct unit *store_restore_unit(struct core *c, const struct unit_rec *r);
+struct unit *store_restore_unit(struct core *c, const char *name, const struct unit_rec *r);
 void store_restore_rollouts(struct core *c);
 int store_reload(struct core *c, struct buf *notes);
 

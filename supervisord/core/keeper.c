@@ -180,13 +180,11 @@ static void say_exited(struct core *c, struct proc *p, pid_t pid, int code, int 
 }
 
 /* The process whose main was named to be pid, when the exit comes under its shim's identity. */
-static struct proc *tracked_proc(struct core *c, const struct unit *u, pid_t pid)
+static struct proc *tracked_proc(const struct unit *u, pid_t pid)
 {
-	for (size_t i = 0; i < c->procs.cap; i++) {
-		struct proc *p = c->procs.by_id[i];
-		if (p && p->unit == u && p->tracked_pid == pid)
+	for (struct proc *p = u ? uc(u)->procs : NULL; p; p = p->next)
+		if (p->tracked_pid == pid)
 			return p;
-	}
 	return NULL;
 }
 
@@ -196,7 +194,7 @@ void proc_ended(struct core *c, struct proc *p, enum kp_row row, pid_t pid, int 
 {
 	struct unit *u = p->unit;
 	if (row == KP_ROW_BELOW) {
-		struct proc *t = pid == p->pid && !p->tracked_pid ? p : tracked_proc(c, u, pid);
+		struct proc *t = pid == p->pid && !p->tracked_pid ? p : tracked_proc(u, pid);
 		if (!t)
 			return; /* a helper of the service */
 		say_exited(c, t, pid, code, status);
@@ -217,6 +215,10 @@ void proc_ended(struct core *c, struct proc *p, enum kp_row row, pid_t pid, int 
 		(row == KP_ROW_TRACKED && p->is_spawned && !p->child_gone && p->is_shimmed))
 		return;
 	bool may_be_empty = p->is_shimmed && u && uc(u)->waits_empty;
+	if (p->kind == PROC_PROBE) {
+		launcher_probe_over(c, p);
+		return;
+	}
 	proc_drop(&c->procs, p);
 	if (may_be_empty)
 		cgroup_check_empty(c, u);
@@ -226,8 +228,10 @@ void proc_ended(struct core *c, struct proc *p, enum kp_row row, pid_t pid, int 
  * shim was. It always comes, or a new launcher does. */
 static bool keep_early(struct proc *p, const struct kp_frame *f)
 {
-	if (p->is_spawned || p->n_early >= ARRAY_SIZE(p->early))
+	if (p->is_spawned || p->n_early >= EARLY_MAX)
 		return false;
+	if (!p->early)
+		p->early = xcalloc(EARLY_MAX, sizeof(*p->early));
 	if (f->role == KP_ROW_CHILD && p->is_shimmed && f->program)
 		p->pid = f->program;
 	p->early[p->n_early].row = f->role;
@@ -240,17 +244,18 @@ static bool keep_early(struct proc *p, const struct kp_frame *f)
 void proc_early(struct core *c, const struct spawn_id *id)
 {
 	struct proc *p = proc_find(&c->procs, id);
-	struct proc copy;
 	if (!p || !p->n_early)
 		return;
-	copy = *p;
+	struct spawn_id own = *id; /* id may be p's */
+	CLEANUP_FREE struct early_exit *early = TAKE_PTR(p->early);
+	unsigned n = p->n_early;
 	p->n_early = 0;
-	for (unsigned i = 0; i < copy.n_early; i++) {
-		p = proc_find(&c->procs, &copy.id);
+	for (unsigned i = 0; i < n; i++) {
+		p = proc_find(&c->procs, &own);
 		if (p)
-			proc_ended(c, p, copy.early[i].row, copy.early[i].pid, copy.early[i].code,
-				copy.early[i].status);
-		keeper_forget(c, &copy.id, copy.early[i].pid);
+			proc_ended(c, p, early[i].row, early[i].pid, early[i].code,
+				early[i].status);
+		keeper_forget(c, &own, early[i].pid);
 	}
 }
 

@@ -25,6 +25,28 @@
 #define LAUNCHER_BATCH   64
 #define LAUNCHER_FDS_MAX 12 /* to pass on, beside stdio and the cgroup; FDS_MAX in one frame */
 
+/* A signal ended the process before its exec: no failure of the exec, but an end by that signal. If
+ * keeper has not told which (or never heard of the process), a stop's own is the likely one. */
+static void killed_at_birth(struct core *c, struct proc *p)
+{
+	bool is_stopping =
+		inst_active_state(p->unit->rec.state) == ACTIVE_DEACTIVATING;
+	struct event ev = {.kind = EV_EXITED,
+		.unit = p->unit,
+		.id = p->id,
+		.code = CLD_KILLED,
+		.status = is_stopping ? p->unit->conf->service.kill_signal : SIGKILL};
+	for (unsigned i = 0; i < p->n_early; i++)
+		if (p->early[i].row == KP_ROW_CHILD) {
+			ev.pid = p->early[i].pid;
+			ev.code = p->early[i].code;
+			ev.status = p->early[i].status;
+		}
+	proc_drop(&c->procs, p);
+	core_step(c, &ev);
+	keeper_forget(c, &ev.id, 0);
+}
+
 static void spawn_failed(
 	struct core *c, const struct spawn_id *id, int stage, int error, const char *text)
 {
@@ -37,8 +59,12 @@ static void spawn_failed(
 			.check = p->check,
 			.number = p->number,
 			.text = text};
-		proc_drop(&c->procs, p);
+		launcher_probe_over(c, p);
 		core_step(c, &ev);
+		return;
+	}
+	if (stage == EXIT_EXEC && error == ECANCELED) {
+		killed_at_birth(c, p);
 		return;
 	}
 	CLEANUP_FREE char *said = xasprintf("%d/%s: %s", stage, exec_exit_name(stage), text);
@@ -90,6 +116,7 @@ void launcher_words_lost(struct core *c)
 }
 
 static void run_pending(struct core *c);
+static void enqueue_probe(struct core *c, const struct spawn_id *id);
 static void enqueue(struct core *c, struct unit *u, enum exec_kind exec, uint32_t index,
 	const struct spawn_id *id);
 
@@ -99,6 +126,15 @@ static void never_born(struct core *c, struct proc *p)
 	struct event lost = {.kind = EV_EXITED, .unit = p->unit, .id = p->id};
 	proc_drop(&c->procs, p);
 	core_step(c, &lost);
+}
+
+/* The launcher died before it started the probe: that says nothing about the service. */
+static void probe_again(struct core *c, struct proc *p)
+{
+	if (p->deadline_us != USEC_INFINITY)
+		c->n_probes_asked--;
+	p->deadline_us = USEC_INFINITY;
+	enqueue_probe(c, &p->id);
 }
 
 void launcher_relist_later(struct core *c)
@@ -125,7 +161,7 @@ void launcher_listed(struct core *c)
 		if (p->is_doubtful)
 			never_born(c, p);
 		else if (p->kind == PROC_PROBE)
-			spawn_failed(c, &ids[i], EXIT_EXEC, ECANCELED, "the launcher died");
+			probe_again(c, p);
 		else
 			enqueue(c, p->unit, p->exec, p->index, &ids[i]);
 	}
@@ -320,16 +356,26 @@ static int image_of(struct core *c, struct unit *u, struct err *e)
 	struct unit_core *x = uc(u);
 	if (x->image && x->image_conf == u->conf)
 		return 0;
+	bool is_other = x->image_conf != u->conf;
 	x->image = launch_image_free(x->image);
-	unit_conf_unref(x->image_conf);
-	x->image_conf = NULL;
 	int r = launch_image_new(u->conf, &c->caps, &x->image, e);
-	if (r < 0)
+	if (r < 0 || !is_other)
 		return r;
+	unit_conf_unref(x->image_conf);
 	x->image_conf = unit_conf_ref(u->conf);
 	x->cgroup_fd =
 		fd_close(x->cgroup_fd); /* its limits may be others now: they are set again */
 	return 0;
+}
+
+/* Nothing was looked up or compiled for it: it is made again in no time, and thousands idle. */
+static void image_drop_if_plain(struct unit_core *x)
+{
+	const struct launch_image *i = x->image;
+	if (i->user_name || i->n_groups || i->seccomp.size || i->n_degraded ||
+		i->gid != UINT32_MAX)
+		return;
+	x->image = launch_image_free(x->image);
 }
 
 const struct launch_image *launcher_image(struct core *c, struct unit *u)
@@ -387,6 +433,7 @@ static int start_build(struct core *c, struct unit *u, const struct exec_cmd *cm
 	};
 	buf_add(&s->message, &s->head, sizeof(s->head));
 	r = plan_build(x->image, &v, &s->message, e);
+	image_drop_if_plain(x);
 	start_vars_done(&vars);
 	if (r < 0)
 		return r;
@@ -460,6 +507,8 @@ static void enqueue(struct core *c, struct unit *u, enum exec_kind exec, uint32_
 		loop_modify(&c->loop, &c->launcher_source, EPOLLIN | EPOLLOUT);
 }
 
+static void run_probes(struct core *c);
+
 static void run_pending(struct core *c)
 {
 	while (c->head_pending < c->n_pending && c->launcher_fd >= 0 && !c->relist_at_us) {
@@ -470,9 +519,11 @@ static void run_pending(struct core *c)
 	}
 	if (c->head_pending < c->n_pending)
 		return;
-	c->head_pending = c->n_pending = 0;
+	c->head_pending = c->n_pending = c->cap_pending = 0;
+	free(TAKE_PTR(c->pending));
 	if (c->launcher_source.is_added)
 		loop_modify(&c->loop, &c->launcher_source, EPOLLIN);
+	run_probes(c);
 }
 
 void launcher_spawn(struct core *c, struct unit *u, enum exec_kind exec, uint32_t index,
@@ -489,64 +540,114 @@ void launcher_spawn(struct core *c, struct unit *u, enum exec_kind exec, uint32_
 
 /* ---- exec: probes ---------------------------------------------------------------------------- */
 
-int launcher_spawn_probe(struct core *c, struct unit *u, enum check_kind check, uint64_t number,
-	uint64_t timeout_us, const char *cmd)
+/* Words are split as in an Exec line; ${PORT} and the like are expanded by the plan. */
+static int probe_build(struct core *c, struct proc *p, struct start *s, struct err *e)
 {
-	struct spawn_id id = {.seq = (uint32_t)number | 0x80000000u};
-	struct err e = {0};
-	struct start s = {0};
-	if (c->procs.n_probes >= PROBES_EXEC_MAX)
-		return -EBUSY;
-	random_bytes(id.invocation, sizeof(id.invocation));
-	/* Words are split as in an Exec line; ${PORT} and the like are expanded by the plan. */
+	const char *target = p->unit->conf->health[p->check].target;
+	const char *pos = target && startswith(target, "exec:") ? target + 5 : NULL;
 	struct strv words = {0};
-	const char *pos = cmd;
 	char *word;
-	int r;
-	while ((r = split_word(&pos, &word, true, &e)) > 0)
+	int stage, r = -EINVAL;
+	while (pos && (r = split_word(&pos, &word, true, e)) > 0)
 		strv_add_take(&words, word);
 	if (r == 0 && words.n == 0)
 		r = -EINVAL;
 	if (r == 0) {
 		struct exec_cmd x = {.path = words.v[0], .argv = words.v, .argc = words.n};
-		struct proc *p = proc_new(&c->procs, &id, PROC_PROBE, u);
-		p->is_shimmed = !c->cgroup_base;
-		p->check = check;
-		p->number = number;
-		p->began_us = now_boot_us();
-		p->deadline_us = p->began_us + timeout_us;
-		int stage;
-		r = start_build(c, u, &x, EXEC_CONDITION, &id, &s, &stage, &e);
-		if (r == 0)
-			r = start_send(c, &s);
-		if (r != 0)
-			proc_drop(&c->procs, p);
+		r = start_build(c, p->unit, &x, EXEC_CONDITION, &p->id, s, &stage, e);
 	}
-	start_done(&s);
 	strv_done(&words);
-	return r > 0 ? -EAGAIN : r;
+	return r;
+}
+
+/* 1: not now. Its time runs from here: what it waited for us is not the service's fault. */
+static int try_probe(struct core *c, struct proc *p)
+{
+	struct err e = {0};
+	struct start s = {0};
+	struct spawn_id id = p->id;
+	int r = probe_build(c, p, &s, &e);
+	if (r == 0)
+		r = start_send(c, &s);
+	start_done(&s);
+	if (r == 0) {
+		p->began_us = now_boot_us();
+		p->deadline_us = p->began_us + p->timeout_us;
+		c->n_probes_asked++;
+	} else if (r < 0) {
+		spawn_failed(c, &id, EXIT_EXEC, -r, e.text[0] ? e.text : errno_name(r));
+	}
+	return r;
+}
+
+/* Entered from wherever a place or the launcher becomes free, also from its own steps: hence the
+ * flag. What is over meanwhile is passed by. */
+static void run_probes(struct core *c)
+{
+	static bool is_running;
+	if (is_running)
+		return;
+	is_running = true;
+	while (c->head_probes < c->n_probes && c->n_probes_asked < PROBES_EXEC_MAX &&
+		c->launcher_fd >= 0 && !c->relist_at_us) {
+		struct proc *p = proc_find(&c->procs, &c->probes[c->head_probes]);
+		if (p && try_probe(c, p) > 0)
+			break;
+		c->head_probes++;
+	}
+	if (c->head_probes == c->n_probes)
+		c->head_probes = c->n_probes = 0;
+	else if (c->launcher_source.is_added && c->n_probes_asked < PROBES_EXEC_MAX)
+		loop_modify(&c->loop, &c->launcher_source, EPOLLIN | EPOLLOUT);
+	is_running = false;
+}
+
+static void enqueue_probe(struct core *c, const struct spawn_id *id)
+{
+	GROW(c->probes, c->n_probes, c->cap_probes);
+	c->probes[c->n_probes++] = *id;
+}
+
+void launcher_probe(
+	struct core *c, struct unit *u, enum check_kind check, uint64_t number, uint64_t timeout_us)
+{
+	struct spawn_id id = {.seq = (uint32_t)number | 0x80000000u};
+	random_bytes(id.invocation, sizeof(id.invocation));
+	struct proc *p = proc_new(&c->procs, &id, PROC_PROBE, u);
+	p->is_shimmed = !c->cgroup_base;
+	p->check = check;
+	p->number = number;
+	p->timeout_us = timeout_us;
+	p->deadline_us = USEC_INFINITY;
+	enqueue_probe(c, &id);
+	run_probes(c);
+}
+
+/* Forgets a probe that is over, and lets the next one begin. */
+void launcher_probe_over(struct core *c, struct proc *p)
+{
+	if (p->deadline_us != USEC_INFINITY || p->is_timed_out)
+		c->n_probes_asked--;
+	proc_drop(&c->procs, p);
+	run_probes(c);
 }
 
 uint64_t launcher_probe_deadline(const struct core *c)
 {
 	uint64_t due = USEC_INFINITY;
-	for (size_t i = 0; c->procs.n_probes && i < c->procs.cap; i++) {
-		const struct proc *p = c->procs.by_id[i];
-		if (p && p->kind == PROC_PROBE)
-			due = MIN(due, p->deadline_us);
-	}
+	for (const struct proc *p = c->procs.probes; p; p = p->next)
+		due = MIN(due, p->deadline_us);
 	return due;
 }
 
 void launcher_probe_timeouts(struct core *c)
 {
 	uint64_t now = now_boot_us();
-	for (size_t i = 0; c->procs.n_probes && i < c->procs.cap; i++) {
-		struct proc *p = c->procs.by_id[i];
-		if (p && p->kind == PROC_PROBE && p->deadline_us <= now) {
-			keeper_signal(c, &p->id, SIGKILL);
-			p->is_timed_out = true;
-			p->deadline_us = USEC_INFINITY; /* once; its exit comes */
-		}
+	for (struct proc *p = c->procs.probes; p; p = p->next) {
+		if (p->deadline_us > now)
+			continue;
+		keeper_signal(c, &p->id, SIGKILL);
+		p->is_timed_out = true;
+		p->deadline_us = USEC_INFINITY; /* once; its exit comes */
 	}
 }

@@ -25,9 +25,11 @@ struct record_header {
 struct record_copy {
 	uint64_t generation;
 	uint32_t crc;
-	uint32_t size;
+	uint32_t size; /* of what is summed: name and record */
+	char name[UNIT_NAME_MAX + 1];
 	struct unit_rec rec;
 };
+#define SUMMED_SIZE (sizeof(struct record_copy) - offsetof(struct record_copy, name))
 
 static off_t slot_offset(uint32_t slot, unsigned copy)
 {
@@ -37,7 +39,7 @@ static off_t slot_offset(uint32_t slot, unsigned copy)
 static int header_write(struct core *c)
 {
 	struct record_header h = {
-		RECORD_MAGIC, UNIT_REC_VERSION, sizeof(struct unit_rec), 0, c->boot};
+		RECORD_MAGIC, UNIT_REC_VERSION, sizeof(struct record_copy), 0, c->boot};
 	char block[RECORD_HEADER] = {0};
 	memcpy(block, &h, sizeof(h));
 	if (ftruncate(c->record_fd, 0) < 0 ||
@@ -50,7 +52,7 @@ static bool header_is_ours(struct core *c)
 {
 	struct record_header h;
 	return pread(c->record_fd, &h, sizeof(h), 0) == sizeof(h) && h.magic == RECORD_MAGIC &&
-	       h.version == UNIT_REC_VERSION && h.record_size == sizeof(struct unit_rec) &&
+	       h.version == UNIT_REC_VERSION && h.record_size == sizeof(struct record_copy) &&
 	       id128_eq(&h.boot, &c->boot);
 }
 
@@ -87,9 +89,10 @@ static void record_write(struct core *c, struct unit *u)
 		x->slot = c->n_slots++;
 	memset(&copy, 0, sizeof(copy));
 	copy.generation = ++x->record_generation;
-	copy.size = sizeof(copy.rec);
+	copy.size = SUMMED_SIZE;
+	str_copy(copy.name, u->name, sizeof(copy.name));
 	copy.rec = u->rec;
-	copy.crc = crc32_of(&copy.rec, sizeof(copy.rec));
+	copy.crc = crc32_of(copy.name, SUMMED_SIZE);
 	ssize_t n = pwrite(
 		c->record_fd, &copy, sizeof(copy), slot_offset(x->slot, copy.generation & 1));
 	if (n != (ssize_t)sizeof(copy))
@@ -117,13 +120,14 @@ static bool copy_read(struct core *c, uint32_t slot, unsigned which, struct reco
 {
 	if (pread(c->record_fd, ret, sizeof(*ret), slot_offset(slot, which)) != sizeof(*ret))
 		return false;
-	return ret->size == sizeof(ret->rec) && ret->crc == crc32_of(&ret->rec, sizeof(ret->rec)) &&
+	return ret->size == SUMMED_SIZE && ret->crc == crc32_of(ret->name, SUMMED_SIZE) &&
 	       ret->rec.version == UNIT_REC_VERSION &&
-	       memchr(ret->rec.name, '\0', sizeof(ret->rec.name));
+	       memchr(ret->name, '\0', sizeof(ret->name));
 }
 
 void record_each(struct core *c,
-	void (*fn)(struct core *c, uint32_t slot, uint64_t generation, const struct unit_rec *r))
+	void (*fn)(struct core *c, uint32_t slot, uint64_t generation, const char *name,
+		const struct unit_rec *r))
 {
 	struct record_copy a, b;
 	uint32_t n = c->n_slots;
@@ -133,6 +137,6 @@ void record_each(struct core *c,
 			continue;
 		const struct record_copy *newest =
 			!has_b || (has_a && a.generation > b.generation) ? &a : &b;
-		fn(c, slot, newest->generation, &newest->rec);
+		fn(c, slot, newest->generation, newest->name, &newest->rec);
 	}
 }

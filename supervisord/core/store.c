@@ -252,6 +252,8 @@ static struct unit *put(struct core *c, const char *name, uint32_t revision, boo
 		join_set(c, s, u);
 		load_members(c, s, 1, s->count);
 	}
+	if (!u->set) /* a plan compares the texts of sets */
+		unit_conf_drop_text(conf);
 	unit_conf_unref(conf);
 	return u;
 }
@@ -337,9 +339,9 @@ struct set *core_find_set(struct core *c, const char *name)
 
 /* ---- after a restart of core ------------------------------------------------------------------------ */
 
-struct unit *store_restore_unit(struct core *c, const struct unit_rec *r)
+struct unit *store_restore_unit(struct core *c, const char *name, const struct unit_rec *r)
 {
-	return put(c, r->name, r->revision, r->index != 0);
+	return put(c, name, r->revision, r->index != 0);
 }
 
 /* Gives each member the conf of the revision it is not running. */
@@ -407,7 +409,7 @@ int store_reload(struct core *c, struct buf *notes)
 				: unit_load(&c->path, u->name, NULL);
 		bool is_kept = conf->load != LOAD_LOADED && !unit_is_down(u);
 		bool is_changed = conf->load != u->conf->load ||
-				  !streq(strna(conf->text), strna(u->conf->text));
+				  conf->text_hash != u->conf->text_hash;
 		uc(u)->is_stale = false;
 		if (is_changed) {
 			log_diagnostics(conf);
@@ -424,6 +426,8 @@ int store_reload(struct core *c, struct buf *notes)
 				snapshot_write(c, u->set, 0, &e);
 				net_set_configure(c, u->set);
 			}
+			if (!u->set)
+				unit_conf_drop_text(conf);
 		}
 		unit_conf_unref(conf);
 	}

@@ -73,14 +73,14 @@ static void degrade_mounts(struct launch_image *i)
 		{s->protect_hostname,"ProtectHostname"},
 	};
 	for (size_t k = 0; k < ARRAY_SIZE(rows); k++)
-		degrade(i, rows[k].is_asked, i->caps.can_mount_ns, rows[k].directive, why);
+		degrade(i, rows[k].is_asked, i->caps->can_mount_ns, rows[k].directive, why);
 }
 
 static void degrade_rest(struct launch_image *i)
 {
 	const struct exec_conf *x = &i->conf->exec;
 	const struct exec_sandbox *s = &x->sandbox;
-	const struct launch_caps *can = &i->caps;
+	const struct launch_caps *can = i->caps;
 	degrade(i, s->private_network, can->can_net_ns, "PrivateNetwork",
 		"no network namespace here (needs CAP_SYS_ADMIN)");
 	degrade(i, s->private_network && can->can_net_ns, own_effective() & CAP_BIT(CAP_NET_ADMIN),
@@ -185,7 +185,7 @@ static int check_identity(struct launch_image *i, struct err *e)
 {
 	bool is_same = (i->uid == UINT32_MAX || i->uid == geteuid()) &&
 		       (i->gid == UINT32_MAX || i->gid == getegid());
-	bool is_able = i->caps.can_setuid && i->caps.can_setgid;
+	bool is_able = i->caps->can_setuid && i->caps->can_setgid;
 	bool has_extra = i->conf->exec.identity.supplementary_groups.n > 0;
 	if (is_same && !is_able && !has_extra) {
 		i->uid = i->gid = UINT32_MAX;
@@ -216,7 +216,7 @@ static void set_privileges(struct launch_image *i)
 		keep &= ~CAP_BIT(CAP_SYSLOG);
 	if (can_drop && s->protect_clock)
 		keep &= ~(CAP_BIT(CAP_SYS_TIME) | CAP_BIT(CAP_WAKE_ALARM));
-	i->drop_bounding = i->caps.bounding & ~keep;
+	i->drop_bounding = i->caps->bounding & ~keep;
 	/* systemd: seccomp-like directives imply it unless CAP_SYS_ADMIN is there at that point. */
 	bool has_admin =
 		(effective & CAP_BIT(CAP_SYS_ADMIN)) && (i->uid == UINT32_MAX || i->uid == 0);
@@ -229,7 +229,7 @@ int launch_image_new(const struct unit_conf *conf, const struct launch_caps *cap
 {
 	struct launch_image *i = xcalloc(1, sizeof(*i));
 	i->conf = conf;
-	i->caps = *caps;
+	i->caps = caps;
 	i->uid = i->gid = UINT32_MAX;
 	int r = set_user(i, e);
 	if (r == 0)

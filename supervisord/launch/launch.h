@@ -47,7 +47,7 @@ struct launch_image {
 	size_t seccomp_split;
 	uint64_t drop_bounding; /* capabilities to take out of the bounding set */
 	bool no_new_privileges; /* asked for, or implied as systemd does */
-	struct launch_caps caps;
+	const struct launch_caps *caps; /* the caller's */
 	struct degraded *degraded; /* what this host does not allow, with the reason */
 	size_t n_degraded;
 	struct arena arena;

@@ -230,11 +230,11 @@ static void put_rlimits(struct writer *w)
 {
 	const struct exec_limits *l = &w->x->limits;
 	for (int i = 0; i < RLIM_NLIMITS; i++)
-		if (l->rlimit[i].is_set)
+		if (l->rlimit && l->rlimit[i].is_set)
 			w->p.rlimit[i] =
 				(struct plan_rlimit){1, 0, l->rlimit[i].soft, l->rlimit[i].hard};
 	/* The keeper raised its own; hard stays what it was given. */
-	if (!l->rlimit[RLIMIT_NOFILE].is_set)
+	if (!l->rlimit || !l->rlimit[RLIMIT_NOFILE].is_set)
 		w->p.rlimit[RLIMIT_NOFILE] =
 			(struct plan_rlimit){1, 1, NOFILE_SOFT_DEFAULT, RLIM_INFINITY};
 }
@@ -372,7 +372,7 @@ static int put_mounts(struct writer *w)
 static int put_namespaces(struct writer *w)
 {
 	const struct exec_sandbox *s = &w->x->sandbox;
-	const struct launch_caps *can = &w->image->caps;
+	const struct launch_caps *can = w->image->caps;
 	bool roots_all =
 		!w->image->conf->service.root_directory_start_only || w->v->kind == EXEC_START;
 	if (!w->is_sandboxed)

@@ -29,6 +29,10 @@ static void edge_put(struct unit *u, struct unit *to, enum dep_kind kind, bool i
 		if (u->edges[i].to == to && u->edges[i].kind == kind &&
 			u->edges[i].is_inverse == is_inverse)
 			return;
+	if (!u->cap_edges) { /* most have one or two */
+		u->cap_edges = 2;
+		u->edges = xcalloc(u->cap_edges, sizeof(*u->edges));
+	}
 	GROW(u->edges, u->n_edges, u->cap_edges);
 	u->edges[u->n_edges++] = (struct edge){to, (uint8_t)kind, is_inverse};
 }

@@ -62,10 +62,12 @@ void inst_fail(struct unit *u, enum inst_result r, const char *format, ...)
 	if (r == RES_SUCCESS || u->rec.result != RES_SUCCESS)
 		return;
 	u->rec.result = (uint8_t)r;
+	char text[FAIL_TEXT_MAX + 1];
 	va_list args;
 	va_start(args, format);
-	vsnprintf(u->fail_text, sizeof(u->fail_text), format, args);
+	vsnprintf(text, sizeof(text), format, args);
 	va_end(args);
+	unit_fail_text(u, "%s", text);
 }
 
 /* The service goes on; who asked is told. */
@@ -563,7 +565,7 @@ static enum inst_event_id enter_condition(struct world *w, struct unit *u, enum 
 	for (int k = 0; k < CHECK_KIND_MAX; k++)
 		u->health[k].text[0] = '\0'; /* the answer of the process before */
 	memset(r->check_streak, 0, sizeof(r->check_streak));
-	u->fail_text[0] = '\0';
+	unit_fail_text(u, "%s", "");
 	u->started_us = w->now_us;
 	say_starting(w, u, from);
 	if (!u->conf->n_conditions)

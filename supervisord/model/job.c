@@ -570,7 +570,7 @@ static void be_stuck(struct world *w, struct unit *u, struct unit *by)
 	}
 	u->is_stuck = true;
 	u->waits_for = by;
-	snprintf(u->fail_text, sizeof(u->fail_text), "it needs %.100s, and %s", by->name,
+	unit_fail_text(u, "it needs %.100s, and %s", by->name,
 		why_not(by));
 	fx_event(w, EVENT_DEPENDENCY, u, NULL, "waits: %s", u->fail_text);
 	poke_waiters(w, u);
@@ -582,7 +582,7 @@ static void look_at_start(struct world *w, struct unit *u)
 	struct unit *by;
 	enum may may;
 	if (!is_loaded(u)) {
-		snprintf(u->fail_text, sizeof(u->fail_text), "%.100s: %s", u->name, why_not(u));
+		unit_fail_text(u, "%.100s: %s", u->name, why_not(u));
 		give_up_start(w, u);
 		return;
 	}
@@ -595,7 +595,7 @@ static void look_at_start(struct world *w, struct unit *u)
 		may = may_start(u, &by);
 	}
 	if (may == MAY_NEVER) {
-		snprintf(u->fail_text, sizeof(u->fail_text), "it needs %.100s, and %s", by->name,
+		unit_fail_text(u, "it needs %.100s, and %s", by->name,
 			why_not(by));
 		give_up_start(w, u);
 	} else if (may == MAY_STUCK) {
@@ -824,7 +824,7 @@ static void request_reset(struct world *w, const struct request *r)
 	backoff_clear(w, u);
 	if (u->rec.state == INST_FAILED) {
 		u->rec.result = RES_SUCCESS;
-		u->fail_text[0] = '\0';
+		unit_fail_text(u, "%s", "");
 		inst_stop(w, u);
 	}
 	fx_reply(w, r->id, REPLY_DONE, "%s: start limit, back-off and failure are forgotten",

@@ -179,20 +179,21 @@ enum timer_kind {
 
 struct timer {
 	uint64_t at_us; /* 0 = not armed */
-	void *owner;    /* struct unit or struct set, by kind */
 	uint32_t heap_pos;
-	uint8_t kind;
+	uint8_t kind; /* and the place in its owner's array: timer_unit(), timer_set() */
 };
 
 /* ---- the durable parts -------------------------------------------------------------------- */
 
-#define UNIT_REC_VERSION 1
+#define FAIL_TEXT_MAX 191
 
-/* Written as is to the runtime directory, in the same boot only. POD, no pointers. */
+#define UNIT_REC_VERSION 2
+
+/* Written as is to the runtime directory, beside the unit's name, in the same boot only. POD, no
+ * pointers. */
 struct unit_rec {
 	uint32_t version;
 	uint32_t revision; /* 0 = straight from the unit files */
-	char name[UNIT_NAME_MAX + 1];
 	char release[RELEASE_NAME_MAX + 1];
 	uint8_t state;  /* enum inst_state */
 	uint8_t result; /* enum inst_result */
@@ -437,7 +438,7 @@ struct unit {
 	struct unit_conf *conf;      /* in force; a reference */
 	struct unit_conf *next_conf; /* of a revision being rolled out, or NULL */
 	uint32_t next_revision;
-	char next_release[RELEASE_NAME_MAX + 1];
+	char *next_release; /* NULL as long as there never was one */
 	struct set *set;
 	struct unit_rec rec;
 	bool is_dirty; /* rec changed since core wrote it; core clears it */
@@ -445,7 +446,7 @@ struct unit {
 	struct edge *edges;
 	uint32_t n_edges, cap_edges;
 	struct timer timers[TIMER_UNIT_MAX];
-	struct health health[CHECK_KIND_MAX];
+	struct health *health; /* CHECK_KIND_MAX of them; those of nobody without checks */
 	struct lb_member *lb; /* NULL without load balancer */
 	uint64_t requests[4]; /* ids waiting for an outcome; further ones get REFUSED */
 	uint8_t n_requests, request_verb;
@@ -458,7 +459,7 @@ struct unit {
 	uint32_t mark;          /* of the last graph walk that came by */
 	uint64_t started_us;    /* when this activation began; not kept across a restart of core */
 	char *status_text;      /* STATUS=, core's */
-	char fail_text[192];    /* what went wrong last, for people */
+	char *fail_text;        /* what went wrong last, for people; never NULL */
 	void *core;             /* core's own companion */
 };
 
@@ -497,6 +498,19 @@ struct set {
 	void *core;
 };
 
+#define COVERAGE_EVENTS_MAX 16 /* of lb.def and rollout.def */
+/* The owner of a timer, by its place. */
+static inline struct unit *timer_unit(struct timer *t)
+{
+	return container_of(t - t->kind, struct unit, timers);
+}
+static inline struct set *timer_set(struct timer *t)
+{
+	return container_of(t - (t->kind - TIMER_UNIT_MAX), struct set, timers);
+}
+/* Replaces the fail text; a long one is cut, an empty one costs nothing. */
+void unit_fail_text(struct unit *u, const char *format, ...) PRINTF_LIKE(2, 3);
+
 struct world {
 	uint64_t now_us, wall_us;
 	uint64_t rng;
@@ -524,7 +538,9 @@ struct world {
 	size_t missing_from; /* units before this one miss nothing */
 	size_t down_from;    /* of a shutdown: units before this one are down */
 	int step_error;      /* of the step under way */
-	uint64_t *coverage;  /* NULL, or counts of state x event rows: for tests */
+	/* NULL, or counts of state x event rows: for tests */
+	uint64_t *coverage, (*lb_coverage)[COVERAGE_EVENTS_MAX],
+		(*rollout_coverage)[COVERAGE_EVENTS_MAX];
 };
 
 /* ---- the functions --------------------------------------------------------------------------- */

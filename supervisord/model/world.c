@@ -15,6 +15,8 @@
 /* Timers that may fire in one step: each armed one once, and then some for re-armed ones. They are
  * armed at least 1 us ahead, so this is never reached; it keeps a mistake from being a hang. */
 #define TIMERS_PER_STEP_MAX 1000000
+/* Room for effects kept from step to step. */
+#define EFFECTS_KEPT_MAX 256
 /* Turns of units and sets in one step; what is left then is looked at in the next one. */
 #define ROUNDS_MAX 1000
 
@@ -28,8 +30,37 @@ struct world *world_new(uint64_t seed)
 	return w;
 }
 
+/* Most units have no health checks and never fail: they share these, which nobody writes to. */
+static struct health no_health[CHECK_KIND_MAX];
+static char no_text[] = "";
+
+void unit_fail_text(struct unit *u, const char *format, ...)
+{
+	char text[FAIL_TEXT_MAX + 1];
+	va_list args;
+	va_start(args, format);
+	vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	if (u->fail_text != no_text)
+		free(u->fail_text);
+	u->fail_text = text[0] ? xstrdup(text) : no_text;
+}
+
+static struct health *health_for(struct unit *u, const struct unit_conf *conf)
+{
+	for (int k = 0; k < CHECK_KIND_MAX; k++)
+		if (conf->health[k].target && u->health == no_health)
+			return xcalloc(CHECK_KIND_MAX, sizeof(*u->health));
+	return u->health;
+}
+
 static void unit_free(struct unit *u)
 {
+	unit_fail_text(u, "%s", "");
+	if (u->health != no_health)
+		free(u->health);
+	free(u->next_release);
+
 	unit_conf_unref(u->conf);
 	if (u->next_conf)
 		unit_conf_unref(u->next_conf);
@@ -70,9 +101,10 @@ static struct unit *unit_new(struct world *w, const char *name)
 	u->id = (uint32_t)w->n_units;
 	u->name = xstrdup(name);
 	u->rec.version = UNIT_REC_VERSION;
-	str_copy(u->rec.name, name, sizeof(u->rec.name));
+	u->fail_text = no_text;
+	u->health = no_health;
 	for (int k = 0; k < TIMER_UNIT_MAX; k++)
-		u->timers[k] = (struct timer){.owner = u, .kind = (uint8_t)k};
+		u->timers[k].kind = (uint8_t)k;
 	GROW(w->units, w->n_units, w->cap_units);
 	w->units[w->n_units++] = u;
 	map_put(&w->unit_by_name, u->name, u);
@@ -88,6 +120,7 @@ struct unit *world_put_unit(struct world *w, struct unit_conf *conf)
 	if (u->conf)
 		unit_conf_unref(u->conf);
 	u->conf = conf;
+	u->health = health_for(u, conf);
 	if (conf->lb.is_set && !u->lb)
 		u->lb = xcalloc(1, sizeof(*u->lb));
 	w->missing_from = MIN(w->missing_from, (size_t)u->id);
@@ -119,8 +152,7 @@ struct set *world_put_set(struct world *w, const char *name, const char *templat
 		str_copy(s->rollout.set, name, sizeof(s->rollout.set));
 		s->rollout.version = ROLLOUT_REC_VERSION;
 		for (int k = TIMER_UNIT_MAX; k < TIMER_SET_MAX; k++)
-			s->timers[k - TIMER_UNIT_MAX] =
-				(struct timer){.owner = s, .kind = (uint8_t)k};
+			s->timers[k - TIMER_UNIT_MAX].kind = (uint8_t)k;
 		GROW(w->sets, w->n_sets, w->cap_sets);
 		w->sets[w->n_sets++] = s;
 		map_put(&w->set_by_name, s->name, s);
@@ -148,13 +180,17 @@ void world_set_next_conf(struct world *w, struct unit *u, struct unit_conf *conf
 	const char *release)
 {
 	(void)w;
-	if (conf)
+	if (conf) {
 		unit_conf_ref(conf);
+		u->health = health_for(u, conf);
+	}
 	if (u->next_conf)
 		unit_conf_unref(u->next_conf);
 	u->next_conf = conf;
 	u->next_revision = revision;
-	str_copy(u->next_release, strna(release), sizeof(u->next_release));
+	if (!u->next_release)
+		u->next_release = xcalloc(1, RELEASE_NAME_MAX + 1);
+	str_copy(u->next_release, strna(release), RELEASE_NAME_MAX + 1);
 }
 
 void world_set_port(struct world *w, struct unit *u, uint16_t port)
@@ -170,6 +206,10 @@ void world_set_port(struct world *w, struct unit *u, uint16_t port)
 void effects_reset(struct effects *fx)
 {
 	fx->n = 0;
+	if (fx->cap > EFFECTS_KEPT_MAX) { /* a start or stop of everything was that long, once */
+		free(TAKE_PTR(fx->v));
+		fx->cap = 0;
+	}
 	arena_done(&fx->arena);
 }
 
@@ -273,7 +313,7 @@ static void timer_record(struct world *w, struct timer *t)
 		return;
 	if (t->kind >= TIMER_UNIT_MAX)
 		return;
-	struct unit *u = t->owner;
+	struct unit *u = timer_unit(t);
 	u->rec.timer_at_us[t->kind] = t->at_us;
 	unit_touch(w, u);
 }
@@ -341,9 +381,9 @@ static void timers_run(struct world *w)
 		struct timer *t = w->heap[0];
 		timer_drop(w, t);
 		if (t->kind < TIMER_UNIT_MAX)
-			unit_timer(w, t->owner, t->kind);
+			unit_timer(w, timer_unit(t), t->kind);
 		else
-			set_timer(w, t->owner, t->kind);
+			set_timer(w, timer_set(t), t->kind);
 	}
 }
 

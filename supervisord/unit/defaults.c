@@ -18,8 +18,11 @@
 
 /* ---- before parsing ---- */
 
+struct conf_rlimit no_rlimits[RLIM_NLIMITS]; /* never written to */
+
 static void set_exec_defaults(struct exec_conf *x)
 {
+	x->limits.rlimit = no_rlimits;
 	x->std_in.kind = STD_NULL;
 	x->std_out.kind = STD_LOG;
 	x->std_err.kind = STD_INHERIT;

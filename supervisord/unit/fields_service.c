@@ -659,9 +659,10 @@ void set_limit(struct parser *p, const char *value)
 		complain(p, S0120, NULL, "%s=%s: %s", p->d->info.key, value, e.text);
 		return;
 	}
-	p->conf->exec.limits.rlimit[p->d->arg].is_set = true;
-	p->conf->exec.limits.rlimit[p->d->arg].soft = soft;
-	p->conf->exec.limits.rlimit[p->d->arg].hard = hard;
+	struct exec_limits *l = &p->conf->exec.limits;
+	if (l->rlimit == no_rlimits)
+		l->rlimit = arena_alloc(p->arena, RLIM_NLIMITS * sizeof(*l->rlimit));
+	l->rlimit[p->d->arg] = (struct conf_rlimit){true, soft, hard};
 }
 
 void set_sockets(struct parser *p, const char *value)

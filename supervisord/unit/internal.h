@@ -139,6 +139,7 @@ bool conf_list_has(const struct conf_list *l, const char *s);
 #define FIELD(p, type) ((type *)(void *)((char *)(p)->conf + (p)->d->offset))
 
 /* ---- defaults.c ---- */
+extern struct conf_rlimit no_rlimits[];
 void conf_set_defaults(struct unit_conf *c); /* before parsing */
 void conf_complete(struct parser *p);        /* after: implied values, default dependencies */
 void conf_verify(struct parser *p);          /* what cannot work together */

@@ -4,7 +4,7 @@
  *
  *  1. There is always a conf; ->load and ->diagnostics say how it went.
  *  2. ->name is the name after following aliases; it may differ from the one asked for.
- *  3. Everything of a conf is in its arena; the conf never changes after it was returned.
+ *  3. Everything of a conf but its text is in its arena; it never changes after it was returned.
  *  4. A file that everybody may write is refused when we are the system's manager.
  *
  * Called by core for each unit it wants to know, and by stayctl check.
@@ -32,6 +32,7 @@ struct unit_conf *unit_conf_unref(struct unit_conf *c)
 	assert(c->refs > 0);
 	if (--c->refs == 0) {
 		struct arena *a = c->arena;
+		free(c->text);
 		arena_done(a);
 		free(a);
 	}
@@ -77,9 +78,16 @@ static struct unit_conf *finish(struct parser *p)
 	conf_complete(p);
 	if (c->load == LOAD_LOADED || c->load == LOAD_BAD)
 		conf_verify(p);
-	c->text = arena_strndup(p->arena, strna(p->text.data), p->text.size);
+	c->text = xstrndup(strna(p->text.data), p->text.size);
+	c->text_hash = hash_bytes(c->text, p->text.size);
 	buf_done(&p->text);
 	return c;
+}
+
+/* The files have it too. What compares (daemon-reload) needs the hash only. */
+void unit_conf_drop_text(struct unit_conf *c)
+{
+	free(TAKE_PTR(c->text));
 }
 
 /* ---- files ---- */

@@ -30,6 +30,7 @@ void unit_path_done(struct unit_path *p);
 struct unit_conf *unit_load(const struct unit_path *p, const char *name, const char *snapshot);
 struct unit_conf *unit_conf_ref(struct unit_conf *c);
 struct unit_conf *unit_conf_unref(struct unit_conf *c); /* NULL */
+void unit_conf_drop_text(struct unit_conf *c);
 
 /* Parses one file of text as if it were the fragment of `name`: for check, tests and fuzzers. */
 struct unit_conf *unit_load_text(const struct unit_path *p, const char *name, const char *file,
