@@ -21,6 +21,7 @@
 #define LOG_TOTAL_MAX (512ULL * 1024 * 1024)
 #define LOG_KEEP      4
 #define NOTES_MAX     256
+#define LOG_SYNC_MAX  (1 * USEC_PER_SEC)
 /* Where the directory is a container's small tmpfs: */
 #define LOG_VOLATILE_FILE_MAX  (1024ULL * 1024)
 #define LOG_VOLATILE_TOTAL_MAX (8ULL * 1024 * 1024)
@@ -157,8 +158,35 @@ static void on_logger(struct source *s, uint32_t events)
 		return;
 	}
 	f.name[sizeof(f.name) - 1] = f.text[sizeof(f.text) - 1] = '\0';
+	if (f.kind == LG_SYNCED && f.number == c->log_sync)
+		logger_sync_over(c);
 	if (f.kind == LG_TROUBLE)
 		log_warn(f.name[0] ? f.name : NULL, "log: %s", f.text);
+}
+
+static void send_sync(struct core *c)
+{
+	struct lg_frame f = {.kind = LG_SYNC, .number = ++c->log_sync};
+	send_frame(c, &f, -1);
+}
+
+/* A logger that is just starting, or was killed, gets the question when it is there. */
+bool logger_sync(struct core *c)
+{
+	if (!c->logger_wanted)
+		return false;
+	if (!c->log_sync_until_us)
+		c->log_sync_until_us = now_boot_us() + LOG_SYNC_MAX;
+	send_sync(c);
+	core_arm(c);
+	return true;
+}
+
+void logger_sync_over(struct core *c)
+{
+	c->log_sync_until_us = 0;
+	if (c->control)
+		control_logs_written(c->control);
 }
 
 void logger_connected(struct core *c, int fd)
@@ -175,6 +203,8 @@ void logger_connected(struct core *c, int fd)
 		n_streams_due += x->log_fd >= 0;
 	}
 	flush(c);
+	if (c->log_sync_until_us)
+		send_sync(c);
 }
 
 /* ---- one unit -------------------------------------------------------------------------------------- */

@@ -305,7 +305,8 @@ struct unit *core_load_unit(struct core *c, const char *name, struct err *e)
 		err_set(e, -EPERM, "%s is masked", name);
 	else if (u->conf->load == LOAD_BAD)
 		err_set(e, -EBADMSG, "%s: %s", name, first_error(u->conf));
-	return u->conf->load == LOAD_NOT_FOUND ? NULL : u;
+	/* One that is up can still be stopped, whatever its file is now. */
+	return u->conf->load == LOAD_LOADED || !unit_is_down(u) ? u : NULL;
 }
 
 struct set *core_find_set(struct core *c, const char *name)

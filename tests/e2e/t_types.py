@@ -254,6 +254,20 @@ def kill_modes_reach_whom_they_say():
 
 
 @test
+def what_comes_after_a_sigkill_can_run():
+    with Stage(lambda s: {"a.service": s.puppets.unit(
+            "ignore:TERM", "fork", "event:up", TimeoutStopSec="300ms", Restart="always", RestartSec="0",
+            ExecStopPost=s.say("post $SERVICE_RESULT"))}) as (s, d):
+        d.ctl("start", "a")
+        for i in range(3):
+            s.puppets.wait("up")
+            d.ctl("restart", "a", check=False)
+        pid = s.puppets.wait("up").pid
+        d.wait_unit("a.service", sub_state="running", main_pid=pid)
+        check(s.trace() == ["post timeout"] * 3, "ExecStopPost= was not killed with the others: %s" % s.trace())
+
+
+@test
 def kill_signals_are_those_of_the_file():
     with Stage(lambda s: {
             "a.service": s.puppets.unit("event:up", KillSignal="SIGINT", SendSIGHUP="yes", RestartKillSignal="SIGUSR1",
