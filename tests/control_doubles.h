@@ -49,6 +49,7 @@ static struct unit *fake_unit(struct core *core, const char *name, const char *i
 static struct core *fake_core(void)
 {
 	struct core *core = xcalloc(1, sizeof(*core));
+	unit_path_default(&core->path, "/nonexistent");
 	core->status = (struct core_status){.version = "0",
 		.state = "running",
 		.core_pid = 42,
@@ -76,6 +77,7 @@ static struct core *fake_core(void)
 
 UNUSED static void fake_core_free(struct core *core)
 {
+	unit_path_done(&core->path);
 	for (size_t i = 0; i < core->world.n_units; i++) {
 		struct unit *u = core->world.units[i];
 		free(u->conf->instance);
@@ -234,6 +236,10 @@ const char *WEAK inst_result_name(enum inst_result r UNUSED)
 const char *WEAK lb_phase_name(enum lb_phase p UNUSED)
 {
 	return "none";
+}
+bool WEAK rollout_is_active(const struct set *s UNUSED)
+{
+	return false;
 }
 const char *WEAK rollout_state_name(enum rollout_state s)
 {

@@ -86,6 +86,9 @@ def run(item, build, env):
             passed.append(what)
         else:
             failed.append(what)
+    for what in skipped:  # a unit test that skipped itself ended well: counted once, as skipped
+        sentence = what.split(": ", 1)[1].split(" # ")[0].strip()
+        passed = [p for p in passed if not p.endswith(":%s: Passed" % sentence)]
     if rc != 0 and not failed:
         failed.append("%s: exit status %s" % (name, rc))
     if rc == 0 and not passed and not skipped and not failed:

@@ -54,8 +54,7 @@ static bool count_in(const char *data, size_t size, uint16_t port, unsigned *cou
 		if (h->nlmsg_type == NLMSG_DONE || h->nlmsg_type == NLMSG_ERROR)
 			return true;
 		if (h->nlmsg_type != SOCK_DIAG_BY_FAMILY ||
-			h->nlmsg_len < NLMSG_LENGTH(sizeof(*m)) ||
-			m->id.idiag_sport != htons(port))
+			h->nlmsg_len < NLMSG_LENGTH(sizeof(*m)) || m->id.idiag_sport != htons(port))
 			continue;
 		*count += owes(m, h->nlmsg_len - NLMSG_LENGTH(0));
 	}
@@ -67,14 +66,16 @@ static void dump(int fd, uint8_t family, uint16_t port, unsigned *count)
 	struct {
 		struct nlmsghdr head;
 		struct inet_diag_req_v2 req;
-	} q = {.head = {.nlmsg_len = sizeof(q),
-		       .nlmsg_type = SOCK_DIAG_BY_FAMILY,
-		       .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP},
-		.req = {.sdiag_family = family,
-			.sdiag_protocol = IPPROTO_TCP,
-			.idiag_ext = 1 << (INET_DIAG_INFO - 1),
-			.idiag_states = 1 << STATE_ESTABLISHED,
-			.id = {.idiag_sport = htons(port)}}};
+	} q = {
+		.head = {.nlmsg_len = sizeof(q),
+			 .nlmsg_type = SOCK_DIAG_BY_FAMILY,
+			 .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP},
+		.req = { .sdiag_family = family,
+			 .sdiag_protocol = IPPROTO_TCP,
+			 .idiag_ext = 1 << (INET_DIAG_INFO - 1),
+			 .idiag_states = 1 << STATE_ESTABLISHED,
+			 .id = {.idiag_sport = htons(port)}}
+        };
 	static char data[32 * 1024] __attribute__((aligned(NLMSG_ALIGNTO)));
 
 	if (send(fd, &q, sizeof(q), 0) < 0)

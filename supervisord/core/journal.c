@@ -180,8 +180,7 @@ void journal_write(struct core *c, struct set *s, const char *text)
 {
 	int r = journal_open(c, s);
 	if (r == 0) {
-		CLEANUP_FREE char *line =
-			record_text(&s->rollout, ++sc(s)->journal_seq, text);
+		CLEANUP_FREE char *line = record_text(&s->rollout, ++sc(s)->journal_seq, text);
 		CLEANUP_FREE char *full =
 			line ? xasprintf("%s\t%08x\n", line, crc32_of(line, strlen(line))) : NULL;
 		r = full ? write_all(sc(s)->journal_fd, full, strlen(full)) : -EINVAL;

@@ -43,7 +43,9 @@ void keeper_flush(struct core *c)
 		record_write_dirty(c); /* an exit is forgotten once it is written */
 	for (unsigned i = 0; i < n_held; i++) {
 		v[i] = (struct iovec){&held[i], sizeof(held[i])};
-		m[i] = (struct mmsghdr){.msg_hdr = {.msg_iov = &v[i], .msg_iovlen = 1}};
+		m[i] = (struct mmsghdr){
+			.msg_hdr = {.msg_iov = &v[i], .msg_iovlen = 1}
+                };
 	}
 	for (unsigned sent = 0; sent < n_held;) {
 		int n = sendmmsg(c->keeper_fd, m + sent, n_held - sent, MSG_NOSIGNAL);

@@ -327,7 +327,8 @@ static int image_of(struct core *c, struct unit *u, struct err *e)
 		return r;
 	unit_conf_unref(x->image_conf);
 	x->image_conf = unit_conf_ref(u->conf);
-	x->cgroup_fd = fd_close(x->cgroup_fd); /* its limits may be others now: they are set again */
+	x->cgroup_fd =
+		fd_close(x->cgroup_fd); /* its limits may be others now: they are set again */
 	return 0;
 }
 

@@ -80,8 +80,7 @@ static void sample_received(struct core *c, const struct nt_frame *f)
 	/* About to be stopped: the last word is the kernel's (model/lb.c, invariant 2). */
 	if (u->rec.lb_phase == LBP_LEAVING && u->rec.port && sample.in_sync && !sample.sessions)
 		sample.sessions = conns_owing(u->rec.port);
-	struct event ev = {
-		.kind = EV_LB_SAMPLE, .unit = u, .lb = row->lb_index, .sample = &sample};
+	struct event ev = {.kind = EV_LB_SAMPLE, .unit = u, .lb = row->lb_index, .sample = &sample};
 	core_step(c, &ev);
 }
 

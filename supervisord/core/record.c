@@ -106,7 +106,7 @@ void record_write_dirty(struct core *c)
 {
 	struct world *w = c->world;
 	if (w->n_dirty)
-		log_flush(); /* words come before records */
+		log_flush(); /* a word may be said twice by a successor, but is never missing */
 	for (size_t i = 0; i < w->n_dirty; i++) {
 		struct unit *u = w->dirty[i];
 		u->in_dirty_list = false;

@@ -525,12 +525,14 @@ static void on_keeper(struct source *s, uint32_t epoll_events)
 
 /* ---- start ---- */
 
+/* The bare system call: libc's sigaction() refuses 32 and 33, its own, which a parent may have left
+ * ignored all the same. KILL and STOP refuse. */
 static void reset_signals(void)
 {
-	struct sigaction act = {.sa_handler = SIG_DFL};
+	static const uint64_t by_default[4]; /* the kernel's struct sigaction, all zero: SIG_DFL */
 	sigset_t none;
 	for (int i = 1; i < NSIG; i++)
-		(void)sigaction(i, &act, NULL); /* KILL, STOP and libc's own two refuse */
+		(void)syscall(SYS_rt_sigaction, i, by_default, NULL, sizeof(uint64_t));
 	sigemptyset(&none);
 	(void)sigprocmask(SIG_SETMASK, &none, NULL);
 }

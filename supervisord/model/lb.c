@@ -444,6 +444,8 @@ static const struct row rows[ROW_MAX] = {
 #undef NEVER
 };
 
+_Static_assert(LBE_MAX <= COVERAGE_EVENTS_MAX, "counted in world->lb_coverage");
+
 #define ROWS_OF(p)                                                                                 \
 	{                                                                                          \
 		ROW_##p##_AVAILABLE, ROW_##p##_UNAVAILABLE, ROW_##p##_GONE, ROW_##p##_HOLD,        \
@@ -455,6 +457,20 @@ static const uint8_t table[LBP_MAX][LBE_MAX] = {
 	LB_PHASES(PHASE)
 #undef PHASE
 };
+
+char lb_row_kind(enum lb_phase p, unsigned event, const char **ret_event)
+{
+	static const char *const names[] = {
+#define EVENT(id) #id,
+		LB_EVENTS(EVENT)
+#undef EVENT
+	};
+	if (event >= LBE_MAX)
+		return 0;
+	const struct row *row = &rows[table[p][event]];
+	*ret_event = names[event];
+	return row->is_never ? 'N' : row->pick ? 'P' : row->next == p ? 'S' : 'G';
+}
 
 static void enter_draining(struct world *w, struct unit *u)
 {
@@ -549,6 +565,8 @@ static void feed(struct world *w, struct unit *u, enum lb_event event)
 		enum lb_phase next;
 
 		assert(!row->is_never);
+		if (w->lb_coverage)
+			w->lb_coverage[from][event]++;
 		next = row->pick ? row->pick(w, u) : row->next;
 		if (next == from)
 			break;
@@ -697,7 +715,9 @@ void lb_status(struct world *w, struct set *s, unsigned lb, bool is_reachable_no
 	str_copy(s->lb[lb].text, strna(text), sizeof(s->lb[lb].text));
 	for (unsigned i = 0; i < SET_MEMBERS_MAX; i++) {
 		struct unit *u = s->members[i];
-		if (!u || !u->lb || lb >= lb_count(u))
+		/* Members that never ran get a row, too: to a load balancer without a state file
+		 * every server that it knows is ready. */
+		if (!u || lb >= lb_count(u) || !attach(w, u))
 			continue;
 		if (is_new)
 			forget_samples(u, lb);

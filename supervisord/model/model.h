@@ -503,6 +503,8 @@ static inline struct set *timer_set(struct timer *t)
 /* Replaces the fail text; a long one is cut, an empty one costs nothing. */
 void unit_fail_text(struct unit *u, const char *format, ...) PRINTF_LIKE(2, 3);
 
+#define COVERAGE_EVENTS_MAX 16 /* of lb.def and rollout.def */
+
 struct world {
 	uint64_t now_us, wall_us;
 	uint64_t rng;
@@ -530,7 +532,9 @@ struct world {
 	size_t missing_from; /* units before this one miss nothing */
 	size_t down_from;    /* of a shutdown: units before this one are down */
 	int step_error;      /* of the step under way */
-	uint64_t *coverage;  /* NULL, or counts of state x event rows: for tests */
+	/* NULL, or counts of state x event rows: for tests */
+	uint64_t *coverage, (*lb_coverage)[COVERAGE_EVENTS_MAX],
+		(*rollout_coverage)[COVERAGE_EVENTS_MAX];
 };
 
 /* ---- the functions --------------------------------------------------------------------------- */

@@ -113,6 +113,8 @@ bool health_is_ready(const struct unit *u); /* startup and ready checks pass, or
 void health_restored(struct world *w, struct unit *u);
 
 /* ---- lb.c: one instance and its load balancers ---- */
+/* What lb.def says, for tests: 'G' go, 'P' pick, 'S' stay, 'N' never; 0: no such event. */
+char lb_row_kind(enum lb_phase p, unsigned event, const char **ret_event);
 void lb_unit_available(struct world *w, struct unit *u); /* up and ready check passing: enter */
 void lb_unit_unavailable(
 	struct world *w, struct unit *u); /* ready check failing: drain, come back later */
@@ -135,6 +137,8 @@ bool lb_set_is_usable(const struct set *s, const struct lb_conf *c, struct buf *
 bool lb_unit_is_known(const struct unit *u, struct buf *ret_why);
 
 /* ---- set.c, rollout.c ---- */
+/* What rollout.def says, for tests; as lb_row_kind(), and 'R' refuse. */
+char rollout_row_kind(enum rollout_state s, unsigned event, const char **ret_event);
 void set_unit_changed(struct world *w, struct unit *u); /* anything a set may care about */
 void set_run(struct world *w);                          /* reconcile the dirty sets */
 void set_request(struct world *w, const struct request *r);

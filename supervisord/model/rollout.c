@@ -210,6 +210,8 @@ static const struct row rows[ROW_MAX] = {
 #undef NEVER
 };
 
+_Static_assert(RE_MAX <= COVERAGE_EVENTS_MAX, "counted in world->rollout_coverage");
+
 #define ROWS_OF(p)                                                                                 \
 	{                                                                                          \
 		ROW_##p##_WORKED, ROW_##p##_FAILED, ROW_##p##_DEADLINE, ROW_##p##_CANARY,          \
@@ -221,6 +223,24 @@ static const uint8_t table[ROLL_STATE_MAX][RE_MAX] = {
 	ROLLOUT_STATES(STATE)
 #undef STATE
 };
+
+char rollout_row_kind(enum rollout_state state, unsigned event, const char **ret_event)
+{
+	static const char *const names[] = {
+#define EVENT(id) #id,
+		ROLLOUT_EVENTS(EVENT)
+#undef EVENT
+	};
+	if (event >= RE_MAX)
+		return 0;
+	const struct row *row = &rows[table[state][event]];
+	*ret_event = names[event];
+	return row->is_never        ? 'N'
+	       : row->is_refused    ? 'R'
+	       : row->pick          ? 'P'
+	       : row->next == state ? 'S'
+				    : 'G';
+}
 
 static void answer(struct world *w, struct set *s, enum reply_result result, const char *what)
 {
@@ -362,6 +382,8 @@ bool rollout_feed(struct world *w, struct set *s, enum rollout_event event, stru
 	enum rollout_state next;
 
 	assert(!row->is_never);
+	if (w->rollout_coverage)
+		w->rollout_coverage[from][event]++;
 	if (ret_is_refused)
 		*ret_is_refused = row->is_refused;
 	next = row->pick ? row->pick(w, s, u) : row->next;
@@ -787,13 +809,16 @@ static bool select_next(struct world *w, struct set *s)
 
 /* ---- one look -------------------------------------------------------------------------------------------- */
 
+/* One that soaked long enough and is not done waits for something else, not for the time. */
 static void arm_soak(struct world *w, struct set *s)
 {
 	uint64_t at = USEC_INFINITY;
 
-	for (unsigned i = 0; i < rollout_total(s); i++)
-		if (s->rollout.step[i] == STEP_SOAK)
-			at = MIN(at, s->soak_since_us[i] + rollout_soak_us(s, i));
+	for (unsigned i = 0; i < rollout_total(s); i++) {
+		uint64_t end = s->soak_since_us[i] + rollout_soak_us(s, i);
+		if (s->rollout.step[i] == STEP_SOAK && end > w->now_us)
+			at = MIN(at, end);
+	}
 	timer_arm(w, rollout_timer(s, TIMER_SOAK), at);
 }
 

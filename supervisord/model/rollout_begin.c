@@ -245,6 +245,9 @@ static void steer(struct world *w, const struct request *r, enum rollout_event e
 				r->actor ? r->actor : "request");
 	}
 	rollout_feed(w, s, event, NULL, &is_refused);
+	/* Whoever waits for the set waited for it without a rollout; its patience has that timer now. */
+	if (!is_refused && (event == RE_ABORT || event == RE_RESUME))
+		set_op_cancel(w, s, "the rollout goes on");
 	if (is_refused) {
 		fx_reply(w, r->id, REPLY_REFUSED, "%s: the rollout is %s", s->name,
 			rollout_state_name(before));

@@ -239,12 +239,7 @@ void set_request(struct world *w, const struct request *r)
 	case REQ_ROLLING_RESTART:
 	case REQ_PAUSE:
 	case REQ_RESUME:
-		rollout_request(w, r);
-		break;
 	case REQ_ABORT:
-		/* Waits for the end of the rollback it starts, as the only waiter of the set. */
-		if (r->number && rollout_is_active(s) && s->op_request)
-			op_answer(w, s, REPLY_CANCELED, "a later request took its place");
 		rollout_request(w, r);
 		break;
 	case REQ_RELOAD:

@@ -286,7 +286,9 @@ void host_effect(struct sim *s, const struct effect *e)
 		n = answer(s, e, EV_PROBED);
 		n->ev.check = e->check;
 		n->ev.number = e->number;
-		n->ev.ok = !sim_fault(s, 3500);
+		n->ev.ok = !sim_fault(s, 3500) &&
+			   !(e->check == CHECK_READY && e->unit->conf->description &&
+				   streq(e->unit->conf->description, "sick"));
 		n->text = "probe";
 	}
 }

@@ -3,6 +3,7 @@
 #include "sim.h"
 
 #define EFFECTS_MAX 4096
+#define IDLE_MAX    100                  /* timers in a row, each within a millisecond */
 #define HANG_US     (120 * USEC_PER_SEC) /* longer than any timeout of universe.c */
 
 static bool is_exempt(const struct unit_conf *c)
@@ -100,6 +101,9 @@ void check_effect(struct sim *s, const struct effect *e)
 		sim_fail(s, "effect %d of no unit", (int)e->kind);
 	if (e->kind == FX_REPLY)
 		check_reply(s, e);
+	for (size_t i = 0; e->kind == FX_EXIT && i < s->w->n_units; i++)
+		if (!unit_is_down(s->w->units[i]))
+			sim_fail(s, "the daemon exits before %s is down", s->w->units[i]->name);
 	if (e->kind != FX_EVENT)
 		return;
 	s->events[e->event]++;
@@ -146,6 +150,16 @@ void check_step(struct sim *s, int r)
 	for (size_t i = 0; i < w->n_units && !s->has_failed; i++)
 		check_unit(s, w->units[i]);
 	fake_lb_check(s);
+}
+
+/* Timers that do nothing but come again soon are a core that spins. */
+void check_idle(struct sim *s)
+{
+	bool is_soon = s->now_us - s->woken_us < USEC_PER_MSEC;
+	s->n_idle = !s->fx.n && is_soon ? s->n_idle + 1 : 0;
+	s->woken_us = s->now_us;
+	if (s->n_idle > IDLE_MAX)
+		sim_fail(s, "core wakes again and again to do nothing");
 }
 
 /* Faults are over for long: what is wanted is there. */

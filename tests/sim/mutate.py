@@ -1,17 +1,18 @@
 #!/usr/bin/python3
-"""Does the simulator notice? Builds the model with one deliberate mistake at a time and runs `sim`.
+"""Does anybody notice? Builds the model with one deliberate mistake at a time and runs the simulator.
 
 Each mutant is a replacement of a text that stands exactly once in its file. A mutant that the
-simulator does not catch within its seeds is "not ok": an invariant is missing or too weak.
+simulator does not catch within its steps is "not ok": an invariant is missing or too weak. What
+only a sentence can judge names the unit test that has to fail instead.
 
-  mutate.py [--build build] [--quick]    --quick: the first few only (make check)"""
-import argparse, os, shutil, subprocess, sys, tempfile
+  mutate.py [--quick] [WORD...]    --quick: the first few only (make check)"""
+import argparse, concurrent.futures, os, shutil, subprocess, sys, tempfile
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 SEEDS, STEPS = 1, 4000000
 QUICK = 4
 
-# (what is wrong, file, text, replacement)
+# (what is wrong, file, text, replacement[, unit test that judges it])
 MUTANTS = [
     ("survivors do not hold the start", "job.c",
      "	if (has_survivors(u)) {",
@@ -53,8 +54,8 @@ MUTANTS = [
      "	u->n_requests = 0;\n}\n\nstatic void requests_cancel",
      "}\n\nstatic void requests_cancel"),
     ("a record changes and is not written", "health.c",
-     "	h->last_ok = is_ok;\n	unit_touch(w, u);",
-     "	h->last_ok = is_ok;"),
+     "	if (*streak != before)\n		unit_touch(w, u);",
+     ""),
     ("Conflicts= is not waited for", "job.c",
      "		return unit_is_down(x) && !has_survivors(x) ? MAY_GO : MAY_WAIT;",
      "		return MAY_GO;"),
@@ -72,8 +73,17 @@ MUTANTS = [
      "	if (last != t)\n		heap_set(w, i, last);"),
     ("one zero is enough to be drained", "lb.c",
      "#define ZERO_SEEN 2", "#define ZERO_SEEN 1"),
+    ("a row counts before it is read back", "lb.c",
+     "	return s->serial && s->known && s->in_sync && s->state == (uint32_t)state;",
+     "	(void)state;\n	return s->serial && s->known;", "test_model_lb"),
     ("the last sample before a change counts", "lb.c",
      "	if (s->serial <= last->serial)\n		return;", "	if (0)\n		return;"),
+    ("a stop while it is out believes one sample", "lb.c",
+     "		if (is_reachable(u, i) && !is_unknown && u->lb->zero_seen[i] < ZERO_SEEN)",
+     "		if (is_reachable(u, i) && !is_unknown && !s->serial)"),
+    ("members that never ran have no row", "lb.c",
+     "		if (!u || lb >= lb_count(u) || !attach(w, u))",
+     "		if (!u || lb >= lb_count(u) || !u->lb || u->rec.lb_phase == LBP_NONE)"),
     ("an exit does not take it out of the load balancer", "lb.c",
      "		feed(w, u, LBE_GONE);", "		;"),
     ("a stop does not wait for the drain", "lb.c",
@@ -91,62 +101,113 @@ MUTANTS = [
      "	if (u->next_conf && !r->is_rollback_wanted)"),
     ("the deadline of a restored rollout is lost", "rollout_begin.c",
      "		rollout_arm_deadline(w, s, rollout_soak_us(s, 0));", "		;"),
+    ("what a restart put right is not journalled", "rollout_begin.c",
+     "		rollout_journal(w, s, \"core was restarted\");", "		;"),
+    ("a soak that is over is waited for again", "rollout.c",
+     "		if (s->rollout.step[i] == STEP_SOAK && end > w->now_us)",
+     "		if (s->rollout.step[i] == STEP_SOAK)"),
+    ("an abort forgets who waits for the set", "rollout_begin.c",
+     "		set_op_cancel(w, s, \"the rollout goes on\");", "		;"),
+    ("a revision is committed before the journal has it", "rollout.c",
+     "	rollout_journal(\n		w, s, \"%s%s%s\", rollout_state_name(next), *r->reason ? \": \" : \"\", r->reason);\n",
+     "	if (next != ROLL_DONE)\n		rollout_journal(w, s, \"x\");\n"),
+    ("who waits for a back-off through others is not told", "job.c",
+     "		else if (was_stuck || waits_for_restart(u))", "		else if (was_stuck)"),
+    ("failures of a core before are counted", "health.c",
+     "		u->rec.check_streak[c] = 0;\n	}", "	}", "test_model_job"),
+    ("a shutdown forgets a unit", "world.c",
+     "		if (!unit_is_down(w->units[w->down_from]))\n			return;",
+     "		if (unit_is_up(w->units[w->down_from]))\n			return;"),
     ("the waiter of a dead core is answered", "rollout_begin.c",
      "	r->request = 0; /*", "	/*"),
 ]
 
 
-def build(work, build_dir):
-    """Compiles model/ and tests/sim of the copy; unit and base come from the build as they are."""
-    flags = ["-O1", "-g", "-std=gnu11", "-D_GNU_SOURCE", "-Iinclude", "-Isupervisord", "-Itests", "-w"]
-    src = [os.path.join(d, f) for d in ("supervisord/model", "tests/sim")
-           for f in sorted(os.listdir(os.path.join(work, d))) if f.endswith(".c")]
-    libs = [p for p in (os.path.join(build_dir, a) for a in ("unit.a", "base.a")) if os.path.exists(p)]
-    return subprocess.run(["gcc", *flags, "-o", "sim", *src, *libs, "-lcap", "-lseccomp", "-linih", "-ljansson"],
-                          cwd=work, capture_output=True, text=True)
+def cc(work, *args):
+    return subprocess.run(["gcc", "-O1", "-g", "-std=gnu11", "-D_GNU_SOURCE", "-Iinclude", "-Isupervisord", "-Itests",
+                           "-w", *args], cwd=work, capture_output=True, text=True)
 
 
-def run_mutant(m, work, build_dir):
-    what, name, old, new = m
-    path = os.path.join(work, "supervisord/model", name)
-    text = open(path, encoding="utf-8").read()
-    if text.count(old) != 1:
-        return False, "the text to replace stands %d times in %s" % (text.count(old), name)
-    with open(path, "w", encoding="utf-8") as f:
-        f.write(text.replace(old, new))
-    try:
-        b = build(work, build_dir)
-        if b.returncode:
-            return False, "does not compile: " + b.stderr[-300:]
-        try:
-            r = subprocess.run(["./sim", "--steps", str(STEPS), "--seed", str(SEEDS)], cwd=work, text=True,
-                               capture_output=True, timeout=120, errors="replace")
-        except subprocess.TimeoutExpired:
-            return True, "it hangs"
-        line = next((l for l in r.stdout.splitlines() if l.startswith("not ok - seed")), "")
-        return r.returncode != 0, line[9:] or (r.stderr.strip().splitlines() or ["nothing noticed"])[-1]
-    finally:
-        with open(path, "w", encoding="utf-8") as f:
-            f.write(text)
+def compile_all(work, paths):
+    """Objects of the copy, by source; what does not change between mutants is compiled once."""
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        for src, r in zip(paths, pool.map(lambda s: cc(work, "-c", s, "-o", s[:-2] + ".o"), paths)):
+            if r.returncode:
+                sys.exit("%s: %s" % (src, r.stderr[-1000:]))
 
 
-def main():
-    ap = argparse.ArgumentParser()
-    ap.add_argument("--build", default=os.environ.get("STAYD_BUILD", "build"))
-    ap.add_argument("--quick", action="store_true")
-    a = ap.parse_args()
-    build_dir = os.path.abspath(a.build)
-    bad = 0
-    with tempfile.TemporaryDirectory() as work:
-        for d in ("include", "supervisord", "tests/sim"):
+def sources(work, folder):
+    return [os.path.join(folder, f) for f in sorted(os.listdir(os.path.join(work, folder))) if f.endswith(".c")]
+
+
+class Tree:
+    """A copy of the tree to break, with everything that judges it compiled."""
+
+    def __init__(self, work):
+        self.work = work
+        for d in ("include", "supervisord", "tests/sim", "tests/unit"):
             shutil.copytree(os.path.join(TOP, d), os.path.join(work, d))
         for f in os.listdir(os.path.join(TOP, "tests")):
             if f.endswith(".h"):
                 shutil.copy(os.path.join(TOP, "tests", f), os.path.join(work, "tests", f))
-        for m in MUTANTS[:QUICK] if a.quick else MUTANTS:
-            caught, how = run_mutant(m, work, build_dir)
+        self.model, self.sim = sources(work, "supervisord/model"), sources(work, "tests/sim")
+        self.below = sources(work, "supervisord/unit") + sources(work, "supervisord/base")
+        tests = sorted({m[4] for m in MUTANTS if len(m) > 4})
+        compile_all(work, self.model + self.sim + self.below + ["tests/unit/check_main.c"] +
+                    ["tests/unit/%s.c" % x for x in tests])
+
+    def judge(self, test):
+        """Links and runs what has to notice; (noticed, how)."""
+        mine = ["tests/unit/%s.c" % test, "tests/unit/check_main.c"] if test else self.sim
+        objects = [s[:-2] + ".o" for s in mine + self.model + self.below]
+        libs = ["-lcap", "-lseccomp", "-linih", "-ljansson"]
+        r = cc(self.work, "-o", "judge", *objects, *libs, *(["-lcheck", "-lsubunit", "-lm", "-lrt", "-pthread"] if test else []))
+        if r.returncode:
+            return False, "does not link: " + r.stderr[-300:]
+        argv = ["./judge"] if test else ["./judge", "--steps", str(STEPS), "--seed", str(SEEDS), "--failures", "1"]
+        try:
+            r = subprocess.run(argv, cwd=self.work, text=True, capture_output=True, timeout=300, errors="replace")
+        except subprocess.TimeoutExpired:
+            return True, "it hangs"
+        line = next((l for l in r.stdout.splitlines() if l.startswith("not ok - seed" if not test else "not ok ")), "")
+        return r.returncode != 0, line[9 if not test else 7:200] or (r.stderr.strip().splitlines() or ["nothing noticed"])[-1]
+
+    def run(self, mutant):
+        what, name, old, new, *test = mutant
+        src = os.path.join("supervisord/model", name)
+        path = os.path.join(self.work, src)
+        text = open(path, encoding="utf-8").read()
+        if text.count(old) != 1:
+            return False, "the text to replace stands %d times in %s" % (text.count(old), name)
+        try:
+            with open(path, "w", encoding="utf-8") as f:
+                f.write(text.replace(old, new))
+            r = cc(self.work, "-c", src, "-o", src[:-2] + ".o")
+            if r.returncode:
+                return False, "does not compile: " + r.stderr[-300:]
+            return self.judge(test[0] if test else None)
+        finally:
+            with open(path, "w", encoding="utf-8") as f:
+                f.write(text)
+            cc(self.work, "-c", src, "-o", src[:-2] + ".o")
+
+
+def main():
+    ap = argparse.ArgumentParser()
+    ap.add_argument("--build", help="accepted from tests/run.py; everything is compiled here")
+    ap.add_argument("--quick", action="store_true")
+    ap.add_argument("words", nargs="*", help="only mutants whose description has one of these")
+    a = ap.parse_args()
+    mutants = [m for m in MUTANTS[:QUICK] if a.quick] or MUTANTS
+    mutants = [m for m in mutants if not a.words or any(w in m[0] for w in a.words)]
+    bad = 0
+    with tempfile.TemporaryDirectory() as work:
+        tree = Tree(work)
+        for m in mutants:
+            caught, how = tree.run(m)
             bad += not caught
             print("%sok - mutant: %s (%s)" % ("" if caught else "not ", m[0], how), flush=True)
+    print("# %d of %d mutants caught" % (len(mutants) - bad, len(mutants)))
     return 1 if bad else 0
 
 

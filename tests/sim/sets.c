@@ -18,7 +18,8 @@
 
 #include "../model_conf.h"
 
-#define MEMBERS 4 /* and one extra */
+#define MEMBERS    4 /* and one extra */
+#define SETTLED_US (60 * USEC_PER_SEC)
 
 struct sets {
 	struct fakelb *lb;
@@ -55,8 +56,36 @@ static bool serves(const struct unit *u)
 
 static char *addresses[] = {(char *)"lb1", (char *)"lb2"};
 
+/* In front of all of them: none, one or two load balancers; the rest is what people write. */
+static void make_policy(struct sim *s, struct unit_conf *c)
+{
+	size_t n = sim_random(s, 3);
+	c->lb.is_set = n > 0;
+	c->lb.address = (struct conf_list){addresses, n};
+	c->lb.drain_timeout_us = 20 * USEC_PER_SEC;
+	c->lb.on_drain_timeout = (enum drain_policy)(sim_chance(s, 5000) ? 0 : sim_random(s, 3));
+	c->lb.unreachable = (enum unreachable_policy)sim_random(s, 3);
+	if (sim_chance(s, 3000)) {
+		memcpy(c->lb.ramp.percent, (uint8_t[]){25, 50, 100}, 3);
+		c->lb.ramp.n = 3;
+		c->lb.ramp.step_us = (1 + sim_random(s, 3)) * USEC_PER_SEC;
+	}
+	c->rollout.is_set = true;
+	c->rollout.auto_rollback = !sim_chance(s, 2000);
+	c->rollout.progress_deadline_us = 90 * USEC_PER_SEC;
+	c->rollout.min_ready_us = sim_random(s, 3) * USEC_PER_SEC;
+	c->rollout.max_surge.value = (unsigned)sim_random(s, 2);
+	c->rollout.max_unavailable.value = (unsigned)sim_random(s, 3);
+	c->rollout.strategy = sim_chance(s, 2000) ? ROLLOUT_CANARY : ROLLOUT_ROLLING;
+	if (sim_chance(s, 4000))
+		conf_check(&s->arena, c, CHECK_READY);
+	if (sim_chance(s, 1500))
+		conf_check(&s->arena, c, CHECK_LIVE);
+}
+
+/* A bad one ends soon after it began; a sick one never gets ready, where it is asked. */
 static struct unit_conf *member(
-	struct sim *s, unsigned index, bool is_bad, const struct unit_conf *like)
+	struct sim *s, unsigned index, const char *kind, const struct unit_conf *like)
 {
 	char name[32];
 	snprintf(name, sizeof(name), "web@%u.service", index);
@@ -66,33 +95,22 @@ static struct unit_conf *member(
 	c->service.restart.mode = RESTART_ALWAYS;
 	c->service.restart.sec_us = USEC_PER_SEC;
 	c->service.restart.limit_interval_us = 0;
-	c->description = arena_strdup(&s->arena, is_bad ? "bad" : "good");
-	if (like) {
-		c->lb = like->lb;
-		c->rollout = like->rollout;
+	c->description = arena_strdup(&s->arena, kind);
+	if (!like) {
+		make_policy(s, c);
 		return c;
 	}
-	size_t n = sim_random(s, 3);
-	c->lb.is_set = n > 0;
-	c->lb.address = (struct conf_list){addresses, n};
-	c->lb.drain_timeout_us = 20 * USEC_PER_SEC;
-	c->lb.on_drain_timeout = (enum drain_policy)(sim_chance(s, 5000) ? 0 : sim_random(s, 3));
-	c->lb.unreachable = (enum unreachable_policy)sim_random(s, 3);
-	c->rollout.is_set = true;
-	c->rollout.auto_rollback = !sim_chance(s, 2000);
-	c->rollout.progress_deadline_us = 90 * USEC_PER_SEC;
-	c->rollout.min_ready_us = sim_random(s, 3) * USEC_PER_SEC;
-	c->rollout.max_surge.value = (unsigned)sim_random(s, 2);
-	c->rollout.max_unavailable.value = (unsigned)sim_random(s, 3);
-	c->rollout.strategy = sim_chance(s, 2000) ? ROLLOUT_CANARY : ROLLOUT_ROLLING;
+	c->lb = like->lb;
+	c->rollout = like->rollout;
+	memcpy(c->health, like->health, sizeof(c->health));
 	return c;
 }
 
 void fake_lb_universe(struct sim *s)
 {
-	bool is_bad = sim_chance(s, 3000);
+	const char *kind = sim_chance(s, 7000) ? "good" : sim_chance(s, 6000) ? "bad" : "sick";
 	const struct unit_conf *like = NULL;
-	if (!sim_chance(s, 4000))
+	if (!s->is_about_sets && !sim_chance(s, 3000))
 		return;
 	struct sets *t = s->lb = xcalloc(1, sizeof(*t));
 	t->first = s->n_units;
@@ -100,9 +118,9 @@ void fake_lb_universe(struct sim *s)
 	t->count = MEMBERS;
 	for (unsigned i = 1; i <= MEMBERS + 1; i++) {
 		struct sim_unit *v = &s->units[s->n_units++];
-		v->conf = member(s, i, false, like);
+		v->conf = member(s, i, "good", like);
 		like = v->conf;
-		v->other = member(s, i, is_bad, like);
+		v->other = member(s, i, kind, like);
 	}
 }
 
@@ -135,6 +153,7 @@ void fake_lb_world(struct sim *s)
 	t->lb = fakelb_new(set, (unsigned)s->units[t->first].conf->lb.address.n, s->seed, serves);
 	t->lb->is_lying = sim_chance(s, 3000);
 	t->lb->is_checking = sim_chance(s, 8000);
+	t->lb->session_us = (sim_chance(s, 7000) ? 3 : 60) * USEC_PER_SEC;
 	t->lb->lag_us = (300 + 1200 * sim_random(s, 6)) * USEC_PER_MSEC;
 	t->lb->fast_us = 200 * USEC_PER_MSEC;
 	t->lb->slow_us = 2 * USEC_PER_SEC;
@@ -356,6 +375,30 @@ void fake_lb_check(struct sim *s)
 		!s->w->is_shutting_down && !set_of(s)->timers[0].at_us)
 		sim_fail(s, "the rollout waits in %s without a deadline",
 			rollout_state_name(r->state));
+	if (!rollout_is_active(set_of(s)) && set_of(s)->timers[1].at_us)
+		sim_fail(s, "the rollout is %s and still looks at soaking members",
+			rollout_state_name(r->state));
+}
+
+/* All is quiet for long: who serves is offered, who is down is not. */
+static void check_offers(struct sim *s)
+{
+	const struct fakelb *f = sets_of(s)->lb;
+	for (unsigned i = 0; i <= MEMBERS; i++) {
+		const struct unit *u = set_of(s)->members[i];
+		if (!u->lb || s->now_us - u->rec.state_since_us < SETTLED_US)
+			continue;
+		if (unit_is_down(u) && fakelb_is_offered(f, u))
+			sim_fail(s, "%s is down, and a load balancer offers it", u->name);
+		bool is_serving = u->rec.state == INST_RUNNING && health_is_ready(u) &&
+				  !u->rec.stop_wanted && u->rec.lb_phase != LBP_HELD &&
+				  s->now_us - u->lb->since_us > SETTLED_US;
+		if (is_serving && !fakelb_is_available(f, u))
+			sim_fail(s, "%s serves, is %s, and not every load balancer offers it",
+				u->name, lb_phase_name((enum lb_phase)u->rec.lb_phase));
+		if (is_serving && !unit_is_available(u))
+			sim_fail(s, "%s serves and is offered, and core does not know", u->name);
+	}
 }
 
 void fake_lb_end(struct sim *s)
@@ -365,6 +408,7 @@ void fake_lb_end(struct sim *s)
 		return;
 	const struct set *set = set_of(s);
 	const struct rollout_rec *r = &set->rollout;
+	check_offers(s);
 	if (rollout_is_active(set) && r->state != ROLL_PAUSED)
 		sim_fail(s, "the rollout is still %s: %s", rollout_state_name(r->state),
 			set->wait_text);

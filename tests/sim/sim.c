@@ -6,6 +6,7 @@
  *   sim --steps N [--seed S]   universes from seed S on, until N steps
  *   sim --seconds N        universes from a seed of the clock
  *   sim --seed S --trace   one universe, every event and effect
+ *   sim ... --failures N   stop after that many failing universes, 10 by default
  */
 #include "sim.h"
 
@@ -64,8 +65,7 @@ WEAK void fake_lb_done(struct sim *s)
 }
 
 static bool should_trace;
-static uint64_t total_coverage[INST_STATE_MAX * FSM_MAX], total_steps, total_deaths,
-	total_universes;
+static unsigned failures_max = 10;
 
 uint64_t sim_random(struct sim *s, uint64_t below)
 {
@@ -281,8 +281,9 @@ uint64_t sim_request(struct sim *s, enum request_verb verb, struct unit *u, stru
 static void random_request(struct sim *s)
 {
 	static const uint8_t verbs[] = {REQ_START, REQ_START, REQ_START, REQ_STOP, REQ_RESTART,
-		REQ_TRY_RESTART, REQ_RELOAD, REQ_RELOAD_OR_RESTART, REQ_RESET_FAILED};
-	if (sim_chance(s, 2000)) {
+		REQ_TRY_RESTART, REQ_RELOAD, REQ_RELOAD_OR_RESTART, REQ_RESET_FAILED, REQ_DRAIN,
+		REQ_UNDRAIN};
+	if (sim_chance(s, s->is_about_sets ? 6000 : 2000)) {
 		fake_lb_request(s);
 		return;
 	}
@@ -347,6 +348,7 @@ static bool advance(struct sim *s, uint64_t until_us)
 		struct event ev = {.kind = EV_TIME};
 		s->now_us = MAX(s->now_us, due);
 		sim_step(s, &ev);
+		check_idle(s);
 		return true;
 	}
 	struct pending p = take(s);
@@ -360,7 +362,8 @@ static bool advance(struct sim *s, uint64_t until_us)
 
 static void faulty_time(struct sim *s)
 {
-	while (s->step < STEPS_WITH_FAULTS && !s->has_failed) {
+	uint64_t steps = s->is_about_sets ? 4 * STEPS_WITH_FAULTS : STEPS_WITH_FAULTS;
+	while (s->step < steps && !s->has_failed) {
 		if (sim_chance(s, 300))
 			random_request(s);
 		else if (sim_fault(s, 300))
@@ -382,6 +385,13 @@ static bool has_triggers(const struct sim *s)
 	return false;
 }
 
+/* OnDrainTimeout=abort gives a stop up, and says so. */
+static bool may_give_up(const struct sim *s, uint32_t unit)
+{
+	const struct lb_conf *c = &s->units[unit].conf->lb;
+	return c->is_set && c->on_drain_timeout == DRAIN_ABORT;
+}
+
 /* Some leave with a stop whose effects core dies of: it must be done all the same. */
 static void last_words(struct sim *s)
 {
@@ -393,7 +403,7 @@ static void last_words(struct sim *s)
 	if (is_told && sim_chance(s, 5000) && !s->has_failed)
 		core_die(s);
 	if (!s->has_failed)
-		s->units[i].expects_down = is_told && !has_triggers(s);
+		s->units[i].expects_down = is_told && !has_triggers(s) && !may_give_up(s, i);
 }
 
 static void quiet_time(struct sim *s)
@@ -455,11 +465,7 @@ static struct sim *universe_run(uint64_t seed)
 
 static void sim_free(struct sim *s)
 {
-	for (size_t i = 0; i < ARRAY_SIZE(total_coverage); i++)
-		total_coverage[i] += s->coverage[i];
-	total_steps += s->step;
-	total_deaths += s->n_core_deaths;
-	total_universes++;
+	report_add(s);
 	fake_lb_done(s);
 	world_free(s->w);
 	effects_done(&s->fx);
@@ -489,25 +495,6 @@ static bool run_one(uint64_t seed)
 	return is_ok;
 }
 
-static void print_coverage(void)
-{
-	unsigned n = 0, possible = 0;
-	for (int st = 0; st < INST_STATE_MAX; st++)
-		for (int e = 0; e < FSM_MAX; e++) {
-			if (inst_row_kind((enum inst_state)st, (enum inst_event_id)e) == 'N')
-				continue;
-			possible++;
-			if (total_coverage[st * FSM_MAX + e])
-				n++;
-			else
-				printf("# never reached: %s x %s\n",
-					inst_state_name((enum inst_state)st),
-					inst_event_name((enum inst_event_id)e));
-		}
-	printf("# rows reached: %u of %u (and %u that must not be)\n", n, possible,
-		INST_STATE_MAX * FSM_MAX - possible);
-}
-
 static int check(void)
 {
 	unsigned failed = 0;
@@ -527,10 +514,7 @@ static int check(void)
 	for (; seed <= 20000 && seconds_now() - start < 20 && failed < 5; seed++)
 		failed += !run_one(seed);
 	printf("%sok - universes from seed 1 on\n", failed > before ? "not " : "");
-	printf("# %llu universes, %llu steps, %llu deaths of core, %.0f steps/s\n",
-		(unsigned long long)total_universes, (unsigned long long)total_steps,
-		(unsigned long long)total_deaths, (double)total_steps / (seconds_now() - start));
-	print_coverage();
+	report_print(seconds_now() - start);
 	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
@@ -538,13 +522,11 @@ static int run_many(uint64_t seed, uint64_t steps, double seconds)
 {
 	double start = seconds_now();
 	unsigned failed = 0;
-	while (failed < 10 && (steps ? total_steps < steps : seconds_now() - start < seconds))
+	while (failed < failures_max &&
+		(steps ? report_steps() < steps : seconds_now() - start < seconds))
 		failed += !run_one(seed++);
-	printf("# %llu universes, %llu steps, %llu deaths of core, %.0f steps/s, next seed %llu\n",
-		(unsigned long long)total_universes, (unsigned long long)total_steps,
-		(unsigned long long)total_deaths, (double)total_steps / (seconds_now() - start),
-		(unsigned long long)seed);
-	print_coverage();
+	report_print(seconds_now() - start);
+	printf("# next seed %llu, %u violations\n", (unsigned long long)seed, failed);
 	printf("%sok - sim\n", failed ? "not " : "");
 	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
 }
@@ -563,6 +545,8 @@ int main(int argc, char **argv)
 			seed = strtoull(argv[++i], NULL, 10);
 		else if (i + 1 < argc && streq(argv[i], "--steps"))
 			steps = strtoull(argv[++i], NULL, 10);
+		else if (i + 1 < argc && streq(argv[i], "--failures"))
+			failures_max = (unsigned)strtoul(argv[++i], NULL, 10);
 		else if (i + 1 < argc && streq(argv[i], "--seconds"))
 			seconds = strtod(argv[++i], NULL);
 		else {

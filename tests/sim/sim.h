@@ -4,8 +4,8 @@
  *
  * A universe is one seed: random units, then steps with faults, then a quiet time in which all
  * that is wanted must come true. sim.c drives, universe.c makes the units, fakehost.c is keeper,
- * launcher and the processes, invariants.c judges. A load balancer and sets come in by the
- * fake_lb_* functions, which are weak here.
+ * launcher and the processes, invariants.c judges, report.c counts. A load balancer and sets come
+ * in by the fake_lb_* functions, which are weak here.
  */
 #pragma once
 
@@ -62,7 +62,9 @@ struct sim_unit {
 
 struct sim {
 	uint64_t seed, rng, now_us, step, order;
-	bool is_quiet; /* faults are over */
+	uint64_t woken_us; /* by core's last timer */
+	unsigned n_idle;   /* how often in a row that came to nothing */
+	bool is_quiet;     /* faults are over */
 	bool is_tracing, has_failed;
 	char failure[512];
 	struct arena arena;
@@ -80,7 +82,10 @@ struct sim {
 	uint8_t *requests; /* by id: 0 none, 1 open, 2 answered, 3 lost with core, 4 refused */
 	size_t n_requests, cap_requests;
 	unsigned p_core_dies, p_fault; /* of 10000 */
+	bool is_about_sets;            /* a replica set and little beside it */
 	uint64_t coverage[INST_STATE_MAX * FSM_MAX];
+	uint64_t lb_coverage[LBP_MAX][COVERAGE_EVENTS_MAX];
+	uint64_t rollout_coverage[ROLL_STATE_MAX][COVERAGE_EVENTS_MAX];
 	uint64_t events[EVENT_ID_MAX], n_core_deaths, n_spawns, n_kills;
 	void *lb; /* fakelb.c's own */
 };
@@ -109,10 +114,16 @@ bool host_unit_is_empty(const struct sim *s, uint32_t unit);
 void host_flush_births(struct sim *s);
 void host_release(struct sim *s);
 
+/* ---- report.c ---- */
+void report_add(const struct sim *s);
+uint64_t report_steps(void);
+void report_print(double seconds);
+
 /* ---- invariants.c ---- */
 void check_birth(struct sim *s, const struct proc *p);
 void check_effect(struct sim *s, const struct effect *e);
 void check_step(struct sim *s, int r);
+void check_idle(struct sim *s); /* a timer of core was due */
 void check_end(struct sim *s);
 
 /* ---- fakelb.c; weak defaults in sim.c do nothing ---- */

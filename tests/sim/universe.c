@@ -115,7 +115,8 @@ static void trace_units(struct sim *s)
 void universe_make(struct sim *s)
 {
 	char name[32];
-	s->n_units = 1 + (uint32_t)sim_random(s, 9);
+	s->is_about_sets = sim_chance(s, 3000);
+	s->n_units = 1 + (uint32_t)sim_random(s, s->is_about_sets ? 2 : 9);
 	for (uint32_t i = 0; i < s->n_units; i++) {
 		bool is_target = sim_chance(s, 1200);
 		snprintf(name, sizeof(name), "u%u.%s", i, is_target ? "target" : "service");
@@ -134,6 +135,8 @@ void universe_build_world(struct sim *s)
 	const char *missing;
 	s->w = world_new(s->seed * 31 + s->core);
 	s->w->coverage = s->coverage;
+	s->w->lb_coverage = s->lb_coverage;
+	s->w->rollout_coverage = s->rollout_coverage;
 	s->w->now_us = s->now_us;
 	for (uint32_t i = 0; i < s->n_units; i++)
 		world_put_unit(s->w, s->units[i].conf);

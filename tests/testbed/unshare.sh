@@ -8,7 +8,7 @@
 #     -c  capabilities: all (privileged), docker (its usual 14), none
 #     -u  run CMD as this uid and gid, with no_new_privs
 #     -n  keep the host's network
-#     -r  chroot to this tree
+#     -r  with this tree as /
 #
 # The exit status is that of CMD; 77 without cgroup v2. Needs root and util-linux. Everything below is
 # killed and its cgroup removed at the end; mounts of the host are not touched.
@@ -46,7 +46,8 @@ if [ -n "$uid" ]; then
 fi
 
 # On a hybrid host the v2 tree is mounted elsewhere (/sys/fs/cgroup/unified).
-v2=$(awk '$3 == "cgroup2" { print $2; exit }' /proc/self/mounts)
+# The last one: it may lie over others.
+v2=$(awk '$3 == "cgroup2" { at = $2 } END { print at }' /proc/self/mounts)
 [ -n "$v2" ] || { echo "unshare.sh: no cgroup v2 mounted" >&2; exit 77; }
 cgroup=$v2/stayd-test-$$
 mkdir "$cgroup"
@@ -78,13 +79,21 @@ inside='
 	at=$TB_ROOT/sys/fs/cgroup
 	case $TB_MODE in
 	none) mount -t tmpfs -o ro none "$at" ;;
-	*) mount -t cgroup2 -o nosuid,nodev,noexec cgroup "$at" ;;
+	*)
+		mount -t tmpfs -o ro none "$at" # cgroup2 over cgroup2 is EBUSY
+		mount -t cgroup2 -o nosuid,nodev,noexec cgroup "$at"
+		;;
 	esac
 	[ "$TB_MODE" != ro ] || mount -o remount,bind,ro,nosuid,nodev,noexec "$at"
 	privileges=$TB_PRIVILEGES root=$TB_ROOT container=stayd-test
 	export container
 	unset TB_MODE TB_PRIVILEGES TB_ROOT TB_CGROUP
-	if [ -n "$root" ]; then exec chroot "$root" $privileges "$@"; fi
+	if [ -n "$root" ]; then
+		cd "$root" # pivot_root, because a process in a chroot may make no user namespaces
+		pivot_root . .
+		umount -l .
+		cd /
+	fi
 	exec $privileges "$@"'
 status=0
 sh -c 'echo 0 >"$TB_CGROUP/cgroup.procs"

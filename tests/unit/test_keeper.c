@@ -913,8 +913,7 @@ END_TEST
 
 START_TEST(as_pid_1_it_speaks_of_the_pids_of_its_namespace)
 {
-	if (geteuid() != 0)
-		return; /* a pid namespace needs root */
+	NEED_ROOT(); /* for a pid namespace */
 	daemon_start_with(CLONE_NEWPID);
 	hello();
 	ck_assert_int_lt(T.core_pid, 10);

@@ -73,6 +73,7 @@ static void build(int expected)
 
 START_TEST(later_sources_win_and_unset_takes_away)
 {
+	NEED_ROOT(); /* for another user */
 	static const char *const last[] = {"PORT=8001", "GONE=back"};
 	char path[] = "/tmp/test-env-XXXXXX";
 	int fd = mkstemp(path);

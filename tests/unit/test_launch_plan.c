@@ -36,6 +36,7 @@ static struct plan *copy_of(const struct buf *b)
 
 START_TEST(a_built_plan_is_accepted_and_says_what_was_asked)
 {
+	NEED_ROOT(); /* for another user */
 	struct buf b = {0};
 	full_unit();
 	buf_add_str(&b, "before ");
@@ -63,6 +64,7 @@ END_TEST
 
 START_TEST(a_service_without_mounts_and_directories_needs_no_fork)
 {
+	NEED_ROOT(); /* for another user */
 	struct buf b = {0};
 	unit_init(&u, "/bin/true");
 	u.conf.exec.identity.user = (char *)"nobody";
@@ -77,6 +79,7 @@ END_TEST
 
 START_TEST(every_truncation_is_refused)
 {
+	NEED_ROOT(); /* for another user */
 	struct buf b = {0};
 	full_unit();
 	plan_of(&u, &b);
@@ -94,6 +97,7 @@ END_TEST
  * reader may look outside. Relocating and reading every string is what the launcher would do. */
 START_TEST(every_changed_word_is_refused_or_harmless)
 {
+	NEED_ROOT(); /* for another user */
 	static const uint32_t values[] = {0, 1, 7, 0x7fffffff, 0xffffffff, 4096, 0x80000000};
 	struct buf b = {0};
 	full_unit();
@@ -193,6 +197,7 @@ END_TEST
 /* Seeds for tests/fuzz/fuzz_plan.c, when somebody asks for them. */
 START_TEST(seeds_are_written_when_asked_for)
 {
+	NEED_ROOT(); /* for another user */
 	const char *seeds = getenv("FUZZ_SEEDS");
 	for (int i = 0; i < 3; i++) {
 		struct buf b = {0};

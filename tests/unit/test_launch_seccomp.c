@@ -159,6 +159,7 @@ END_TEST
 
 START_TEST(a_filter_with_a_user_implies_no_new_privileges)
 {
+	NEED_ROOT(); /* for another user */
 	start();
 	unit_arg(&u, "show");
 	u.conf.exec.sandbox.lock_personality = true;
