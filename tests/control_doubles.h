@@ -237,10 +237,6 @@ const char *WEAK lb_phase_name(enum lb_phase p UNUSED)
 {
 	return "none";
 }
-bool WEAK rollout_is_active(const struct set *s UNUSED)
-{
-	return false;
-}
 const char *WEAK rollout_state_name(enum rollout_state s)
 {
 	return s == ROLL_NONE ? "none" : s == ROLL_DONE ? "done" : "rolling";
@@ -280,6 +276,10 @@ bool WEAK unit_is_down(const struct unit *u)
 void WEAK unit_waiting_text(
 	const struct world *w UNUSED, const struct unit *u UNUSED, struct buf *out UNUSED)
 {
+}
+bool WEAK rollout_is_active(const struct set *s)
+{
+	return s->rollout.state != ROLL_NONE && s->rollout.state < ROLL_DONE;
 }
 unsigned WEAK set_available(const struct set *s)
 {

@@ -221,6 +221,8 @@ void path_glob(const char *pattern, struct strv *paths);
  * malloc'ed; NULL behind the last. The last one is no directory but a prefix of abstract socket
  * names ("@..."), for where nothing can be written. Daemon and client walk the same list. */
 char *runtime_dir_choice(unsigned i);
+/* Is this a machine's own pid namespace, not a container's? false also when /proc does not tell. */
+bool first_pid_namespace(void);
 int unix_addr(const char *path, void *ret_sockaddr_un, unsigned *ret_len); /* -ENAMETOOLONG */
 /* One datagram or SEQPACKET frame with up to FDS_MAX descriptors. */
 #define FDS_MAX 16

@@ -426,35 +426,24 @@ static size_t tree_pids(pid_t root, pid_t **ret)
 	return n;
 }
 
-/* The next shim of the unit; *pos from 0. There is one for each command that runs or left something
- * behind: the main process, ExecReload= beside it, a helper that ExecStartPre= put in the background. */
-static pid_t shim_next(const struct core *c, const struct unit *u, size_t *pos)
+/* The next shim in a unit's list. There is one for each command that runs or left something behind:
+ * the main process, ExecReload= beside it, a helper that ExecStartPre= put in the background. */
+static struct proc *shim_next(struct proc *p)
 {
-	while (*pos < c->procs.cap) {
-		const struct proc *p = c->procs.by_id[(*pos)++];
-		if (p && p->unit == u && p->kind == PROC_UNIT && p->shim_pid)
-			return p->shim_pid;
-	}
-	return 0;
+	while (p && !p->shim_pid)
+		p = p->next;
+	return p;
 }
+
+#define FOR_EACH_SHIM(p, u)                                                                        \
+	for (struct proc *p = shim_next(uc(u)->procs); p; p = shim_next(p->next))
 
 /* Below any of the unit's shims? */
-static bool is_in_trees(const struct core *c, const struct unit *u, pid_t pid)
+static bool is_in_trees(const struct unit *u, pid_t pid)
 {
-	pid_t shim;
-	for (size_t pos = 0; (shim = shim_next(c, u, &pos));)
-		if (is_below(pid, shim))
-			return true;
-	return false;
-}
-
-static bool has_process(struct core *c, struct unit *u)
-{
-	for (size_t i = 0; i < c->procs.cap; i++) {
-		struct proc *p = c->procs.by_id[i];
-		if (p && p->unit == u && p->kind == PROC_UNIT)
-			return true;
-	}
+	FOR_EACH_SHIM(p, u)
+	if (is_below(pid, p->shim_pid))
+		return true;
 	return false;
 }
 
@@ -463,7 +452,7 @@ static bool has_process(struct core *c, struct unit *u)
 static bool unit_is_empty(struct core *c, struct unit *u)
 {
 	if (!c->cgroup_base)
-		return !has_process(c, u);
+		return !uc(u)->procs;
 	struct unit_core *x = uc(u);
 	x->is_empty = x->is_empty || cgroup_fd_of(c, u) < 0 || !cgroup_is_populated(x->cgroup_fd);
 	return x->is_empty;
@@ -587,13 +576,13 @@ static bool signal_below(pid_t shim, int signo)
 	return hit > 0;
 }
 
-static void signal_trees(struct core *c, struct unit *u, int signo)
+static void signal_trees(struct unit *u, int signo)
 {
-	pid_t shim;
-	for (size_t pos = 0; (shim = shim_next(c, u, &pos));) {
+	FOR_EACH_SHIM(p, u)
+	{
 		/* SIGKILL: again until nobody new appears, or a forking process could outrun the walk. */
 		int rounds = signo == SIGKILL ? KILL_ROUNDS_MAX : 1;
-		while (signal_below(shim, signo) && --rounds)
+		while (signal_below(p->shim_pid, signo) && --rounds)
 			;
 	}
 }
@@ -608,7 +597,7 @@ static void signal_one(
 		return;
 	}
 	CLEANUP_CLOSE int fd = pidfd_open_(pid);
-	if (fd < 0 || !is_in_trees(c, u, pid))
+	if (fd < 0 || !is_in_trees(u, pid))
 		return;
 	(void)pidfd_signal(fd, signo);
 	if (wants_cont(signo))
@@ -624,9 +613,9 @@ void cgroup_kill(struct core *c, struct unit *u, enum kill_who who, int signo)
 	else if (c->cgroup_base)
 		signal_cgroup(c, u, signo, 0);
 	else
-		signal_trees(c, u, signo);
+		signal_trees(u, signo);
 	if (who == KILL_WHO_ALL && !c->cgroup_base && wants_cont(signo))
-		signal_trees(c, u, SIGCONT);
+		signal_trees(u, SIGCONT);
 }
 
 /* ---- whose is it? --------------------------------------------------------------------------------------- */

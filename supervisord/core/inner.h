@@ -53,8 +53,9 @@ struct proc {
 	enum exec_kind exec;
 	uint32_t index;
 	enum check_kind check; /* PROC_PROBE */
-	uint64_t number, began_us, deadline_us;
-	struct early_exit *early; /* EARLY_MAX of them, or NULL */
+	uint64_t number, began_us, timeout_us, deadline_us;
+	struct proc *next, **link; /* of its unit, or of the probes */
+	struct early_exit *early;  /* EARLY_MAX of them, or NULL */
 	/* exits that came before the launcher's word about the start told whose they are */
 	unsigned n_early;
 };
@@ -62,7 +63,7 @@ struct proc {
 struct procs {
 	struct proc **by_id; /* open addressing */
 	size_t n, cap;
-	size_t n_probes;
+	struct proc *probes;
 };
 struct proc *proc_new(
 	struct procs *t, const struct spawn_id *id, enum proc_kind kind, struct unit *u);
@@ -85,6 +86,7 @@ struct stored_fd {
 struct unit_core {
 	struct core *core;
 	struct unit *unit;
+	struct proc *procs; /* of it, the newest first; without probes */
 	uint32_t slot; /* of its record; UINT32_MAX = none yet */
 	uint64_t record_generation;
 	struct launch_image *image;
@@ -134,6 +136,7 @@ struct core {
 	struct launch_caps caps;
 	/* where things are */
 	char *runtime_dir, *state_dir, *log_dir;
+	bool is_log_volatile; /* the log directory is in memory: keep less */
 	bool is_in_memory; /* no runtime directory can be written: runtime_dir is an abstract name */
 	char *notify_path, *control_path;
 	char *runtime_root; /* what %t is */
@@ -173,6 +176,8 @@ struct core {
 		struct spawn_id id;
 	} * pending;
 	size_t n_pending, cap_pending, head_pending;
+	struct spawn_id *probes; /* exec: probes that wait for a place or for the launcher */
+	size_t n_probes, cap_probes, head_probes, n_probes_asked;
 	struct map lb_rows; /* "lb/server" -> struct lb_row */
 	uint16_t next_lb;
 	uint64_t next_request;
@@ -235,10 +240,14 @@ void launcher_spawn(struct core *c, struct unit *u, enum exec_kind exec, uint32_
 	const struct spawn_id *id);
 /* Made when there is none yet; NULL: impossible. */
 const struct launch_image *launcher_image(struct core *c, struct unit *u);
-int launcher_spawn_probe(struct core *c, struct unit *u, enum check_kind check, uint64_t number,
-	uint64_t timeout_us, const char *cmd);
+void launcher_probe(struct core *c, struct unit *u, enum check_kind check, uint64_t number,
+	uint64_t timeout_us);
+void launcher_probe_over(struct core *c, struct proc *p);
 void launcher_probe_timeouts(struct core *c);
 uint64_t launcher_probe_deadline(const struct core *c);
+
+/* host.c: as the first process of a machine, mounts /proc, /sys, /dev, /run and cgroups */
+void host_mounts(void);
 
 /* record.c */
 int record_open(struct core *c, int deposited_fd);

@@ -180,13 +180,11 @@ static void say_exited(struct core *c, struct proc *p, pid_t pid, int code, int 
 }
 
 /* The process whose main was named to be pid, when the exit comes under its shim's identity. */
-static struct proc *tracked_proc(struct core *c, const struct unit *u, pid_t pid)
+static struct proc *tracked_proc(const struct unit *u, pid_t pid)
 {
-	for (size_t i = 0; i < c->procs.cap; i++) {
-		struct proc *p = c->procs.by_id[i];
-		if (p && p->unit == u && p->tracked_pid == pid)
+	for (struct proc *p = u ? uc(u)->procs : NULL; p; p = p->next)
+		if (p->tracked_pid == pid)
 			return p;
-	}
 	return NULL;
 }
 
@@ -196,7 +194,7 @@ void proc_ended(struct core *c, struct proc *p, enum kp_row row, pid_t pid, int 
 {
 	struct unit *u = p->unit;
 	if (row == KP_ROW_BELOW) {
-		struct proc *t = pid == p->pid && !p->tracked_pid ? p : tracked_proc(c, u, pid);
+		struct proc *t = pid == p->pid && !p->tracked_pid ? p : tracked_proc(u, pid);
 		if (!t)
 			return; /* a helper of the service */
 		say_exited(c, t, pid, code, status);
@@ -217,6 +215,10 @@ void proc_ended(struct core *c, struct proc *p, enum kp_row row, pid_t pid, int 
 		(row == KP_ROW_TRACKED && p->is_spawned && !p->child_gone && p->is_shimmed))
 		return;
 	bool may_be_empty = p->is_shimmed && u && uc(u)->waits_empty;
+	if (p->kind == PROC_PROBE) {
+		launcher_probe_over(c, p);
+		return;
+	}
 	proc_drop(&c->procs, p);
 	if (may_be_empty)
 		cgroup_check_empty(c, u);

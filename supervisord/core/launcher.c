@@ -37,7 +37,7 @@ static void spawn_failed(
 			.check = p->check,
 			.number = p->number,
 			.text = text};
-		proc_drop(&c->procs, p);
+		launcher_probe_over(c, p);
 		core_step(c, &ev);
 		return;
 	}
@@ -90,6 +90,7 @@ void launcher_words_lost(struct core *c)
 }
 
 static void run_pending(struct core *c);
+static void enqueue_probe(struct core *c, const struct spawn_id *id);
 static void enqueue(struct core *c, struct unit *u, enum exec_kind exec, uint32_t index,
 	const struct spawn_id *id);
 
@@ -99,6 +100,15 @@ static void never_born(struct core *c, struct proc *p)
 	struct event lost = {.kind = EV_EXITED, .unit = p->unit, .id = p->id};
 	proc_drop(&c->procs, p);
 	core_step(c, &lost);
+}
+
+/* The launcher died before it started the probe: that says nothing about the service. */
+static void probe_again(struct core *c, struct proc *p)
+{
+	if (p->deadline_us != USEC_INFINITY)
+		c->n_probes_asked--;
+	p->deadline_us = USEC_INFINITY;
+	enqueue_probe(c, &p->id);
 }
 
 void launcher_relist_later(struct core *c)
@@ -125,7 +135,7 @@ void launcher_listed(struct core *c)
 		if (p->is_doubtful)
 			never_born(c, p);
 		else if (p->kind == PROC_PROBE)
-			spawn_failed(c, &ids[i], EXIT_EXEC, ECANCELED, "the launcher died");
+			probe_again(c, p);
 		else
 			enqueue(c, p->unit, p->exec, p->index, &ids[i]);
 	}
@@ -471,6 +481,8 @@ static void enqueue(struct core *c, struct unit *u, enum exec_kind exec, uint32_
 		loop_modify(&c->loop, &c->launcher_source, EPOLLIN | EPOLLOUT);
 }
 
+static void run_probes(struct core *c);
+
 static void run_pending(struct core *c)
 {
 	while (c->head_pending < c->n_pending && c->launcher_fd >= 0 && !c->relist_at_us) {
@@ -485,6 +497,7 @@ static void run_pending(struct core *c)
 	free(TAKE_PTR(c->pending));
 	if (c->launcher_source.is_added)
 		loop_modify(&c->loop, &c->launcher_source, EPOLLIN);
+	run_probes(c);
 }
 
 void launcher_spawn(struct core *c, struct unit *u, enum exec_kind exec, uint32_t index,
@@ -501,64 +514,114 @@ void launcher_spawn(struct core *c, struct unit *u, enum exec_kind exec, uint32_
 
 /* ---- exec: probes ---------------------------------------------------------------------------- */
 
-int launcher_spawn_probe(struct core *c, struct unit *u, enum check_kind check, uint64_t number,
-	uint64_t timeout_us, const char *cmd)
+/* Words are split as in an Exec line; ${PORT} and the like are expanded by the plan. */
+static int probe_build(struct core *c, struct proc *p, struct start *s, struct err *e)
 {
-	struct spawn_id id = {.seq = (uint32_t)number | 0x80000000u};
-	struct err e = {0};
-	struct start s = {0};
-	if (c->procs.n_probes >= PROBES_EXEC_MAX)
-		return -EBUSY;
-	random_bytes(id.invocation, sizeof(id.invocation));
-	/* Words are split as in an Exec line; ${PORT} and the like are expanded by the plan. */
+	const char *target = p->unit->conf->health[p->check].target;
+	const char *pos = target && startswith(target, "exec:") ? target + 5 : NULL;
 	struct strv words = {0};
-	const char *pos = cmd;
 	char *word;
-	int r;
-	while ((r = split_word(&pos, &word, true, &e)) > 0)
+	int stage, r = -EINVAL;
+	while (pos && (r = split_word(&pos, &word, true, e)) > 0)
 		strv_add_take(&words, word);
 	if (r == 0 && words.n == 0)
 		r = -EINVAL;
 	if (r == 0) {
 		struct exec_cmd x = {.path = words.v[0], .argv = words.v, .argc = words.n};
-		struct proc *p = proc_new(&c->procs, &id, PROC_PROBE, u);
-		p->is_shimmed = !c->cgroup_base;
-		p->check = check;
-		p->number = number;
-		p->began_us = now_boot_us();
-		p->deadline_us = p->began_us + timeout_us;
-		int stage;
-		r = start_build(c, u, &x, EXEC_CONDITION, &id, &s, &stage, &e);
-		if (r == 0)
-			r = start_send(c, &s);
-		if (r != 0)
-			proc_drop(&c->procs, p);
+		r = start_build(c, p->unit, &x, EXEC_CONDITION, &p->id, s, &stage, e);
 	}
-	start_done(&s);
 	strv_done(&words);
-	return r > 0 ? -EAGAIN : r;
+	return r;
+}
+
+/* 1: not now. Its time runs from here: what it waited for us is not the service's fault. */
+static int try_probe(struct core *c, struct proc *p)
+{
+	struct err e = {0};
+	struct start s = {0};
+	struct spawn_id id = p->id;
+	int r = probe_build(c, p, &s, &e);
+	if (r == 0)
+		r = start_send(c, &s);
+	start_done(&s);
+	if (r == 0) {
+		p->began_us = now_boot_us();
+		p->deadline_us = p->began_us + p->timeout_us;
+		c->n_probes_asked++;
+	} else if (r < 0) {
+		spawn_failed(c, &id, EXIT_EXEC, -r, e.text[0] ? e.text : errno_name(r));
+	}
+	return r;
+}
+
+/* Entered from wherever a place or the launcher becomes free, also from its own steps: hence the
+ * flag. What is over meanwhile is passed by. */
+static void run_probes(struct core *c)
+{
+	static bool is_running;
+	if (is_running)
+		return;
+	is_running = true;
+	while (c->head_probes < c->n_probes && c->n_probes_asked < PROBES_EXEC_MAX &&
+		c->launcher_fd >= 0 && !c->relist_at_us) {
+		struct proc *p = proc_find(&c->procs, &c->probes[c->head_probes]);
+		if (p && try_probe(c, p) > 0)
+			break;
+		c->head_probes++;
+	}
+	if (c->head_probes == c->n_probes)
+		c->head_probes = c->n_probes = 0;
+	else if (c->launcher_source.is_added && c->n_probes_asked < PROBES_EXEC_MAX)
+		loop_modify(&c->loop, &c->launcher_source, EPOLLIN | EPOLLOUT);
+	is_running = false;
+}
+
+static void enqueue_probe(struct core *c, const struct spawn_id *id)
+{
+	GROW(c->probes, c->n_probes, c->cap_probes);
+	c->probes[c->n_probes++] = *id;
+}
+
+void launcher_probe(
+	struct core *c, struct unit *u, enum check_kind check, uint64_t number, uint64_t timeout_us)
+{
+	struct spawn_id id = {.seq = (uint32_t)number | 0x80000000u};
+	random_bytes(id.invocation, sizeof(id.invocation));
+	struct proc *p = proc_new(&c->procs, &id, PROC_PROBE, u);
+	p->is_shimmed = !c->cgroup_base;
+	p->check = check;
+	p->number = number;
+	p->timeout_us = timeout_us;
+	p->deadline_us = USEC_INFINITY;
+	enqueue_probe(c, &id);
+	run_probes(c);
+}
+
+/* Forgets a probe that is over, and lets the next one begin. */
+void launcher_probe_over(struct core *c, struct proc *p)
+{
+	if (p->deadline_us != USEC_INFINITY || p->is_timed_out)
+		c->n_probes_asked--;
+	proc_drop(&c->procs, p);
+	run_probes(c);
 }
 
 uint64_t launcher_probe_deadline(const struct core *c)
 {
 	uint64_t due = USEC_INFINITY;
-	for (size_t i = 0; c->procs.n_probes && i < c->procs.cap; i++) {
-		const struct proc *p = c->procs.by_id[i];
-		if (p && p->kind == PROC_PROBE)
-			due = MIN(due, p->deadline_us);
-	}
+	for (const struct proc *p = c->procs.probes; p; p = p->next)
+		due = MIN(due, p->deadline_us);
 	return due;
 }
 
 void launcher_probe_timeouts(struct core *c)
 {
 	uint64_t now = now_boot_us();
-	for (size_t i = 0; c->procs.n_probes && i < c->procs.cap; i++) {
-		struct proc *p = c->procs.by_id[i];
-		if (p && p->kind == PROC_PROBE && p->deadline_us <= now) {
-			keeper_signal(c, &p->id, SIGKILL);
-			p->is_timed_out = true;
-			p->deadline_us = USEC_INFINITY; /* once; its exit comes */
-		}
+	for (struct proc *p = c->procs.probes; p; p = p->next) {
+		if (p->deadline_us > now)
+			continue;
+		keeper_signal(c, &p->id, SIGKILL);
+		p->is_timed_out = true;
+		p->deadline_us = USEC_INFINITY; /* once; its exit comes */
 	}
 }

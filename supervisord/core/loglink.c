@@ -15,6 +15,9 @@
 #define LOG_FILE_MAX  (10ULL * 1024 * 1024)
 #define LOG_TOTAL_MAX (512ULL * 1024 * 1024)
 #define LOG_KEEP      4
+/* Where the directory is a container's small tmpfs: */
+#define LOG_VOLATILE_FILE_MAX  (1024ULL * 1024)
+#define LOG_VOLATILE_TOTAL_MAX (8ULL * 1024 * 1024)
 
 static void log_name(struct unit *u, char out[KP_NAME_MAX])
 {
@@ -71,8 +74,8 @@ void logger_connected(struct core *c, int fd)
 {
 	struct lg_frame f = {.kind = LG_CONFIG,
 		.to_console = c->logs_to_console,
-		.file_max = LOG_FILE_MAX,
-		.total_max = LOG_TOTAL_MAX,
+		.file_max = c->is_log_volatile ? LOG_VOLATILE_FILE_MAX : LOG_FILE_MAX,
+		.total_max = c->is_log_volatile ? LOG_VOLATILE_TOTAL_MAX : LOG_TOTAL_MAX,
 		.file_keep = LOG_KEEP};
 	loop_remove(&c->loop, &c->logger_source);
 	fd_close(c->logger_fd);

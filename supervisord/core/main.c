@@ -157,7 +157,9 @@ static char *xdg_dir(const char *variable, const char *fallback_below_home)
 	if (v && v[0] == '/')
 		return xstrdup(v);
 	const char *home = getenv("HOME");
-	return xasprintf("%s%s", home && home[0] == '/' ? home : "/tmp", fallback_below_home);
+	if (!home || home[0] != '/')
+		home = "/tmp";
+	return xasprintf("%s%s", streq(home, "/") ? "" : home, fallback_below_home);
 }
 
 /* Ours and writable? The place may be a world-writable one: nobody else's directory will do. */
@@ -272,24 +274,41 @@ static int parse_options(struct core *c, int argc, char **argv)
 
 /* ---- coming up ------------------------------------------------------------------------------------------- */
 
+static int make_dir(const char *dir)
+{
+	int r = mkdir_parents(dir, 0755);
+	return r < 0 ? r : faccessat(AT_FDCWD, dir, W_OK, AT_EACCESS) < 0 ? -errno : 0;
+}
+
+/* A directory that should outlive us; with a read-only root one that does not has to do. 1: it does
+ * not. */
+static int make_lasting_dir(struct core *c, char **dir, const char *stand_in, const char *what)
+{
+	int r = make_dir(*dir);
+	if (r == 0)
+		return 0;
+	CLEANUP_FREE char *other =
+		c->is_in_memory ? NULL : xasprintf("%s/%s", c->runtime_dir, stand_in);
+	if (!other || make_dir(other) < 0) {
+		log_warn(NULL, "%s: %s; %s is not kept", *dir, errno_name(r), what);
+		return r;
+	}
+	log_warn(NULL, "%s: %s; %s is in %s and forgotten at the end", *dir, errno_name(r), what,
+		other);
+	free(*dir);
+	*dir = TAKE_PTR(other);
+	return 1;
+}
+
 static int make_dirs(struct core *c)
 {
-	const struct {
-		const char *dir, *without;
-	} dirs[] = {
-		{c->runtime_dir, "cannot go on"					       },
-		{c->state_dir,   "what is enabled, deployed or scaled is forgotten at the end"},
-		{c->log_dir,     "output of services is not kept in files"                    },
-	};
-	for (size_t i = c->is_in_memory ? 1 : 0; i < ARRAY_SIZE(dirs); i++) {
-		int r = mkdir_parents(dirs[i].dir, 0755);
-		if (r == 0 && faccessat(AT_FDCWD, dirs[i].dir, W_OK, AT_EACCESS) < 0)
-			r = -errno;
-		if (r < 0)
-			log_warn(NULL, "%s: %s; %s", dirs[i].dir, errno_name(r), dirs[i].without);
-		if (r < 0 && i == 0)
-			return r;
+	int r = c->is_in_memory ? 0 : make_dir(c->runtime_dir);
+	if (r < 0) {
+		log_error(NULL, "%s: %s", c->runtime_dir, errno_name(r));
+		return r;
 	}
+	(void)make_lasting_dir(c, &c->state_dir, "lib", "what is enabled, deployed or scaled");
+	c->is_log_volatile = make_lasting_dir(c, &c->log_dir, "log", "output of services") > 0;
 	c->notify_path = xasprintf("%s/notify", c->runtime_dir);
 	c->control_path = xasprintf("%s/control.sock", c->runtime_dir);
 	return 0;
@@ -385,6 +404,10 @@ static int core_init(struct core *c, int argc, char **argv)
 	c->is_root = geteuid() == 0;
 	c->keeper_pid = getppid();
 	c->is_init = c->keeper_pid == 1;
+	/* Nobody gave us /proc, or a real host's: the runtime of a container always gives one. */
+	if (c->is_init && c->is_root && !getenv("container") &&
+		(access("/proc/self", F_OK) < 0 || first_pid_namespace()))
+		host_mounts();
 	c->started_us = now_boot_us();
 	c->started_wall_us = now_wall_us();
 	boot_id(&c->boot);

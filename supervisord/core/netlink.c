@@ -225,15 +225,7 @@ void net_probe(struct core *c, struct unit *u, enum check_kind check, uint64_t n
 	uint64_t timeout_us, const char *target)
 {
 	if (startswith(target, "exec:")) {
-		int r = launcher_spawn_probe(c, u, check, number, timeout_us, target + 5);
-		if (r < 0) {
-			struct event ev = {.kind = EV_PROBED,
-				.unit = u,
-				.check = check,
-				.number = number,
-				.text = "the probe could not be started"};
-			core_step(c, &ev);
-		}
+		launcher_probe(c, u, check, number, timeout_us);
 		return;
 	}
 	want_net(c);

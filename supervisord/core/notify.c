@@ -100,7 +100,8 @@ static bool message_is_early(struct core *c)
 		return false;
 	pid_t pid = message_sender(c->notify_fd);
 	const struct unit *u = pid > 0 ? cgroup_unit_of(c, pid) : NULL;
-	return u && u->rec.main.seq && !u->rec.main_pid;
+	return u && ((u->rec.main.seq && !u->rec.main_pid) ||
+			    (u->rec.control.seq && !u->rec.control_pid));
 }
 
 void notify_release(struct core *c)

@@ -4,7 +4,8 @@
  *
  *  1. An entry is made before the launcher is asked and lives until keeper's report of the exit
  *     was handled (for a shim: until the shim itself is gone).
- *  2. Lookup by identity costs the same for one process and for thousands.
+ *  2. Lookup by identity costs the same for one process and for thousands, and so does all that is
+ *     asked about a unit's own processes: each unit has a list of them, and the probes have one.
  */
 #include "core/inner.h"
 
@@ -43,6 +44,22 @@ static void grow(struct procs *t)
 	free(old.by_id);
 }
 
+static void link_in(struct proc **list, struct proc *p)
+{
+	p->next = *list;
+	p->link = list;
+	if (p->next)
+		p->next->link = &p->next;
+	*list = p;
+}
+
+static void link_out(struct proc *p)
+{
+	*p->link = p->next;
+	if (p->next)
+		p->next->link = p->link;
+}
+
 struct proc *proc_new(
 	struct procs *t, const struct spawn_id *id, enum proc_kind kind, struct unit *u)
 {
@@ -56,8 +73,7 @@ struct proc *proc_new(
 	p->kind = kind;
 	p->unit = u;
 	insert(t, p);
-	if (kind == PROC_PROBE)
-		t->n_probes++;
+	link_in(kind == PROC_PROBE ? &t->probes : &uc(u)->procs, p);
 	return p;
 }
 
@@ -89,8 +105,7 @@ void proc_drop(struct procs *t, struct proc *p)
 		i = (i + 1) & (t->cap - 1);
 	t->by_id[i] = NULL;
 	t->n--;
-	if (p->kind == PROC_PROBE)
-		t->n_probes--;
+	link_out(p);
 	/* Close the gap: entries behind it in the same run are put in again. */
 	for (i = (i + 1) & (t->cap - 1); t->by_id[i]; i = (i + 1) & (t->cap - 1)) {
 		struct proc *moved = TAKE_PTR(t->by_id[i]);

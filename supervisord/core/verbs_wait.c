@@ -309,10 +309,11 @@ void waits_audit(struct call *c, uint64_t request, const char *what)
 {
 	const struct peer *p = client_peer(c->client);
 	char text[UNIT_NAME_MAX + 160];
-	snprintf(text, sizeof(text), "r-%llu: %s pid %d: %s%s%s", (unsigned long long)request,
-		p->actor, (int)p->pid, methods[c->method].name, what[0] ? " " : "", what);
+	snprintf(text, sizeof(text), "%s%s%s by %s, pid %d (r-%llu)", methods[c->method].name,
+		what[0] ? " " : "", what, p->actor, (int)p->pid, (unsigned long long)request);
 	log_note(NULL, "request %s", text);
-	event_add(control_waits(c->control), now_wall_us(), EVENT_REQUEST, NULL, NULL, text);
+	event_add(control_waits(c->control), now_wall_us(), EVENT_REQUEST,
+		strchr(what, '.') ? what : NULL, strchr(what, '.') ? NULL : what, text);
 }
 
 static void outcome_settle(struct waits *w, size_t at, enum reply_result result, const char *text)

@@ -36,7 +36,7 @@
 
 struct keeper K;
 struct timing timing = {
-	.backoff_max_us = 5 * USEC_PER_SEC,
+	.backoff_max_us = USEC_PER_SEC, /* nobody decides meanwhile; a start costs some ms of CPU */
 	.settled_us = 10 * USEC_PER_SEC,
 	.alive_us = 30 * USEC_PER_SEC,
 	.prove_us = 10 * USEC_PER_SEC,

@@ -71,7 +71,6 @@ static uint64_t effective(void)
 static void probe_container(struct launch_caps *c)
 {
 	const char *name = getenv("container");
-	char ns[64];
 	struct buf b = {0};
 	if (!name && access("/.dockerenv", F_OK) == 0)
 		name = "docker";
@@ -81,10 +80,8 @@ static void probe_container(struct launch_caps *c)
 		b.data[strcspn(b.data, "\n")] = '\0';
 		name = b.data;
 	}
-	/* Engines below Kubernetes leave no mark, but PID 1 of a machine is in the first namespace. */
-	ssize_t n = readlink("/proc/self/ns/pid", ns, sizeof(ns) - 1);
-	ns[n > 0 ? n : 0] = '\0';
-	if (!name && n > 0 && !streq(ns, "pid:[4026531836]"))
+	/* Engines below Kubernetes leave no mark, but the PID 1 of a machine is in the first namespace. */
+	if (!name && access("/proc/self/ns/pid", F_OK) == 0 && !first_pid_namespace())
 		name = "other";
 	c->is_container = name != NULL;
 	str_copy(c->container, strna(name), sizeof(c->container));

@@ -187,11 +187,10 @@ void health_timer(struct world *w, struct unit *u, enum check_kind c)
 	struct health *h = &u->health[c];
 	if (!h->is_running || !has_check(u, c))
 		return;
-	if (h->is_waiting) { /* whoever should answer was restarted */
-		str_copy(h->text, "no answer", sizeof(h->text));
-		answered(w, u, c, false);
-		return;
-	}
+	/* Who was asked always answers, a timeout too: silence means that it died, and says nothing
+	 * about the service. It is asked again. */
+	if (h->is_waiting)
+		str_copy(h->text, "no answer, asked again", sizeof(h->text));
 	h->is_waiting = true;
 	h->number = ++u->probe_number;
 	struct effect *e = fx_add(w, FX_PROBE);

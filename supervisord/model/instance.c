@@ -70,6 +70,13 @@ void inst_fail(struct unit *u, enum inst_result r, const char *format, ...)
 	unit_fail_text(u, "%s", text);
 }
 
+/* The service goes on; who asked is told. */
+void inst_reload_failed(struct unit *u, enum inst_result r, const char *why)
+{
+	u->rec.reload_result = (uint8_t)r;
+	str_copy(u->fail_text, why, sizeof(u->fail_text));
+}
+
 bool inst_can_reload(const struct unit *u)
 {
 	return is_service(u) &&
@@ -539,7 +546,7 @@ static void new_invocation(struct world *w, struct unit *u)
 	u->rec.main_pid = u->rec.control_pid = 0;
 }
 
-static enum inst_event_id enter_condition(struct world *w, struct unit *u)
+static enum inst_event_id enter_condition(struct world *w, struct unit *u, enum inst_state from)
 {
 	struct unit_rec *r = &u->rec;
 	if (r->left_over && r->inactive_since_us != w->now_us)
@@ -560,7 +567,7 @@ static enum inst_event_id enter_condition(struct world *w, struct unit *u)
 	memset(r->check_streak, 0, sizeof(r->check_streak));
 	unit_fail_text(u, "%s", "");
 	u->started_us = w->now_us;
-	fx_event(w, EVENT_STARTING, u, NULL, "starting");
+	say_starting(w, u, from);
 	if (!u->conf->n_conditions)
 		return run_exec_condition(w, u);
 	fx_add(w, FX_CONDITIONS)->unit = u;
@@ -594,7 +601,7 @@ static void become_up(struct world *w, struct unit *u)
 		return;
 	u->rec.is_ready = 1;
 	u->rec.active_since_us = w->now_us;
-	fx_event(w, EVENT_READY, u, NULL, "up");
+	say_ready(w, u);
 }
 
 static enum inst_event_id enter_running(struct world *w, struct unit *u, enum inst_state from)
@@ -619,7 +626,10 @@ static enum inst_event_id enter_running(struct world *w, struct unit *u, enum in
 static enum inst_event_id enter_reload(struct world *w, struct unit *u, enum inst_event_id e)
 {
 	const struct service_conf *s = service(u);
-	fx_event(w, EVENT_RELOADING, u, NULL, "reloading");
+	fx_event(w, EVENT_RELOADING, u, NULL, "%s",
+		e == FSM_RELOADING		  ? "by its own decision"
+		: s->exec[EXEC_RELOAD].n ? "by ExecReload="
+					  : "by signal");
 	u->rec.reload_result = RES_SUCCESS;
 	if (e == FSM_RELOADING) { /* by its own decision: READY=1 follows */
 		inst_arm_state(w, u, s->timeout_start_us);
@@ -633,10 +643,10 @@ static enum inst_event_id enter_reload(struct world *w, struct unit *u, enum ins
 	return run_list(w, u, EXEC_RELOAD);
 }
 
-static enum inst_event_id enter_stop(struct world *w, struct unit *u)
+static enum inst_event_id enter_stop(struct world *w, struct unit *u, enum inst_event_id e)
 {
 	drop_control(w, u);
-	fx_event(w, EVENT_STOPPING, u, NULL, "stopping");
+	say_stopping(w, u, e);
 	return run_list(w, u, EXEC_STOP);
 }
 
@@ -705,7 +715,7 @@ static enum inst_event_id enter_dead(struct world *w, struct unit *u)
 	else if (res == RES_ASSERT)
 		fx_event(w, EVENT_ASSERT, u, NULL, "%s", u->fail_text);
 	else
-		fx_event(w, EVENT_STOPPED, u, NULL, "stopped");
+		say_stopped(w, u);
 	return FSM_NONE;
 }
 
@@ -715,22 +725,19 @@ static enum inst_event_id enter_failed(struct world *w, struct unit *u, enum ins
 		cleanup(w, u); /* of what was kept for the restart that does not come */
 	else
 		enter_down(w, u);
-	fx_event(w, EVENT_FAILED, u, NULL, "failed (%s): %s",
-		inst_result_name((enum inst_result)u->rec.result), u->fail_text);
+	say_failed(w, u);
 	return FSM_NONE;
 }
 
 static enum inst_event_id enter_auto_restart(struct world *w, struct unit *u)
 {
-	char text[TIMESPAN_MAX];
 	enter_down(w, u);
 	uint64_t delay = backoff_next(w, u);
 	if (delay == USEC_INFINITY) {
 		u->rec.result = RES_START_LIMIT;
 		return FSM_DONE;
 	}
-	fx_event(w, EVENT_RESTART, u, NULL, "restart %u in %s after %s", u->rec.n_restarts,
-		format_timespan(text, delay), u->fail_text[0] ? u->fail_text : "a clean exit");
+	say_restart(w, u, delay);
 	if (delay)
 		timer_arm(w, &u->timers[TIMER_RESTART], w->now_us + delay);
 	else
@@ -745,7 +752,7 @@ static enum inst_event_id enter(
 	case INST_DEAD:
 		return enter_dead(w, u);
 	case INST_CONDITION:
-		return enter_condition(w, u);
+		return enter_condition(w, u, from);
 	case INST_START_PRE:
 		return run_list(w, u, EXEC_START_PRE);
 	case INST_START:
@@ -761,7 +768,7 @@ static enum inst_event_id enter(
 	case INST_RELOAD:
 		return enter_reload(w, u, e);
 	case INST_STOP:
-		return enter_stop(w, u);
+		return enter_stop(w, u, e);
 	case INST_STOP_WATCHDOG:
 	case INST_STOP_SIGTERM:
 	case INST_STOP_SIGKILL:
@@ -800,8 +807,7 @@ static void leave(struct world *w, struct unit *u, enum inst_state next)
 			timer_drop(w, &u->timers[k]);
 	if (from == INST_RELOAD) {
 		drop_control(w, u);
-		fx_event(w, EVENT_RELOADED, u, NULL, "%s",
-			u->rec.reload_result == RES_SUCCESS ? "reloaded" : "the reload failed");
+		say_reloaded(w, u);
 	}
 	if (is_live_state(from) && !is_live_state(next)) {
 		health_stop(w, u);
@@ -822,16 +828,16 @@ static void change(struct world *w, struct unit *u, enum inst_state next)
 /* What an event by itself says about how the activation went. */
 static void note(struct world *w, struct unit *u, enum inst_event_id e)
 {
-	const char *state = inst_state_name((enum inst_state)u->rec.state);
-	if (e == FSM_TIMEOUT && u->rec.state == INST_RELOAD) {
-		u->rec.reload_result = RES_TIMEOUT;
-		fx_event(w, EVENT_TIMEOUT, u, NULL, "the reload takes too long");
-	} else if (e == FSM_TIMEOUT) {
-		fx_event(w, EVENT_TIMEOUT, u, NULL, "%s takes too long", state);
-		inst_fail(u, RES_TIMEOUT, "timeout in state %s", state);
+	char text[TIMEOUT_TEXT_MAX];
+	if (e == FSM_TIMEOUT) {
+		say_timeout(w, u, text);
+		if (u->rec.state == INST_RELOAD)
+			inst_reload_failed(u, RES_TIMEOUT, text);
+		else
+			inst_fail(u, RES_TIMEOUT, "%s", text);
 	} else if (e == FSM_WATCHDOG) {
-		fx_event(w, EVENT_WATCHDOG, u, NULL, "no keep-alive in time");
-		inst_fail(u, RES_WATCHDOG, "watchdog timeout");
+		inst_fail(u, RES_WATCHDOG, "no WATCHDOG=1 in time");
+		fx_event(w, EVENT_WATCHDOG, u, NULL, "no WATCHDOG=1 in time");
 	} else if (e == FSM_RUNTIME_MAX) {
 		inst_fail(u, RES_TIMEOUT, "RuntimeMaxSec= is over");
 	}

@@ -39,6 +39,7 @@ static inline bool is_live_state(enum inst_state s)
 
 /* ---- instance.c ---- */
 /* The first thing that goes wrong in an activation is its result. */
+void inst_reload_failed(struct unit *u, enum inst_result r, const char *why);
 void inst_fail(struct unit *u, enum inst_result r, const char *format, ...) PRINTF_LIKE(3, 4);
 /* Ends the state's wait in that time; 0 and USEC_INFINITY: never. */
 void inst_arm_state(struct world *w, struct unit *u, uint64_t in_us);
@@ -52,3 +53,14 @@ void inst_kill(struct world *w, struct unit *u);
 enum inst_event_id inst_kill_late(struct world *w, struct unit *u);
 /* Asks for PIDFile= or a guess; FSM_DONE: neither may be asked. */
 enum inst_event_id inst_find_main_pid(struct world *w, struct unit *u);
+
+/* say.c: the texts of an instance's events */
+#define TIMEOUT_TEXT_MAX 96
+void say_starting(struct world *w, struct unit *u, enum inst_state from);
+void say_ready(struct world *w, struct unit *u);
+void say_stopping(struct world *w, struct unit *u, enum inst_event_id e);
+void say_stopped(struct world *w, struct unit *u);
+void say_failed(struct world *w, struct unit *u);
+void say_restart(struct world *w, struct unit *u, uint64_t delay);
+void say_reloaded(struct world *w, struct unit *u);
+void say_timeout(struct world *w, struct unit *u, char out[TIMEOUT_TEXT_MAX]);

@@ -134,7 +134,7 @@ static void control_exited(struct world *w, struct unit *u, int code, int status
 			fx_event(w, EVENT_COMMAND_FAILED, u, NULL, "%s: %s", exec_kind_name(kind),
 				why ? why : text);
 		if (kind == EXEC_RELOAD)
-			u->rec.reload_result = (uint8_t)r;
+			inst_reload_failed(u, r, why ? why : text);
 		else
 			inst_fail(u, r, "%s: %s", exec_kind_name(kind), why ? why : text);
 	}
@@ -346,7 +346,7 @@ void inst_restored(struct world *w, struct unit *u)
 		if (main_is_unknown(u))
 			inst_check_empty(w, u);
 		inst_arm_watchdog(w, u); /* keep-alives went unheard */
-		fx_event(w, EVENT_ADOPTED, u, NULL, "found running");
+		fx_event(w, EVENT_ADOPTED, u, NULL, "still running");
 		break;
 	case INST_STOP_WATCHDOG:
 	case INST_STOP_SIGTERM:

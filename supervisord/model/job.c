@@ -272,6 +272,14 @@ static void settle_up(struct world *w, struct unit *u)
 	}
 }
 
+static void answer_reload(struct world *w, struct unit *u)
+{
+	if (u->rec.reload_result == RES_SUCCESS)
+		requests_answer(w, u, REPLY_DONE, "%s was reloaded", u->name);
+	else
+		requests_answer(w, u, REPLY_FAILED, "the reload failed: %s", u->fail_text);
+}
+
 static void settle(struct world *w, struct unit *u)
 {
 	if (!u->n_requests)
@@ -289,11 +297,7 @@ static void settle(struct world *w, struct unit *u)
 			requests_answer(
 				w, u, REPLY_FAILED, "%s ended while it was reloaded", u->name);
 		else if (u->rec.state != INST_RELOAD)
-			requests_answer(w, u,
-				u->rec.reload_result == RES_SUCCESS ? REPLY_DONE : REPLY_FAILED,
-				u->rec.reload_result == RES_SUCCESS ? "%s was reloaded"
-								    : "the reload of %s failed",
-				u->name);
+			answer_reload(w, u);
 		break;
 	}
 }
@@ -829,8 +833,9 @@ static void request_reset(struct world *w, const struct request *r)
 
 void job_request(struct world *w, const struct request *r)
 {
-	fx_event(
-		w, EVENT_REQUEST, r->unit, NULL, "request %d by %s", (int)r->verb, strna(r->actor));
+	if (!r->id) /* else core has told who asked for what */
+		fx_event(w, EVENT_REQUEST, r->unit, NULL, "%s, by %s", request_verb_name(r->verb),
+			strna(r->actor));
 	if (r->verb == REQ_START)
 		request_start(w, r);
 	else if (r->verb == REQ_STOP && r->unit->conf->refuse_manual_stop)

@@ -281,25 +281,32 @@ enum notify_bits {
 	NOTIFY_WATCHDOG_USEC = 64, /* value_us */
 };
 
+/* VERB(id, in words) */
+#define REQUEST_VERBS(VERB)                                                                        \
+	VERB(START, "start")                                                                       \
+	VERB(STOP, "stop")                                                                         \
+	VERB(RESTART, "restart")         /* also starts what is down; drains first */              \
+	VERB(TRY_RESTART, "try-restart") /* only what is up */                                     \
+	VERB(RELOAD, "reload")                                                                     \
+	VERB(RELOAD_OR_RESTART, "reload-or-restart")                                               \
+	VERB(RESET_FAILED, "reset-failed")                                                         \
+	VERB(SCALE, "scale")   /* set; number */                                                   \
+	VERB(DEPLOY, "deploy") /* set; number = revision (confs by world_set_next_conf), release */ \
+	VERB(ROLLING_RESTART, "rolling restart") /* set: like a deploy of the same revision */     \
+	VERB(PAUSE, "pause")                                                                       \
+	VERB(RESUME, "resume")                                                                     \
+	VERB(ABORT, "abort")   /* number 1 = also roll back (default), 0 = stay mixed */           \
+	VERB(UNDO, "undo")     /* set; number = revision to go to */                               \
+	VERB(DRAIN, "drain")   /* unit: out of the load balancer, keeps running */                 \
+	VERB(UNDRAIN, "undrain")
+
 enum request_verb {
-	REQ_START,
-	REQ_STOP,
-	REQ_RESTART,     /* also starts what is down; drains first */
-	REQ_TRY_RESTART, /* only what is up */
-	REQ_RELOAD,
-	REQ_RELOAD_OR_RESTART,
-	REQ_RESET_FAILED,
-	REQ_SCALE,  /* set; number */
-	REQ_DEPLOY, /* set; number = revision (confs given by world_set_next_conf), release */
-	REQ_ROLLING_RESTART, /* set: like a deploy of the same revision */
-	REQ_PAUSE,
-	REQ_RESUME,
-	REQ_ABORT, /* number 1 = also roll back (default), 0 = stay mixed */
-	REQ_UNDO,  /* set; number = revision to go to */
-	REQ_DRAIN, /* unit: out of the load balancer, keeps running */
-	REQ_UNDRAIN,
-	REQ_VERB_MAX,
+#define VERB(id, text) REQ_##id,
+	REQUEST_VERBS(VERB)
+#undef VERB
+		REQ_VERB_MAX,
 };
+const char *request_verb_name(enum request_verb v);
 
 struct request {
 	uint64_t id; /* 0 = nobody waits */
@@ -491,6 +498,7 @@ struct set {
 	void *core;
 };
 
+#define COVERAGE_EVENTS_MAX 16 /* of lb.def and rollout.def */
 /* The owner of a timer, by its place. */
 static inline struct unit *timer_unit(struct timer *t)
 {
@@ -502,8 +510,6 @@ static inline struct set *timer_set(struct timer *t)
 }
 /* Replaces the fail text; a long one is cut, an empty one costs nothing. */
 void unit_fail_text(struct unit *u, const char *format, ...) PRINTF_LIKE(2, 3);
-
-#define COVERAGE_EVENTS_MAX 16 /* of lb.def and rollout.def */
 
 struct world {
 	uint64_t now_us, wall_us;

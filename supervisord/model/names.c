@@ -75,6 +75,16 @@ const char *rollout_step_name(enum rollout_step s)
 	return s < STEP_MAX ? names[s] : "?";
 }
 
+const char *request_verb_name(enum request_verb v)
+{
+	static const char *const names[] = {
+#define VERB(id, text) [REQ_##id] = text,
+		REQUEST_VERBS(VERB)
+#undef VERB
+	};
+	return v < REQ_VERB_MAX ? names[v] : "?";
+}
+
 const char *event_name(enum event_id id)
 {
 	static const char *const names[] = {

@@ -248,6 +248,8 @@ void fx_event(
 	va_start(args, format);
 	e->text = fx_text(w, format, args);
 	va_end(args);
+	if (!e->text[0])
+		e->text = NULL; /* the name of the event says it all */
 }
 
 void fx_reply(struct world *w, uint64_t request, enum reply_result result, const char *format, ...)

@@ -103,7 +103,7 @@ def on_limit_slow_goes_on_slowly():
 
 def delays(d, unit):
     """Seconds of each `restart N in T` event."""
-    found = re.findall(r"restart (\d+) in ([0-9a-z. ]+) after", d.ctl("events", unit).out)
+    found = re.findall(r"number (\d+) in ([0-9a-z. ]+), after", d.ctl("events", unit).out)
 
     def seconds(t):
         return sum(float(n) * {"us": 1e-6, "ms": 1e-3, "s": 1, "min": 60, "h": 3600}[x] for n, x in re.findall(r"([0-9.]+)(us|ms|s|min|h)", t))
