@@ -30,7 +30,7 @@ static void link_broken(struct core *c, int error)
 	_exit(EXIT_FAILURE);
 }
 
-/* Frames that may wait for the end of the turn: signals and what is forgotten. In order with all
+/* Frames that may wait for the end of the turn: signals, what is forgotten, re-exec. In order with all
  * others. A core that dies before they are out has an exit told again and a stop done again. */
 static struct kp_frame held[KEEPER_BATCH];
 static unsigned n_held;
@@ -130,7 +130,7 @@ void keeper_reexec(struct core *c, const char *path)
 {
 	struct kp_frame f = {.kind = KP_REEXEC};
 	str_copy(f.name, path, sizeof(f.name));
-	send_frame(c, &f, -1);
+	hold_frame(c, &f); /* behind the answer to who asked: keeper ends us soon */
 }
 
 void keeper_alive(struct core *c)

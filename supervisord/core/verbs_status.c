@@ -429,7 +429,9 @@ static void cat_one(struct call *c, const struct unit *u UNUSED, const struct un
 	j_open(&c->out, NULL, '{');
 	j_str(&c->out, "name", conf->name);
 	files_json(&c->out, conf);
-	struct unit_conf *now = conf->text ? NULL : unit_load(core_status(c->core)->unit_path, conf->name, NULL);
+	struct unit_conf *now =
+		conf->text ? NULL
+			   : unit_load(core_status(c->core)->unit_path, conf->name, NULL);
 	j_str(&c->out, "text", strna(now ? now->text : conf->text));
 	unit_conf_unref(now);
 	j_close(&c->out, '}');

@@ -291,8 +291,9 @@ class Puppets:
             s.sendto(step.encode(), path)
 
     def close(self):
-        if self.sock.fileno() >= 0:
-            self.sock.shutdown(socket.SHUT_RDWR)  # wakes the reader
+        if self.sock.fileno() < 0:
+            return  # twice
+        self.sock.shutdown(socket.SHUT_RDWR)  # wakes the reader
         self.sock.close()
 
 
