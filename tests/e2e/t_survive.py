@@ -73,7 +73,7 @@ class Fleet:
         self.args = ["--tracking=shim"] if tracking == "shim" else []
         self.alive = {}   # unit -> pid of its newest process
         self.starts = {}  # unit -> pids of all of its processes
-        self.deaths = {}  # pid -> how the test ended it
+        self.deaths = {}  # (unit, pid) -> how (pids are used again, also within a minute) the test ended it
         self.doubled, self.signals = [], []
         self.units = {}
         for i in range(STABLE):
@@ -131,9 +131,9 @@ class Fleet:
         self.take()
         name = self.rng.choice(names)
         pid, sig = self.alive[name], self.rng.choice(DEADLY)
-        if pid not in self.deaths and is_alive(pid):
+        if (name, pid) not in self.deaths and is_alive(pid):
             os.kill(pid, sig)
-            self.deaths[pid] = sig
+            self.deaths[name, pid] = sig
             return name
         return None
 
@@ -141,7 +141,7 @@ class Fleet:
         return self.end([n for n in self.starts if n[0] == "s"])
 
     def end_mortal(self):
-        left = [n for n in self.starts if n[0] == "m" and self.alive[n] not in self.deaths]
+        left = [n for n in self.starts if n[0] == "m" and (n, self.alive[n]) not in self.deaths]
         return self.end(left) if left else None
 
     def settle(self, d):
@@ -150,7 +150,7 @@ class Fleet:
 
         def look():
             self.take(0.02)
-            if any(self.alive[n] in self.deaths for n in self.starts if n[0] == "s"):
+            if any((n, self.alive[n]) in self.deaths for n in self.starts if n[0] == "s"):
                 return False
             seen.update((u["name"].split(".")[0], u) for u in d.status()["units"])
             self.take()
@@ -159,12 +159,12 @@ class Fleet:
 
         def what():
             return "every service to be back: %s" % [
-                (n, self.alive[n], self.deaths.get(self.alive[n]), seen.get(n, {}).get("main_pid"),
+                (n, self.alive[n], self.deaths.get((n, self.alive[n])), seen.get(n, {}).get("main_pid"),
                  seen.get(n, {}).get("sub_state")) for n in self.starts if n[0] == "s" and
-                (self.alive[n] in self.deaths or seen.get(n, {}).get("main_pid") != self.alive[n])]
+                ((n, self.alive[n]) in self.deaths or seen.get(n, {}).get("main_pid") != self.alive[n])]
         wait_for(look, 30, what)
         wait_for(lambda: all(u["sub_state"] == "failed" for u in d.status()["units"] if u["name"][0] == "m" and
-                             self.alive.get(u["name"].split(".")[0]) in self.deaths), 10, "the mortals to have failed")
+                             (u["name"].split(".")[0], self.alive.get(u["name"].split(".")[0])) in self.deaths), 10, "the mortals to have failed")
 
     def judge(self, d):
         """Nothing lost, doubled or restarted without cause; every exit told, and truly."""
@@ -180,10 +180,10 @@ class Fleet:
             l for l in text.splitlines() if self.doubled[0][0] + ".service" in l)))
         for name, pids in starts.items():
             for pid in pids:
-                if pid == alive[name] and pid not in self.deaths:
+                if pid == alive[name] and (name, pid) not in self.deaths:
                     continue  # runs, or has just crashed
-                if pid in self.deaths:
-                    want = {("killed", self.deaths[pid].name), ("dumped", self.deaths[pid].name)}
+                if (name, pid) in self.deaths:
+                    want = {("killed", self.deaths[name, pid].name), ("dumped", self.deaths[name, pid].name)}
                 else:
                     check(name[0] == "c", "%s: process %d was replaced without cause; it got %s" % (
                         name, pid, [e for e in self.signals if e.pid == pid]))
@@ -196,9 +196,9 @@ class Fleet:
         for u in d.status()["units"]:
             name = u["name"].split(".")[0]
             pid = self.alive.get(name)
-            if name[0] == "m" and pid in self.deaths:
+            if name[0] == "m" and (name, pid) in self.deaths:
                 got = (u["exec_main_code"], u["exec_main_status"], u["n_restarts"], len(self.starts[name]))
-                check(got[0] in (2, 3) and got[1:] == (self.deaths[pid], 0, 1), "%s: status says %s" % (name, got))
+                check(got[0] in (2, 3) and got[1:] == (self.deaths[name, pid], 0, 1), "%s: status says %s" % (name, got))
             elif name[0] == "s":
                 check(u["n_restarts"] == len(self.starts[name]) - 1, "%s: %d restarts, %d starts" % (name, u["n_restarts"], len(self.starts[name])))
         return len(told)
