@@ -568,7 +568,7 @@ static const struct kp_frame *known_child(const struct spawn_id *id, enum kp_row
 	struct kp_frame key = {.id = *id, .role = (uint16_t)row};
 	const struct kp_frame *k =
 		n_known ? bsearch(&key, known, n_known, sizeof(*known), by_row) : NULL;
-	return k && k->kind == KP_CHILD ? k : NULL;
+	return k; /* or its KP_EXITED: of one that ended while the list was told there are two */
 }
 
 /* The record was written, and the launcher was not asked or did not get to it; or it got to it in
