@@ -154,7 +154,7 @@ static void sample(struct fakelb *f, unsigned lb, unsigned k, uint64_t now_us,
 	ev.sample = &s;
 	deliver(arg, &ev);
 	if (f->is_lying && v->last.serial && !below(f, 4)) {
-		struct lb_sample old = v->last;
+		struct lb_sample old = below(f, 2) ? v->last : s; /* late, or twice */
 		ev.unit = f->set->members[k]; /* the core may have died of the first */
 		ev.sample = &old;
 		deliver(arg, &ev);

@@ -67,7 +67,7 @@ MUTANTS = [
      "	return stay(u);"),
     ("a restart spreads again and again", "job.c",
      "		u->has_spread = true;\n",
-     ""),
+     "", "test_model_job"),
     ("a timer of the heap is misplaced", "world.c",
      "	if (last != t) {\n		heap_set(w, i, last);\n		heap_sift(w, i);\n	}",
      "	if (last != t)\n		heap_set(w, i, last);"),

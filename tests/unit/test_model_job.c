@@ -112,6 +112,35 @@ START_TEST(a_dependent_of_a_failed_unit_is_told_and_starts_when_it_recovers)
 }
 END_TEST
 
+START_TEST(what_goes_with_a_crash_goes_once)
+{
+	confs();
+	ca->service.restart.mode = RESTART_ALWAYS;
+	ca->service.restart.sec_us = 0;
+	struct unit_conf *cc = conf_service(&arena, "c.service", SERVICE_SIMPLE);
+	conf_dep(&arena, cb, DEP_PART_OF, "a.service");
+	conf_dep(&arena, cb, DEP_AFTER, "a.service");
+	conf_dep(&arena, cc, DEP_PART_OF, "a.service");
+	begin();
+	struct unit *c = world_put_unit(w, cc);
+	world_link(w, &fx);
+	ask(a, REQ_START);
+	ready(a);
+	ask(b, REQ_START);
+	ask(c, REQ_START);
+	now += USEC_PER_SEC;
+	dies(a, 1);
+	ck_assert_ptr_eq(a->waits_for, b);
+	ck_assert_int_eq(c->rec.state, INST_STOP_SIGTERM);
+	dies(c, 0);
+	ck_assert_int_eq(c->rec.state, INST_RUNNING); /* it is not ordered after a */
+	dies(b, 0);
+	ck_assert_int_eq(a->rec.state, INST_START);
+	ck_assert(!c->rec.stop_wanted);
+	finish();
+}
+END_TEST
+
 START_TEST(an_alias_in_a_dependency_means_the_unit)
 {
 	const char *missing;
@@ -438,6 +467,7 @@ Suite *suite(void)
 	TCase *t = tcase_create("job");
 	tcase_add_test(t, a_start_pulls_in_what_it_requires_and_waits_for_it);
 	tcase_add_test(t, a_dependent_of_a_failed_unit_is_told_and_starts_when_it_recovers);
+	tcase_add_test(t, what_goes_with_a_crash_goes_once);
 	tcase_add_test(t, an_alias_in_a_dependency_means_the_unit);
 	tcase_add_test(t, a_start_that_waits_for_a_back_off_through_others_is_told_so);
 	tcase_add_test(t, a_wanted_unit_that_fails_does_not_hold_the_start);
