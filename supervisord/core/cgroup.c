@@ -340,6 +340,7 @@ void cgroup_remove_unit(struct core *c, struct unit *u)
 	/* EBUSY: somebody is left; reported by the model */
 	int r = unlinkat(c->cgroup_base_fd, u->name, AT_REMOVEDIR);
 	x->is_cgroup_gone = r == 0 || errno == ENOENT;
+	x->is_cgroup_spent = x->is_cgroup_spent && !x->is_cgroup_gone;
 }
 
 void cgroup_path_of(const struct core *c, const struct unit *u, struct buf *out)
@@ -541,8 +542,10 @@ static void signal_cgroup(struct core *c, struct unit *u, int signo, pid_t excep
 	int fd = uc(u)->is_empty ? -1 : cgroup_fd_of(c, u);
 	if (fd < 0)
 		return;
-	if (signo == SIGKILL && !except && write_at(fd, "cgroup.kill", "1") == 0)
+	if (signo == SIGKILL && !except && write_at(fd, "cgroup.kill", "1") == 0) {
+		uc(u)->is_cgroup_spent = true;
 		return;
+	}
 	struct buf b = {0};
 	if (read_procs(fd, &b) == 0 && b.data) {
 		char *save = NULL;

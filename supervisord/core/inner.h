@@ -96,6 +96,9 @@ struct unit_core {
 	uint64_t oom_kills;           /* memory.events when last read */
 	bool waits_empty;
 	bool is_cgroup_gone; /* removed; until it is made again */
+	/* cgroup.kill was written: what is cloned into it afterwards is killed as well (seen with 6.18
+	 * and CLONE_INTO_CGROUP). It is removed and made anew for the next start. */
+	bool is_cgroup_spent;
 	bool is_empty; /* seen so since its last start: nobody to signal, nothing to look up */
 	struct source empty_source; /* cgroup.events while waits_empty */
 	int empty_fd;
