@@ -343,6 +343,7 @@ void cgroup_remove_unit(struct core *c, struct unit *u)
 	/* EBUSY: somebody is left; reported by the model */
 	int r = unlinkat(c->cgroup_base_fd, u->name, AT_REMOVEDIR);
 	x->is_cgroup_gone = r == 0 || errno == ENOENT;
+	x->is_cgroup_spent = x->is_cgroup_spent && !x->is_cgroup_gone;
 }
 
 void cgroup_path_of(const struct core *c, const struct unit *u, struct buf *out)

@@ -46,7 +46,7 @@ static void perform_find_main(struct core *c, struct unit *u)
  * systemd, its stored descriptors, and its runtime directories if Preserve= says so. */
 static void perform_cleanup(struct core *c, struct unit *u, bool is_restart)
 {
-	if (!is_restart || unit_is_down(u))
+	if (!is_restart || unit_is_down(u) || uc(u)->is_cgroup_spent)
 		cgroup_remove_unit(c, u);
 	if (!is_restart)
 		fdstore_clear(c, u);
