@@ -284,7 +284,8 @@ int do_ROLLOUT(struct ctl *c)
 		{"undo",    true,  rollout_undo   },
 		{"history", false, rollout_history},
 	};
-	struct verb changing = *c->verb;
+	static struct verb changing; /* c->verb points to it after we return */
+	changing = *c->verb;
 	if (c->argc != 2)
 		return usage(c, "rollout takes what to do and one UNIT");
 	for (size_t i = 0; i < ARRAY_SIZE(subs); i++)
