@@ -5,6 +5,10 @@
  * One pipe per unit, for as long as the unit is known. The read end is deposited with keeper, so
  * that neither a dead logger nor a dead core breaks a service's output; the write end stays here
  * and is handed to each process that is started.
+ *
+ * Standard output and standard error share it: lines stay in the order they were written, which two
+ * pipes cannot promise, and a unit costs three descriptors (here, keeper, logger) instead of six. So
+ * every line of a service is marked 'o'; StandardError=append:FILE keeps errors apart.
  */
 #include "core/inner.h"
 
