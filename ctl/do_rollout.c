@@ -171,6 +171,7 @@ static int rollout_status(struct ctl *c)
 		const json_t *ro = json_object_get(rep.params, "rollout");
 		struct live live;
 		live_begin(&live, stdout);
+		live.is_once = true;
 		if (c->json)
 			print_json("rollout", rep.params);
 		else if (!c->follow && !streq(js(ro, "state"), "none"))

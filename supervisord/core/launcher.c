@@ -390,7 +390,9 @@ static int start_build(struct core *c, struct unit *u, const struct exec_cmd *cm
 {
 	struct unit_core *x = uc(u);
 	int r = image_of(c, u, e);
-	*ret_stage = r == -ESRCH ? EXIT_USER : EXIT_EXEC;
+	*ret_stage = r == -ESRCH || r == -EPERM ? EXIT_USER
+		     : r == -EOPNOTSUPP         ? EXIT_NAMESPACE
+						: EXIT_EXEC;
 	if (r < 0)
 		return r;
 	r = start_streams(c, u, s, ret_stage, e);

@@ -9,7 +9,8 @@
  *  4. After world_link() the After= edges have no cycle. As systemd does, a cycle is broken where
  *     it hurts least: an ordering between units of which neither requires the other goes first.
  *
- * Called by core through model.h, edges read by job.c.
+ * Called by core through model.h, edges read by job.c. The step after world_link() looks again at
+ * every unit that waits.
  */
 #include "parts.h"
 
@@ -25,10 +26,6 @@ struct unit *edge_next(const struct unit *u, uint32_t *pos, enum dep_kind kind, 
 
 static void edge_put(struct unit *u, struct unit *to, enum dep_kind kind, bool is_inverse)
 {
-	for (uint32_t i = 0; i < u->n_edges; i++)
-		if (u->edges[i].to == to && u->edges[i].kind == kind &&
-			u->edges[i].is_inverse == is_inverse)
-			return;
 	if (!u->cap_edges) { /* most have one or two */
 		u->cap_edges = 2;
 		u->edges = xcalloc(u->cap_edges, sizeof(*u->edges));
@@ -48,16 +45,27 @@ static void edge_del(struct unit *u, struct unit *to, enum dep_kind kind, bool i
 	}
 }
 
-static bool edge_has(const struct unit *u, const struct unit *to, enum dep_kind kind)
+static bool edge_is_there(
+	const struct unit *u, const struct unit *to, enum dep_kind kind, bool is_inverse)
 {
 	for (uint32_t i = 0; i < u->n_edges; i++)
-		if (u->edges[i].to == to && u->edges[i].kind == kind && !u->edges[i].is_inverse)
+		if (u->edges[i].to == to && u->edges[i].kind == kind &&
+			u->edges[i].is_inverse == is_inverse)
 			return true;
 	return false;
 }
 
+static bool edge_has(const struct unit *u, const struct unit *to, enum dep_kind kind)
+{
+	return edge_is_there(u, to, kind, false);
+}
+
+/* Both have it or none: whoever has fewer edges is asked, a target may have thousands. */
 static void link_two(struct unit *from, struct unit *to, enum dep_kind kind)
 {
+	if (from->n_edges <= to->n_edges ? edge_is_there(from, to, kind, false)
+					 : edge_is_there(to, from, kind, true))
+		return;
 	edge_put(from, to, kind, false);
 	edge_put(to, from, kind, true);
 }
@@ -182,6 +190,10 @@ void world_link(struct world *w, struct effects *out)
 	for (size_t i = 0; i < w->n_units; i++)
 		link_unit(w, w->units[i]);
 	break_cycles(w);
+	/* What some waited for may be none of theirs now; whom would its coming wake? */
+	for (size_t i = 0; i < w->n_units; i++)
+		if (w->units[i]->waits_for)
+			unit_poke(w, w->units[i]);
 	w->fx = NULL;
 }
 

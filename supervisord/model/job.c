@@ -512,6 +512,8 @@ static enum may may_with(const struct unit *u, const struct edge *e)
 	return MAY_GO;
 }
 
+/* Begins with what it waited for last: a target after a thousand units is asked again as each of
+ * them comes up, and must not look at all that are up already every time. */
 static enum may may_start(struct unit *u, struct unit **ret_by)
 {
 	enum may worst = MAY_GO;
@@ -520,11 +522,17 @@ static enum may may_start(struct unit *u, struct unit **ret_by)
 		worst = MAY_WAIT;
 		*ret_by = u;
 	}
-	for (uint32_t i = 0; i < u->n_edges && worst != MAY_NEVER; i++) {
-		enum may m = may_with(u, &u->edges[i]);
+	uint32_t i = u->wait_edge < u->n_edges ? u->wait_edge : 0;
+	for (uint32_t k = 0; k < u->n_edges && worst != MAY_NEVER; k++, i++) {
+		i = i < u->n_edges ? i : 0;
+		const struct edge *e = &u->edges[i];
+		if (worst >= MAY_WAIT && (e->kind == DEP_AFTER || e->kind == DEP_CONFLICTS))
+			continue; /* these can do no more than hold it */
+		enum may m = may_with(u, e);
 		if (m > worst) {
 			worst = m;
-			*ret_by = u->edges[i].to;
+			*ret_by = e->to;
+			u->wait_edge = i;
 		}
 	}
 	return worst;
@@ -611,12 +619,18 @@ static void look_at_start(struct world *w, struct unit *u)
 	}
 }
 
-static struct unit *stop_blocker(const struct unit *u)
+/* Begins with what it waited for last, as may_start() does. */
+static struct unit *stop_blocker(struct unit *u)
 {
-	struct unit *x;
-	for (uint32_t pos = 0; (x = edge_next(u, &pos, DEP_AFTER, true));)
-		if (is_stopping(x))
-			return x;
+	uint32_t i = u->wait_edge < u->n_edges ? u->wait_edge : 0;
+	for (uint32_t k = 0; k < u->n_edges; k++, i++) {
+		i = i < u->n_edges ? i : 0;
+		const struct edge *e = &u->edges[i];
+		if (e->kind == DEP_AFTER && e->is_inverse && is_stopping(e->to)) {
+			u->wait_edge = i;
+			return e->to;
+		}
+	}
 	return NULL;
 }
 

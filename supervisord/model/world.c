@@ -114,7 +114,7 @@ static struct unit *unit_new(struct world *w, const char *name)
 struct unit *world_put_unit(struct world *w, struct unit_conf *conf)
 {
 	struct unit *u = map_get(&w->unit_by_name, conf->name);
-	if (!u)
+	if (!u || !streq(u->name, conf->name)) /* what was an alias may become a unit of its own */
 		u = unit_new(w, conf->name);
 	unit_conf_ref(conf);
 	if (u->conf)

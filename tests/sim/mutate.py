@@ -46,7 +46,7 @@ MUTANTS = [
      "	if (ev->code == CHILD_LOST)\n		return;"),
     ("a spawn that was given up is forgotten", "instance.c",
      "	u->n_dropped += !u->rec.control_pid;\n",
-     ""),
+     "", "test_model_instance"),
     ("canceled requests are forgotten", "job.c",
      "		requests_answer(w, u, REPLY_CANCELED, \"canceled by a later request\");",
      "		u->n_requests = 0;"),

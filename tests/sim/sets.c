@@ -10,7 +10,7 @@
  *  4. When faults are over a rollout ends, and its members agree on a revision if it ended well.
  *  5. What a rollout does to a member is in the journal before the member feels it: its DRAIN before
  *     the first signal, its START before the spawn; and DONE before the revision is committed. Only
- *     a stop that somebody else decided (by name, or of the set; or that a core decided which died
+ *     a stop that somebody else decided (by name, of the set, the process itself, or a core that died
  *     before the journal was written) may come before: the rollout then takes over what it finds.
  */
 #include "sim/fakelb.h"
@@ -124,6 +124,12 @@ void fake_lb_universe(struct sim *s)
 	}
 }
 
+static bool is_going(const struct unit_rec *r)
+{
+	return r->stop_wanted ||
+	       inst_active_state((enum inst_state)r->state) == ACTIVE_DEACTIVATING;
+}
+
 void fake_lb_world(struct sim *s)
 {
 	struct sets *t = sets_of(s);
@@ -140,7 +146,7 @@ void fake_lb_world(struct sim *s)
 		if (rev == 2)
 			world_put_unit(s->w, v->other);
 		u->rec.revision = rev;
-		t->is_asked[i] = v->has_stored && v->stored.stop_wanted;
+		t->is_asked[i] = v->has_stored && is_going(&v->stored);
 		world_set_member(s->w, set, i + 1, u);
 		world_set_next_conf(
 			s->w, u, rev == 2 ? v->conf : v->other, 3 - rev, rev == 2 ? "v1" : "v2");
@@ -335,6 +341,8 @@ void fake_lb_quiet(struct sim *s)
 	if (!t)
 		return;
 	t->lb->is_lying = false;
+	t->lb->fast_us = USEC_PER_SEC; /* so that much time passes in few steps */
+	t->lb->slow_us = 10 * USEC_PER_SEC;
 	for (unsigned i = 0; i < t->lb->n; i++)
 		t->lb->one[i].back_us = MIN(t->lb->one[i].back_us, s->now_us);
 	/* Somebody looks after what waits for a person, also a canary that passes only now. */
@@ -350,10 +358,13 @@ void fake_lb_before(struct sim *s, const struct event *ev)
 		return;
 	bool is_for_all = ev->kind == EV_SHUTDOWN ||
 			  (r && r->set && (r->verb == REQ_STOP || r->verb == REQ_SCALE));
+	bool is_of_process = ev->kind == EV_EXITED || ev->kind == EV_NOTIFY ||
+			     ev->kind == EV_SPAWN_FAILED || ev->kind == EV_EMPTY;
 	for (unsigned i = 0; i <= MEMBERS; i++) {
 		const struct unit *u = set_of(s)->members[i];
-		t->is_stopping[i] = u->rec.stop_wanted;
-		t->is_named[i] = is_for_all || (r && r->unit == u);
+		t->is_stopping[i] = is_going(&u->rec);
+		t->is_named[i] =
+			is_for_all || (r && r->unit == u) || (ev->unit == u && is_of_process);
 	}
 }
 
@@ -364,7 +375,7 @@ void fake_lb_check(struct sim *s)
 		return;
 	t->count = set_of(s)->count;
 	for (unsigned i = 0; i <= MEMBERS; i++) {
-		bool is_stopping = set_of(s)->members[i]->rec.stop_wanted;
+		bool is_stopping = is_going(&set_of(s)->members[i]->rec);
 		t->is_asked[i] =
 			is_stopping && (t->is_asked[i] || (!t->is_stopping[i] && t->is_named[i]));
 	}

@@ -368,6 +368,8 @@ static void faulty_time(struct sim *s)
 			random_request(s);
 		else if (sim_fault(s, 300))
 			stray_event(s);
+		else if (sim_fault(s, 10))
+			universe_edit(s);
 		else if (!advance(s, USEC_INFINITY)) {
 			s->now_us += sim_random(s, USEC_PER_SEC);
 			random_request(s);

@@ -104,6 +104,7 @@ uint64_t sim_request(struct sim *s, enum request_verb verb, struct unit *u, stru
 /* ---- universe.c ---- */
 void universe_make(struct sim *s);
 void universe_build_world(struct sim *s);
+void universe_edit(struct sim *s); /* a dependency is taken out of a unit file, and it is loaded */
 
 /* ---- fakehost.c ---- */
 void host_effect(struct sim *s, const struct effect *e);

@@ -76,6 +76,13 @@ static struct unit_conf *make_service(struct sim *s, const char *name)
 	return c;
 }
 
+static const char *alias_of(uint32_t i)
+{
+	static char name[32];
+	snprintf(name, sizeof(name), "alias%u.service", i);
+	return name;
+}
+
 static void make_edges(struct sim *s, uint32_t i)
 {
 	static const uint8_t kinds[] = {DEP_REQUIRES, DEP_WANTS, DEP_WANTS, DEP_BINDS_TO,
@@ -88,7 +95,8 @@ static void make_edges(struct sim *s, uint32_t i)
 		uint8_t kind = kinds[sim_random(s, ARRAY_SIZE(kinds))];
 		if (kind == DEP_CONFLICTS && !sim_chance(s, 3000))
 			continue;
-		conf_dep(&s->arena, c, (enum dep_kind)kind, s->units[to].conf->name);
+		conf_dep(&s->arena, c, (enum dep_kind)kind,
+			sim_chance(s, 1500) ? alias_of(to) : s->units[to].conf->name);
 		if (sim_chance(s, 7000))
 			conf_dep(&s->arena, c, DEP_AFTER, s->units[to].conf->name);
 	}
@@ -130,6 +138,20 @@ void universe_make(struct sim *s)
 	trace_units(s);
 }
 
+void universe_edit(struct sim *s)
+{
+	struct unit_conf *c = s->units[sim_random(s, s->n_units)].conf;
+	struct conf_list *l = &c->deps[sim_random(s, DEP_MAX)];
+	if (!l->n)
+		return;
+	sim_trace(s, "%s: %s is written no longer", c->name, l->v[l->n - 1]);
+	l->n--;
+	effects_reset(&s->fx);
+	world_link(s->w, &s->fx);
+	struct event ev = {.kind = EV_TIME};
+	sim_step(s, &ev);
+}
+
 void universe_build_world(struct sim *s)
 {
 	const char *missing;
@@ -140,6 +162,8 @@ void universe_build_world(struct sim *s)
 	s->w->now_us = s->now_us;
 	for (uint32_t i = 0; i < s->n_units; i++)
 		world_put_unit(s->w, s->units[i].conf);
+	for (uint32_t i = 0; i < s->n_units; i++)
+		world_put_alias(s->w, alias_of(i), s->w->units[i]);
 	if (world_missing(s->w, &missing))
 		sim_fail(s, "%s is missing from the world", missing);
 	effects_reset(&s->fx);

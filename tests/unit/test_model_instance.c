@@ -400,6 +400,31 @@ START_TEST(a_crash_while_reloading_is_restarted)
 }
 END_TEST
 
+START_TEST(a_command_given_up_before_it_was_born_is_waited_for)
+{
+	struct unit_conf *c = conf(SERVICE_SIMPLE);
+	c->service.exec[EXEC_RELOAD] = conf_commands(&arena, 1);
+	c->service.restart.mode = RESTART_ALWAYS;
+	c->service.restart.sec_us = 0;
+	setup_with(c);
+	ask(REQ_START);
+	spawned(EXEC_START);
+	now += USEC_PER_SEC;
+	ask(REQ_RELOAD);
+	STATE_IS(RELOAD);
+	struct spawn_id late = find(FX_SPAWN)->id;
+	main_ends(CHILD_EXITED, 0);
+	is_empty(); /* of what is there; the launcher has one more to start */
+	ck_assert_ptr_null(find(FX_SPAWN));
+	step((struct event){.kind = EV_SPAWNED, .id = late, .pid = 77});
+	ck_assert_int_eq(find(FX_KILL)->signal, SIGNAL_KILL);
+	ck_assert_ptr_null(find(FX_SPAWN));
+	is_empty();
+	ck_assert_int_eq(find(FX_SPAWN)->exec, EXEC_START);
+	teardown();
+}
+END_TEST
+
 START_TEST(exec_stop_runs_also_when_the_main_process_is_gone)
 {
 	struct unit_conf *c = conf(SERVICE_SIMPLE);
@@ -502,6 +527,7 @@ Suite *suite(void)
 	tcase_add_test(t, an_exit_may_come_before_the_word_that_it_was_spawned);
 	tcase_add_test(t, a_missed_keep_alive_sends_the_watchdog_signal);
 	tcase_add_test(t, a_crash_while_reloading_is_restarted);
+	tcase_add_test(t, a_command_given_up_before_it_was_born_is_waited_for);
 	tcase_add_test(t, exec_stop_runs_also_when_the_main_process_is_gone);
 	tcase_add_test(t, a_main_process_killed_for_lack_of_memory_has_the_result_oom_kill);
 	tcase_add_test(t, restart_modes_follow_the_table_of_systemd);

@@ -112,6 +112,32 @@ START_TEST(a_dependent_of_a_failed_unit_is_told_and_starts_when_it_recovers)
 }
 END_TEST
 
+START_TEST(an_alias_in_a_dependency_means_the_unit)
+{
+	const char *missing;
+	confs();
+	conf_dep(&arena, cb, DEP_REQUIRES, "x.service");
+	conf_dep(&arena, cb, DEP_AFTER, "a.service");
+	conf_dep(&arena, cb, DEP_AFTER, "x.service");
+	w = world_new(5);
+	a = world_put_unit(w, ca);
+	b = world_put_unit(w, cb);
+	ck_assert(world_missing(w, &missing));
+	world_put_alias(w, "x.service", a);
+	ck_assert(!world_missing(w, &missing));
+	world_link(w, &fx);
+	ck_assert_uint_eq(b->n_edges, 2);
+	ask(b, REQ_START);
+	ck_assert_int_eq(a->rec.state, INST_START);
+	ck_assert_ptr_eq(b->waits_for, a);
+	struct unit *x = world_put_unit(w, conf_service(&arena, "x.service", SERVICE_SIMPLE));
+	ck_assert_ptr_ne(x, a); /* the link was replaced by a file */
+	ck_assert_ptr_eq(a->conf, ca);
+	ck_assert_ptr_eq(world_unit(w, "x.service"), x);
+	finish();
+}
+END_TEST
+
 START_TEST(a_start_that_waits_for_a_back_off_through_others_is_told_so)
 {
 	confs();
@@ -412,6 +438,7 @@ Suite *suite(void)
 	TCase *t = tcase_create("job");
 	tcase_add_test(t, a_start_pulls_in_what_it_requires_and_waits_for_it);
 	tcase_add_test(t, a_dependent_of_a_failed_unit_is_told_and_starts_when_it_recovers);
+	tcase_add_test(t, an_alias_in_a_dependency_means_the_unit);
 	tcase_add_test(t, a_start_that_waits_for_a_back_off_through_others_is_told_so);
 	tcase_add_test(t, a_wanted_unit_that_fails_does_not_hold_the_start);
 	tcase_add_test(t, requisite_fails_at_once_when_the_other_is_down);
