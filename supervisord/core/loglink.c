@@ -6,6 +6,10 @@
  * that neither a dead logger nor a dead core breaks a service's output; the write end stays here
  * and is handed to each process that is started.
  *
+ * Standard output and standard error share it: lines stay in the order they were written, which two
+ * pipes cannot promise, and a unit costs three descriptors (here, keeper, logger) instead of six. So
+ * every line of a service is marked 'o'; StandardError=append:FILE keeps errors apart.
+ *
  *  1. Nothing here blocks: a logger that hangs on its disk must not stop who decides. What it has to
  *     be told is state (the configuration, a bit per unit) and is told when there is room.
  *  2. Notes are the exception, a queue: NOTES_MAX of them wait for room or for the next logger,
@@ -50,7 +54,7 @@ static struct note {
 	char text[sizeof(((struct lg_frame *)0)->text)];
 } * notes; /* ring of NOTES_MAX, made when the first note has to wait */
 static unsigned n_notes, first_note, notes_dropped;
-static bool is_config_due;
+static bool is_config_due, is_sync_due;
 static size_t n_streams_due; /* units with a pipe that the logger was not told of */
 
 /* The read end of a unit's pipe, reopened from the write end: a pipe is one file. */
@@ -124,6 +128,14 @@ static int send_notes(struct core *c)
 	return r;
 }
 
+static int send_sync(struct core *c)
+{
+	struct lg_frame f = {.kind = LG_SYNC, .number = c->log_sync};
+	int r = is_sync_due ? send_frame(c, &f, -1) : 0;
+	is_sync_due = is_sync_due && r < 0;
+	return r;
+}
+
 /* In this order: a logger keeps what it reads only once it knows where to. */
 static void flush(struct core *c)
 {
@@ -134,10 +146,33 @@ static void flush(struct core *c)
 	}
 	if (r == 0)
 		r = send_notes(c);
+	if (r == 0)
+		r = send_sync(c);
 	/* On other errors it is gone: everything is said again to the next one. */
 	if (c->logger_source.is_added)
 		loop_modify(
 			&c->loop, &c->logger_source, r == -EAGAIN ? EPOLLIN | EPOLLOUT : EPOLLIN);
+}
+
+/* A logger that is just starting, or was killed, gets the question when it is there. */
+bool logger_sync(struct core *c)
+{
+	if (!c->logger_wanted)
+		return false;
+	if (!c->log_sync_until_us)
+		c->log_sync_until_us = now_boot_us() + LOG_SYNC_MAX;
+	c->log_sync++;
+	is_sync_due = true;
+	flush(c);
+	core_arm(c);
+	return true;
+}
+
+void logger_sync_over(struct core *c)
+{
+	c->log_sync_until_us = 0;
+	if (c->control)
+		control_logs_written(c->control);
 }
 
 /* ---- the link ------------------------------------------------------------------------------------- */
@@ -164,31 +199,6 @@ static void on_logger(struct source *s, uint32_t events)
 		log_warn(f.name[0] ? f.name : NULL, "log: %s", f.text);
 }
 
-static void send_sync(struct core *c)
-{
-	struct lg_frame f = {.kind = LG_SYNC, .number = ++c->log_sync};
-	send_frame(c, &f, -1);
-}
-
-/* A logger that is just starting, or was killed, gets the question when it is there. */
-bool logger_sync(struct core *c)
-{
-	if (!c->logger_wanted)
-		return false;
-	if (!c->log_sync_until_us)
-		c->log_sync_until_us = now_boot_us() + LOG_SYNC_MAX;
-	send_sync(c);
-	core_arm(c);
-	return true;
-}
-
-void logger_sync_over(struct core *c)
-{
-	c->log_sync_until_us = 0;
-	if (c->control)
-		control_logs_written(c->control);
-}
-
 void logger_connected(struct core *c, int fd)
 {
 	loop_remove(&c->loop, &c->logger_source);
@@ -196,6 +206,7 @@ void logger_connected(struct core *c, int fd)
 	c->logger_fd = fd;
 	loop_add(&c->loop, &c->logger_source, fd, EPOLLIN, PRIO_NORMAL, on_logger);
 	is_config_due = true;
+	is_sync_due = c->log_sync_until_us != 0;
 	n_streams_due = 0;
 	for (size_t i = 0; c->world && i < c->world->n_units; i++) {
 		struct unit_core *x = uc(c->world->units[i]);
@@ -203,8 +214,6 @@ void logger_connected(struct core *c, int fd)
 		n_streams_due += x->log_fd >= 0;
 	}
 	flush(c);
-	if (c->log_sync_until_us)
-		send_sync(c);
 }
 
 /* ---- one unit -------------------------------------------------------------------------------------- */

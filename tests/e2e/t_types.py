@@ -209,7 +209,7 @@ def timeouts_end_a_start_a_stop_and_a_run():
             "extend.service": s.puppets.unit("event:up", "notify:EXTEND_TIMEOUT_USEC=60000000", s.control("e"), "event:extended",
                                              Type="notify", TimeoutStartSec="2s")}) as (s, d):
         r = d.ctl("start", "pre", check=False)
-        check(r.rc == 1 and "start-pre takes more than 500ms" in r.err, r)
+        check(r.rc == 1 and "start-pre takes more than" in r.err, r)
         d.ctl("start", "stop", "nokill", "run")
         r = d.ctl("stop", "stop", check=False)
         u = d.unit("stop.service")
