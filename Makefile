@@ -89,8 +89,8 @@ purity: $B/model.a $B/keeper.a
 fmt:
 	clang-format -i $$(git ls-files '*.c' '*.h')
 install: all
-	install -D -m755 -t $(DESTDIR)$(PREFIX)/bin $B/stayd $B/stayctl
-	install -D -m755 -t $(DESTDIR)$(PREFIX)/lib/stayd $B/stay-net
+	install -s -D -m755 -t $(DESTDIR)$(PREFIX)/bin $B/stayd $B/stayctl
+	install -s -D -m755 -t $(DESTDIR)$(PREFIX)/lib/stayd $B/stay-net
 	install -D -m644 -t $(DESTDIR)$(PREFIX)/share/man/man8 supervisord/stayd.8
 	install -D -m644 -t $(DESTDIR)$(PREFIX)/share/man/man1 ctl/stayctl.1
 	install -D -m644 -t $(DESTDIR)$(PREFIX)/share/man/man5 units/stayd.unit.5

@@ -264,6 +264,12 @@ static bool is_status_verb(const struct ctl *c)
 	return c->verb && !c->verb->is_change;
 }
 
+/* It may quote a name from a hostile file or command line. */
+static void say_text(const char *prefix, const char *text)
+{
+	print_line(stderr, prefix, text, strlen(text));
+}
+
 int say_error(struct ctl *c, const struct reply *r)
 {
 	const char *text = js(r->params, "message");
@@ -272,9 +278,9 @@ int say_error(struct ctl *c, const struct reply *r)
 		fprintf(stderr, "error: the daemon does not take '%s' so\n",
 			js(r->params, "parameter"));
 	else
-		fprintf(stderr, "error: %s\n", text[0] ? text : dot ? dot + 1 : r->error);
+		say_text("error: ", text[0] ? text : dot ? dot + 1 : r->error);
 	if (js(r->params, "hint")[0])
-		fprintf(stderr, "  hint: %s\n", js(r->params, "hint"));
+		say_text("  hint: ", js(r->params, "hint"));
 	return exit_of_error(r->error, is_status_verb(c));
 }
 

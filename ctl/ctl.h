@@ -130,11 +130,14 @@ int print_outcomes(struct ctl *c, const json_t *params);
 
 /* ---- live.c ---- */
 struct live {
-	bool is_terminal;
+	bool is_terminal, has_head;
+	bool is_once;       /* one picture, nothing follows */
 	unsigned n_drawn;   /* lines to go back */
+	unsigned columns;   /* longer lines are cut: a wrapped one would not be gone back over */
 	char last[256][64]; /* what was said of each member, by index - 1 */
 	char last_state[64];
 	uint64_t began_us;
+	uint64_t begun_us[256], ended_us[256]; /* of each member, as seen from here; 0 = not yet */
 };
 void live_begin(struct live *l, FILE *out);
 void live_show(struct live *l, FILE *out, const json_t *rollout);

@@ -65,6 +65,10 @@ int do_LOGS(struct ctl *c)
 	if (c->argc == 0)
 		return usage(c, "which unit?");
 	json_t *params = json_pack("{s:o}", "names", names_json(c));
+	if (c->lines == 0) { /* none of what is there: 0 is "all" to the daemon */
+		c->lines = -1;
+		c->since_us = now_wall_us();
+	}
 	if (c->lines >= 0)
 		json_object_set_new(params, "lines", json_integer(c->lines));
 	else if (c->since_us)

@@ -171,6 +171,7 @@ static int rollout_status(struct ctl *c)
 		const json_t *ro = json_object_get(rep.params, "rollout");
 		struct live live;
 		live_begin(&live, stdout);
+		live.is_once = true;
 		if (c->json)
 			print_json("rollout", rep.params);
 		else if (!c->follow && !streq(js(ro, "state"), "none"))
@@ -283,7 +284,8 @@ int do_ROLLOUT(struct ctl *c)
 		{"undo",    true,  rollout_undo   },
 		{"history", false, rollout_history},
 	};
-	struct verb changing = *c->verb;
+	static struct verb changing; /* c->verb points to it after we return */
+	changing = *c->verb;
 	if (c->argc != 2)
 		return usage(c, "rollout takes what to do and one UNIT");
 	for (size_t i = 0; i < ARRAY_SIZE(subs); i++)

@@ -148,6 +148,14 @@ const char *WEAK core_unit_cgroup(struct core *core UNUSED, const struct unit *u
 {
 	return NULL;
 }
+int WEAK core_unit_files(struct core *core UNUSED, struct strv *ret_names UNUSED)
+{
+	return 0;
+}
+bool WEAK core_sync_logs(struct core *core UNUSED)
+{
+	return false;
+}
 int WEAK core_unit_errno(struct core *core UNUSED, const struct unit *u UNUSED)
 {
 	return 0;

@@ -19,6 +19,9 @@ def plan(build):
     """(name, argv, timeout seconds) of everything there is, cheap checks first."""
     t = [("layers", [PY, "tests/layers.py"], 60), ("purity model", [PY, "tests/purity.py", build + "/model.a"], 60),
          ("purity keeper", [PY, "tests/purity.py", build + "/keeper.a"], 60)]
+    if "-san" not in build:
+        t.append(("products", [PY, "tests/products.py", build], 120))
+    t.append(("readme", [PY, "tests/readme.py", build], 120))
     for m in ("supervisord/stayd.8", "ctl/stayctl.1", "units/stayd.unit.5"):
         t.append(("man " + m, ["sh", "-c", "test -s \"$0\" && mandoc -T lint -W warning \"$0\"", m], 60))
     for p in sorted(glob.glob(build + "/tests/test_*")):

@@ -73,6 +73,16 @@ void core_each_degraded(struct core *c, const struct unit *u,
 		cgroup_each_degraded(c, u, each, arg);
 }
 
+int core_unit_files(struct core *c, struct strv *ret_names)
+{
+	return unit_list_files(&c->path, ret_names);
+}
+
+bool core_sync_logs(struct core *c)
+{
+	return logger_sync(c);
+}
+
 int core_unit_errno(struct core *c, const struct unit *u)
 {
 	(void)c;

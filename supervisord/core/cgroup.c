@@ -24,6 +24,7 @@
 #include <sys/syscall.h>
 
 #define PROCS_FILE_MAX (1024 * 1024)
+#define KILL_PIDS_MAX 256 /* of one unit, one by one */
 #define KILL_ROUNDS_MAX                                                                            \
 	50 /* a fork bomb without cgroup.kill: rounds until the walk finds nobody new */
 #define TREE_PIDS_MAX    32768
@@ -305,9 +306,11 @@ void cgroup_each_degraded(struct core *c, const struct unit *u,
 int cgroup_open_unit(struct core *c, struct unit *u, struct err *e)
 {
 	struct unit_core *x = uc(u);
+	if (x->is_cgroup_spent) /* see kill_cgroup(); a busy one keeps its name and its fault */
+		cgroup_remove_unit(c, u);
 	if (x->cgroup_fd >= 0)
 		return x->cgroup_fd;
-	x->is_cgroup_gone = false;
+	x->is_cgroup_gone = x->is_cgroup_spent = false;
 	bool is_new = mkdirat(c->cgroup_base_fd, u->name, 0755) == 0;
 	if (!is_new && errno != EEXIST)
 		return err_set(
@@ -340,6 +343,7 @@ void cgroup_remove_unit(struct core *c, struct unit *u)
 	/* EBUSY: somebody is left; reported by the model */
 	int r = unlinkat(c->cgroup_base_fd, u->name, AT_REMOVEDIR);
 	x->is_cgroup_gone = r == 0 || errno == ENOENT;
+	x->is_cgroup_spent = x->is_cgroup_spent && !x->is_cgroup_gone;
 }
 
 void cgroup_path_of(const struct core *c, const struct unit *u, struct buf *out)
@@ -536,30 +540,78 @@ static int read_procs(int dir, struct buf *b)
 	return 0;
 }
 
-static void signal_cgroup(struct core *c, struct unit *u, int signo, pid_t except)
+struct pids {
+	pid_t v[KILL_PIDS_MAX];
+	size_t n;
+};
+
+/* False: no room. *ret_is_new: it was not there before. */
+static bool pids_add(struct pids *p, pid_t pid, bool *ret_is_new)
 {
-	int fd = uc(u)->is_empty ? -1 : cgroup_fd_of(c, u);
-	if (fd < 0)
-		return;
-	if (signo == SIGKILL && !except && write_at(fd, "cgroup.kill", "1") == 0)
-		return;
+	for (size_t i = 0; i < p->n; i++)
+		if (p->v[i] == pid)
+			return true;
+	*ret_is_new = true;
+	if (p->n == KILL_PIDS_MAX)
+		return false;
+	p->v[p->n++] = pid;
+	return true;
+}
+
+/* One walk. Returns how many were met that are not in seen (NULL: nobody is); -1: seen is full. */
+static int signal_members(struct core *c, struct unit *u, int fd, int signo, struct pids *seen)
+{
 	struct buf b = {0};
-	if (read_procs(fd, &b) == 0 && b.data) {
-		char *save = NULL;
-		for (char *line = strtok_r(b.data, "\n", &save); line;
-			line = strtok_r(NULL, "\n", &save)) {
-			pid_t pid = (pid_t)strtol(line, NULL, 10);
-			if (pid == except || pid <= 1)
-				continue;
-			if (pid == u->rec.main_pid)
-				keeper_signal(c, &u->rec.main, signo);
-			else if (pid == u->rec.control_pid)
-				keeper_signal(c, &u->rec.control, signo);
-			else
-				signal_member(c, u, pid, signo);
+	char *save = NULL;
+	int met = 0;
+	if (read_procs(fd, &b) < 0 || !b.data) {
+		buf_done(&b);
+		return 0;
+	}
+	for (char *line = strtok_r(b.data, "\n", &save); line && met >= 0;
+		line = strtok_r(NULL, "\n", &save)) {
+		pid_t pid = (pid_t)strtol(line, NULL, 10);
+		bool is_new = !seen;
+		if (pid <= 1)
+			continue;
+		if (seen && !pids_add(seen, pid, &is_new)) {
+			met = -1;
+			break;
 		}
+		if (!is_new)
+			continue; /* it has its signal; it may be dying */
+		met++;
+		if (pid == u->rec.main_pid)
+			keeper_signal(c, &u->rec.main, signo);
+		else if (pid == u->rec.control_pid)
+			keeper_signal(c, &u->rec.control, signo);
+		else
+			signal_member(c, u, pid, signo);
 	}
 	buf_done(&b);
+	return met;
+}
+
+/* cgroup.kill is for what outruns us only: at least up to Linux 6.18 a cgroup that it was written to
+ * kills every process cloned into it from then on (the child's kill_seq is taken from the parent's
+ * cgroup), so ExecStopPost= and the next start would die at birth. */
+static void kill_cgroup(struct core *c, struct unit *u, int fd)
+{
+	struct pids seen = {.n = 0};
+	int met = 1;
+	for (int round = 0; met > 0 && round < KILL_ROUNDS_MAX; round++)
+		met = signal_members(c, u, fd, SIGKILL, &seen);
+	if (met != 0 && write_at(fd, "cgroup.kill", "1") == 0)
+		uc(u)->is_cgroup_spent = true;
+}
+
+static void signal_cgroup(struct core *c, struct unit *u, int signo)
+{
+	int fd = uc(u)->is_empty ? -1 : cgroup_fd_of(c, u);
+	if (fd >= 0 && signo == SIGKILL)
+		kill_cgroup(c, u, fd);
+	else if (fd >= 0)
+		(void)signal_members(c, u, fd, signo, NULL);
 }
 
 /* True when somebody got it who may have forked meanwhile. */
@@ -611,7 +663,7 @@ void cgroup_kill(struct core *c, struct unit *u, enum kill_who who, int signo)
 	else if (who == KILL_WHO_CONTROL)
 		signal_one(c, u, &u->rec.control, u->rec.control_pid, signo);
 	else if (c->cgroup_base)
-		signal_cgroup(c, u, signo, 0);
+		signal_cgroup(c, u, signo);
 	else
 		signal_trees(u, signo);
 	if (who == KILL_WHO_ALL && !c->cgroup_base && wants_cont(signo))

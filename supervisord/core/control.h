@@ -25,6 +25,8 @@ void control_reply_done(
 /* FX_EVENT: goes into the ring of the last events, to `events -f`, to those who watch a rollout or
  * wait for a state. Call it after the step is over and the world is consistent. */
 void control_event(struct control *c, const struct effect *fx);
+/* What core_sync_logs() asked for is done, or took too long. */
+void control_logs_written(struct control *c);
 
 /* Connections open now, for status and tests. */
 size_t control_clients(const struct control *c);

@@ -46,7 +46,7 @@ static void perform_find_main(struct core *c, struct unit *u)
  * systemd, its stored descriptors, and its runtime directories if Preserve= says so. */
 static void perform_cleanup(struct core *c, struct unit *u, bool is_restart)
 {
-	if (!is_restart || unit_is_down(u))
+	if (!is_restart || unit_is_down(u) || uc(u)->is_cgroup_spent)
 		cgroup_remove_unit(c, u);
 	if (!is_restart)
 		fdstore_clear(c, u);
@@ -57,9 +57,11 @@ static void perform_event(struct core *c, const struct effect *fx)
 {
 	const char *name = fx->unit ? fx->unit->name : fx->set ? fx->set->name : NULL;
 	int level = event_level(fx->event);
-	log_at(level, name, "%s%s%s", event_name(fx->event), fx->text ? ": " : "", strna(fx->text));
+	CLEANUP_FREE char *said = xasprintf(
+		"%s%s%s", event_name(fx->event), fx->text ? ": " : "", strna(fx->text));
+	log_at(level, name, "%s", said);
 	if (fx->unit && level <= LOG_NOTE)
-		logger_note(c, fx->unit, fx->text ? fx->text : event_name(fx->event));
+		logger_note(c, fx->unit, said);
 	if (c->control)
 		control_event(c->control, fx);
 }

@@ -96,6 +96,7 @@ struct unit_core {
 	uint64_t oom_kills;           /* memory.events when last read */
 	bool waits_empty;
 	bool is_cgroup_gone; /* removed; until it is made again */
+	bool is_cgroup_spent; /* cgroup.kill was written: nothing can be started in it */
 	bool is_empty; /* seen so since its last start: nobody to signal, nothing to look up */
 	struct source empty_source; /* cgroup.events while waits_empty */
 	int empty_fd;
@@ -160,6 +161,7 @@ struct core {
 	bool is_relisting;
 	bool is_launcher_synced; /* at our start: all that was asked for before us is born or failed */
 	bool net_wanted, logger_wanted;
+	uint64_t log_sync, log_sync_until_us; /* the last LG_SYNC; 0 = not waiting for its answer */
 	/* records */
 	int record_fd;
 	uint32_t n_slots;
@@ -319,6 +321,8 @@ unsigned conns_owing(uint16_t port); /* connections of it that owe an answer */
 void logger_connected(struct core *c, int fd);
 int logger_stream(struct core *c, struct unit *u); /* write end for the unit's output; -1: none */
 void logger_adopt(struct core *c, struct unit *u, int read_fd);
+bool logger_sync(struct core *c); /* see core_sync_logs() */
+void logger_sync_over(struct core *c);
 void logger_note(struct core *c, struct unit *u, const char *text);
 
 /* release.c: variables and paths of a start */

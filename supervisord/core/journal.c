@@ -85,7 +85,7 @@ static char *record_text(const struct rollout_rec *r, uint64_t seq, const char *
 		n--;
 	steps[n] = touched[n] = '\0';
 	json_t *j = json_pack(
-		"{sI ss ss ss sI ss si si ss ss si si si ss ss sI sI sI si si si si ss ss ss}",
+		"{sI ss ss ss sI ss si si ss ss si si si ss ss sI sI sI si si si si si ss ss ss}",
 		"seq", (json_int_t)seq, "time", format_timestamp(stamp, now_wall_us()), "state",
 		rollout_state_name(r->state), "resume", rollout_state_name(r->resume_state), "id",
 		(json_int_t)r->id, "set", r->set, "from", (int)r->from_revision, "to",
@@ -94,7 +94,8 @@ static char *record_text(const struct rollout_rec *r, uint64_t seq, const char *
 		"steps", steps, "touched", touched, "began", (json_int_t)r->began_wall_us, "ended",
 		(json_int_t)r->ended_wall_us, "request", (json_int_t)r->request, "undo", r->is_undo,
 		"rollback", r->is_rollback_wanted, "restart", r->is_restart, "canary_passed",
-		r->is_canary_passed, "actor", r->actor, "reason", reason, "text", text);
+		r->is_canary_passed, "pause_after", (int)r->pause_after, "actor", r->actor,
+		"reason", reason, "text", text);
 	char *out = j ? json_dumps(j, JSON_COMPACT) : NULL;
 	json_decref(j);
 	return out;
@@ -146,6 +147,7 @@ static int record_parse(const char *line, size_t size, struct rollout_rec *ret)
 	ret->is_rollback_wanted = (uint8_t)number_field(j, "rollback");
 	ret->is_restart = (uint8_t)number_field(j, "restart");
 	ret->is_canary_passed = (uint8_t)number_field(j, "canary_passed");
+	ret->pause_after = (uint32_t)number_field(j, "pause_after");
 	copy_field(j, "set", ret->set, sizeof(ret->set));
 	copy_field(j, "from_release", ret->from_release, sizeof(ret->from_release));
 	copy_field(j, "to_release", ret->to_release, sizeof(ret->to_release));
@@ -159,6 +161,16 @@ static int record_parse(const char *line, size_t size, struct rollout_rec *ret)
 
 /* ---- the journal ----------------------------------------------------------------------------------- */
 
+/* A line that a crash has cut must not swallow the next one. */
+static int end_torn_line(int fd)
+{
+	char end = '\n';
+	off_t size = lseek(fd, 0, SEEK_END);
+	if (size > 0 && pread(fd, &end, 1, size - 1) < 0)
+		return -errno;
+	return end == '\n' ? 0 : write_all(fd, "\n", 1);
+}
+
 static int journal_open(struct core *c, struct set *s)
 {
 	struct set_core *x = sc(s);
@@ -171,9 +183,9 @@ static int journal_open(struct core *c, struct set *s)
 	int r = mkdir_parents(dir, 0755);
 	if (r < 0)
 		return r;
-	x->journal_fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0644);
+	x->journal_fd = open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0644);
 	x->journal_id = s->rollout.id;
-	return x->journal_fd < 0 ? -errno : 0;
+	return x->journal_fd < 0 ? -errno : end_torn_line(x->journal_fd);
 }
 
 void journal_write(struct core *c, struct set *s, const char *text)

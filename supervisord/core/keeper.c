@@ -30,7 +30,7 @@ static void link_broken(struct core *c, int error)
 	_exit(EXIT_FAILURE);
 }
 
-/* Frames that may wait for the end of the turn: signals and what is forgotten. In order with all
+/* Frames that may wait for the end of the turn: signals, what is forgotten, re-exec. In order with all
  * others. A core that dies before they are out has an exit told again and a stop done again. */
 static struct kp_frame held[KEEPER_BATCH];
 static unsigned n_held;
@@ -130,7 +130,7 @@ void keeper_reexec(struct core *c, const char *path)
 {
 	struct kp_frame f = {.kind = KP_REEXEC};
 	str_copy(f.name, path, sizeof(f.name));
-	send_frame(c, &f, -1);
+	hold_frame(c, &f); /* behind the answer to who asked: keeper ends us soon */
 }
 
 void keeper_alive(struct core *c)
@@ -523,42 +523,52 @@ int deposit_take(const char *name)
 	return -1;
 }
 
-/* "log/<unit>" and "fds/<number>/<slot>/<name>" find their units. */
+/* "log/<slot>" and "fds/<number>/<slot>/<name>" find their units by the slots of their records. */
+static void adopt_deposit(struct core *c, struct deposit *d, struct unit **by_slot)
+{
+	unsigned number, slot;
+	int used = 0;
+	if (sscanf(d->name, "log/%u%n", &slot, &used) == 1 && !d->name[used]) {
+		if (slot < c->n_slots && by_slot[slot])
+			logger_adopt(c, by_slot[slot], TAKE_FD(d->fd));
+	} else if (sscanf(d->name, "fds/%u/%u/%n", &number, &slot, &used) == 2 && used) {
+		if (slot < c->n_slots && by_slot[slot])
+			fdstore_restore(c, by_slot[slot], number, d->name + used, TAKE_FD(d->fd));
+	}
+	if (d->fd >= 0) { /* of a unit that is no more */
+		keeper_drop(c, d->name);
+		d->fd = fd_close(d->fd);
+	}
+}
+
 static void adopt_deposits(struct core *c)
 {
-	for (size_t i = 0; i < n_deposits; i++) {
-		struct deposit *d = &deposits[i];
-		unsigned number, slot;
-		int used = 0;
-		if (d->fd < 0)
-			continue;
-		if (startswith(d->name, "log/")) {
-			unsigned log_slot = (unsigned)strtoul(d->name + 4, NULL, 10);
-			for (size_t k = 0; k < c->world->n_units; k++)
-				if (uc(c->world->units[k])->slot == log_slot)
-					logger_adopt(c, c->world->units[k], TAKE_FD(d->fd));
-		} else if (sscanf(d->name, "fds/%u/%u/%n", &number, &slot, &used) == 2 && used) {
-			for (size_t k = 0; k < c->world->n_units; k++)
-				if (uc(c->world->units[k])->slot == slot)
-					fdstore_restore(c, c->world->units[k], number,
-						d->name + used, TAKE_FD(d->fd));
-		}
-		if (d->fd >= 0) { /* of a unit that is no more */
-			keeper_drop(c, d->name);
-			d->fd = fd_close(d->fd);
-		}
-	}
+	CLEANUP_FREE struct unit **by_slot = xcalloc(c->n_slots + 1, sizeof(*by_slot));
+	for (size_t i = 0; i < c->world->n_units; i++)
+		if (uc(c->world->units[i])->slot < c->n_slots)
+			by_slot[uc(c->world->units[i])->slot] = c->world->units[i];
+	for (size_t i = 0; i < n_deposits; i++)
+		if (deposits[i].fd >= 0)
+			adopt_deposit(c, &deposits[i], by_slot);
 	free(TAKE_PTR(deposits));
 	n_deposits = cap_deposits = 0;
 }
 
+/* Keeper's list, sorted once: looked up for each process that a record names. Of one identity the
+ * last row comes first: what ended below a shim is told before the shim's own end. */
+static int by_row(const void *a, const void *b)
+{
+	const struct kp_frame *x = a, *y = b;
+	int r = memcmp(&x->id, &y->id, sizeof(x->id));
+	return r ? r : (int)y->role - (int)x->role;
+}
+
 static const struct kp_frame *known_child(const struct spawn_id *id, enum kp_row row)
 {
-	for (size_t i = 0; i < n_known; i++)
-		if (known[i].kind == KP_CHILD && known[i].role == row &&
-			memcmp(&known[i].id, id, sizeof(*id)) == 0)
-			return &known[i];
-	return NULL;
+	struct kp_frame key = {.id = *id, .role = (uint16_t)row};
+	const struct kp_frame *k =
+		n_known ? bsearch(&key, known, n_known, sizeof(*known), by_row) : NULL;
+	return k; /* or its KP_EXITED: of one that ended while the list was told there are two */
 }
 
 /* The record was written, and the launcher was not asked or did not get to it; or it got to it in
@@ -576,17 +586,14 @@ static void adopt_unknown(struct core *c, struct unit *u, const struct spawn_id 
 	launcher_relist_later(c);
 }
 
-/* One process that a record speaks of: known to keeper, or never started. */
-static void adopt_process(struct core *c, struct unit *u, const struct spawn_id *id, int32_t pid)
+/* A process that a record speaks of and keeper knows is entered before the model goes on: what it
+ * does first may be to kill it. */
+static void adopt_enter(struct core *c, struct unit *u, const struct spawn_id *id, int32_t pid)
 {
-	if (!id->seq)
-		return;
 	const struct kp_frame *child = known_child(id, KP_ROW_CHILD),
 			      *tracked = known_child(id, KP_ROW_TRACKED);
-	if (!child && !tracked) {
-		adopt_unknown(c, u, id, pid);
+	if (!child && !tracked)
 		return;
-	}
 	struct proc *p = proc_new(&c->procs, id, PROC_UNIT, u);
 	p->is_shimmed = !c->cgroup_base;
 	p->child_gone = !child;
@@ -596,6 +603,17 @@ static void adopt_process(struct core *c, struct unit *u, const struct spawn_id 
 	if (tracked || pid)
 		p->pid = tracked ? tracked->pid : pid;
 	p->is_spawned = p->pid != 0;
+}
+
+/* And the model hears of it afterwards: that it runs, or never did. */
+static void adopt_tell(struct core *c, struct unit *u, const struct spawn_id *id, int32_t pid)
+{
+	const struct kp_frame *child = known_child(id, KP_ROW_CHILD);
+	struct proc *p = proc_find(&c->procs, id);
+	if (!p) {
+		adopt_unknown(c, u, id, pid);
+		return;
+	}
 	if (!p->is_spawned && !child->code)
 		launcher_relist_later(c);
 	if (!pid && p->pid && !(child && child->code)) {
@@ -612,28 +630,31 @@ static struct recorded {
 } * recorded;
 static size_t n_recorded, cap_recorded;
 
-static void remember(struct unit *u, const struct spawn_id *id, int32_t pid)
+static void remember(struct core *c, struct unit *u, const struct spawn_id *id, int32_t pid)
 {
 	if (!id->seq)
 		return;
 	GROW(recorded, n_recorded, cap_recorded);
 	recorded[n_recorded++] = (struct recorded){u, *id, pid};
+	adopt_enter(c, u, id, pid);
 }
 
 void keeper_adopt_begin(struct core *c)
 {
 	adopt_deposits(c);
+	if (n_known)
+		qsort(known, n_known, sizeof(*known), by_row);
 	for (size_t i = 0; i < c->world->n_units; i++) {
 		struct unit *u = c->world->units[i];
-		remember(u, &u->rec.main, u->rec.main_pid);
-		remember(u, &u->rec.control, u->rec.control_pid);
+		remember(c, u, &u->rec.main, u->rec.main_pid);
+		remember(c, u, &u->rec.control, u->rec.control_pid);
 	}
 }
 
 void keeper_adopt(struct core *c)
 {
 	for (size_t i = 0; i < n_recorded; i++)
-		adopt_process(c, recorded[i].unit, &recorded[i].id, recorded[i].pid);
+		adopt_tell(c, recorded[i].unit, &recorded[i].id, recorded[i].pid);
 	free(TAKE_PTR(recorded));
 	n_recorded = cap_recorded = 0;
 	launcher_replay(c);

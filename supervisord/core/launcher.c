@@ -25,6 +25,28 @@
 #define LAUNCHER_BATCH   64
 #define LAUNCHER_FDS_MAX 12 /* to pass on, beside stdio and the cgroup; FDS_MAX in one frame */
 
+/* A signal ended the process before its exec: no failure of the exec, but an end by that signal. If
+ * keeper has not told which (or never heard of the process), a stop's own is the likely one. */
+static void killed_at_birth(struct core *c, struct proc *p)
+{
+	bool is_stopping =
+		inst_active_state(p->unit->rec.state) == ACTIVE_DEACTIVATING;
+	struct event ev = {.kind = EV_EXITED,
+		.unit = p->unit,
+		.id = p->id,
+		.code = CLD_KILLED,
+		.status = is_stopping ? p->unit->conf->service.kill_signal : SIGKILL};
+	for (unsigned i = 0; i < p->n_early; i++)
+		if (p->early[i].row == KP_ROW_CHILD) {
+			ev.pid = p->early[i].pid;
+			ev.code = p->early[i].code;
+			ev.status = p->early[i].status;
+		}
+	proc_drop(&c->procs, p);
+	core_step(c, &ev);
+	keeper_forget(c, &ev.id, 0);
+}
+
 static void spawn_failed(
 	struct core *c, const struct spawn_id *id, int stage, int error, const char *text)
 {
@@ -39,6 +61,10 @@ static void spawn_failed(
 			.text = text};
 		launcher_probe_over(c, p);
 		core_step(c, &ev);
+		return;
+	}
+	if (stage == EXIT_EXEC && error == ECANCELED) {
+		killed_at_birth(c, p);
 		return;
 	}
 	CLEANUP_FREE char *said = xasprintf("%d/%s: %s", stage, exec_exit_name(stage), text);
@@ -364,7 +390,9 @@ static int start_build(struct core *c, struct unit *u, const struct exec_cmd *cm
 {
 	struct unit_core *x = uc(u);
 	int r = image_of(c, u, e);
-	*ret_stage = r == -ESRCH ? EXIT_USER : EXIT_EXEC;
+	*ret_stage = r == -ESRCH || r == -EPERM ? EXIT_USER
+		     : r == -EOPNOTSUPP         ? EXIT_NAMESPACE
+						: EXIT_EXEC;
 	if (r < 0)
 		return r;
 	r = start_streams(c, u, s, ret_stage, e);

@@ -95,6 +95,8 @@ void core_arm(struct core *c)
 		due = MIN(due, c->relist_at_us);
 	if (c->stop_budget_us)
 		due = MIN(due, c->stop_budget_us);
+	if (c->log_sync_until_us)
+		due = MIN(due, c->log_sync_until_us);
 	loop_arm(&c->loop, due);
 }
 
@@ -113,6 +115,8 @@ static void on_timer(struct loop *l)
 	struct core *c = container_of(l, struct core, loop);
 	struct event ev = {.kind = EV_TIME};
 	uint64_t now = now_boot_us();
+	if (c->log_sync_until_us && now >= c->log_sync_until_us)
+		logger_sync_over(c);
 	launcher_probe_timeouts(c);
 	if (c->relist_at_us && now >= c->relist_at_us) {
 		c->relist_at_us = 0;

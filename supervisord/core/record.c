@@ -25,7 +25,7 @@ struct record_header {
 struct record_copy {
 	uint64_t generation;
 	uint32_t crc;
-	uint32_t size; /* of what is summed: name and record */
+	uint32_t size; /* of name and record */
 	char name[UNIT_NAME_MAX + 1];
 	struct unit_rec rec;
 };
@@ -92,7 +92,7 @@ static void record_write(struct core *c, struct unit *u)
 	copy.size = SUMMED_SIZE;
 	str_copy(copy.name, u->name, sizeof(copy.name));
 	copy.rec = u->rec;
-	copy.crc = crc32_of(copy.name, SUMMED_SIZE);
+	copy.crc = crc32_of(&copy, sizeof(copy)); /* of all of it, with 0 in its own place */
 	ssize_t n = pwrite(
 		c->record_fd, &copy, sizeof(copy), slot_offset(x->slot, copy.generation & 1));
 	if (n != (ssize_t)sizeof(copy))
@@ -120,7 +120,10 @@ static bool copy_read(struct core *c, uint32_t slot, unsigned which, struct reco
 {
 	if (pread(c->record_fd, ret, sizeof(*ret), slot_offset(slot, which)) != sizeof(*ret))
 		return false;
-	return ret->size == SUMMED_SIZE && ret->crc == crc32_of(ret->name, SUMMED_SIZE) &&
+	/* The generation too: half of a new one before an old record would be the newest. */
+	uint32_t crc = ret->crc;
+	ret->crc = 0;
+	return ret->size == SUMMED_SIZE && crc == crc32_of(ret, sizeof(*ret)) &&
 	       ret->rec.version == UNIT_REC_VERSION &&
 	       memchr(ret->name, '\0', sizeof(ret->name));
 }

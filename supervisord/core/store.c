@@ -305,7 +305,8 @@ struct unit *core_load_unit(struct core *c, const char *name, struct err *e)
 		err_set(e, -EPERM, "%s is masked", name);
 	else if (u->conf->load == LOAD_BAD)
 		err_set(e, -EBADMSG, "%s: %s", name, first_error(u->conf));
-	return u->conf->load == LOAD_NOT_FOUND ? NULL : u;
+	/* One that is up can still be stopped, whatever its file is now. */
+	return u->conf->load == LOAD_LOADED || !unit_is_down(u) ? u : NULL;
 }
 
 struct set *core_find_set(struct core *c, const char *name)
@@ -490,7 +491,8 @@ static int check_release(const struct set *s, const char *release, struct err *e
 }
 
 static int roll_to(struct core *c, struct set *s, uint32_t revision, const char *release,
-	enum request_verb verb, uint64_t request, const char *actor, struct err *e)
+	enum request_verb verb, unsigned pause_after, uint64_t request, const char *actor,
+	struct err *e)
 {
 	struct err ignored = {0};
 	CLEANUP_FREE char *first = member_name(s, 1);
@@ -520,6 +522,7 @@ static int roll_to(struct core *c, struct set *s, uint32_t revision, const char 
 		.verb = verb,
 		.set = s,
 		.number = revision,
+		.pause_after = pause_after,
 		.release = release,
 		.actor = actor};
 	return core_submit(c, &q);
@@ -539,7 +542,6 @@ int core_deploy(struct core *c, struct set *s, const char *release, unsigned pau
 		if (r < 0)
 			return r;
 	}
-	(void)pause_after;
 	uint32_t revision = ++sc(s)->last_revision;
 	CLEANUP_FREE char *dir = revision_dir(c, s->name, revision);
 	CLEANUP_FREE char *first = member_name(s, 1);
@@ -554,7 +556,7 @@ int core_deploy(struct core *c, struct set *s, const char *release, unsigned pau
 	r = state_write(c, s->name, sub, line);
 	if (r < 0)
 		return err_set(e, r, "%s: %s", sub, errno_name(r));
-	return roll_to(c, s, revision, name, REQ_DEPLOY, request, actor, e);
+	return roll_to(c, s, revision, name, REQ_DEPLOY, pause_after, request, actor, e);
 }
 
 int core_undo(struct core *c, struct set *s, uint32_t revision, uint64_t request, const char *actor,
@@ -580,5 +582,5 @@ int core_undo(struct core *c, struct set *s, uint32_t revision, uint64_t request
 	else if (revision == s->rollout.from_revision)
 		str_copy(release, s->rollout.from_release, sizeof(release));
 	buf_done(&b);
-	return roll_to(c, s, revision, release, REQ_UNDO, request, actor, e);
+	return roll_to(c, s, revision, release, REQ_UNDO, 0, request, actor, e);
 }

@@ -236,6 +236,11 @@ int fail_no_unit(struct call *c, const char *name)
 		consider(name, w->sets[i]->name, &best, c->hint, sizeof(c->hint));
 	for (size_t i = 0; i < w->n_units; i++)
 		consider(name, w->units[i]->name, &best, c->hint, sizeof(c->hint));
+	struct strv files = {0};
+	if (best > 1 && core_unit_files(c->core, &files) == 0)
+		for (size_t i = 0; i < files.n; i++)
+			consider(name, files.v[i], &best, c->hint, sizeof(c->hint));
+	strv_done(&files);
 	return err_set(&c->e, -ENOENT, "no unit '%.255s'", name);
 }
 

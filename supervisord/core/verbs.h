@@ -44,6 +44,11 @@ const char *core_unit_cgroup(struct core *core, const struct unit *u);
  * its first start), by its cgroup. */
 void core_each_degraded(struct core *core, const struct unit *u,
 	void (*each)(void *arg, const struct degraded *d), void *arg);
+/* Names of all units that have a file, loaded or not. */
+int core_unit_files(struct core *core, struct strv *ret_names);
+/* Asks the logger to write what the units have said so far; control_logs_written() follows, after a
+ * second at the latest. False: there is nothing to wait for. */
+bool core_sync_logs(struct core *core);
 /* ERRNO= of the service (sd_notify), 0 = none. */
 int core_unit_errno(struct core *core, const struct unit *u);
 

@@ -92,6 +92,8 @@ struct waiting {
 	enum method_id method;
 	bool is_collecting; /* the handler is still adding outcomes */
 	bool is_streaming;  /* more: send progress */
+	bool has_synced;    /* the logger was asked for the last words of what failed ... */
+	bool awaits_logs;   /* ... and has not answered */
 	struct outcome *v;
 	size_t n, cap, n_done;
 	struct set *watch; /* WAIT_OUTCOMES of a deploy, WAIT_ROLLOUT */

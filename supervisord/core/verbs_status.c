@@ -77,12 +77,25 @@ static void identity_json(struct buf *b, struct core *core, const struct unit *u
 	j_int(b, "exec_main_code", u->rec.main_code);
 	j_int(b, "exec_main_status", u->rec.main_status);
 	j_str(b, "invocation_id", id128_is_null(&id) ? "" : id128_hex(hex, &id));
-	j_str(b, "control_group", strna(core_unit_cgroup(core, u)));
+	j_str(b, "control_group", unit_is_down(u) ? "" : strna(core_unit_cgroup(core, u)));
 }
 
 static const char *release_of(const struct unit *u)
 {
 	return u->rec.release[0] || !u->set ? u->rec.release : u->set->release;
+}
+
+static void first_error(const struct unit_conf *conf, struct buf *out)
+{
+	for (size_t i = 0; i < conf->n_diagnostics; i++) {
+		const struct diagnostic *d = &conf->diagnostics[i];
+		if (!d->is_error)
+			continue;
+		if (d->line)
+			buf_printf(out, "line %u: ", d->line);
+		buf_add_str(out, strna(d->text));
+		return;
+	}
 }
 
 static void detail_json(struct buf *b, struct core *core, const struct unit *u, bool is_brief)
@@ -91,6 +104,8 @@ static void detail_json(struct buf *b, struct core *core, const struct unit *u, 
 	unit_waiting_text(core_world(core), u, &text);
 	if (!text.size && u->rec.state == INST_FAILED)
 		buf_add_str(&text, u->fail_text);
+	if (!text.size && u->conf && u->conf->load == LOAD_BAD)
+		first_error(u->conf, &text);
 	if (text.size || !is_brief)
 		j_strn(b, "detail", strna(text.data), text.size);
 	buf_done(&text);
@@ -414,7 +429,9 @@ static void cat_one(struct call *c, const struct unit *u UNUSED, const struct un
 	j_open(&c->out, NULL, '{');
 	j_str(&c->out, "name", conf->name);
 	files_json(&c->out, conf);
-	struct unit_conf *now = conf->text ? NULL : unit_load(core_status(c->core)->unit_path, conf->name, NULL);
+	struct unit_conf *now =
+		conf->text ? NULL
+			   : unit_load(core_status(c->core)->unit_path, conf->name, NULL);
 	j_str(&c->out, "text", strna(now ? now->text : conf->text));
 	unit_conf_unref(now);
 	j_close(&c->out, '}');

@@ -333,11 +333,26 @@ static void outcome_settle(struct waits *w, size_t at, enum reply_result result,
 	wt->n_done++;
 }
 
+static bool shows_log(const struct waiting *wt)
+{
+	for (size_t i = 0; i < wt->n; i++)
+		if (tells_more(wt->v[i].result))
+			return true;
+	return false;
+}
+
 static void outcomes_send_if_done(struct waits *w, struct client *cl)
 {
 	struct waiting *wt = client_waiting(cl);
-	if (wt->kind != WAIT_OUTCOMES || wt->is_collecting || wt->n_done < wt->n)
+	if (wt->kind != WAIT_OUTCOMES || wt->is_collecting || wt->n_done < wt->n || wt->awaits_logs)
 		return;
+	if (shows_log(wt) && !wt->has_synced) {
+		/* The last words may still be in a pipe, and they say why. */
+		wt->has_synced = true;
+		wt->awaits_logs = core_sync_logs(control_core(w->control));
+		if (wt->awaits_logs)
+			return;
+	}
 	struct buf b = {0};
 	outcomes_json(&b, w, control_core(w->control), wt);
 	waiting_done(wt);
@@ -500,6 +515,19 @@ void control_reply_done(
 		return;
 	if (cl)
 		outcomes_send_if_done(w, cl);
+}
+
+void control_logs_written(struct control *c)
+{
+	struct waits *w = control_waits(c);
+	for (struct client *cl = client_first(c), *next; cl; cl = next) {
+		struct waiting *wt = client_waiting(cl);
+		next = client_next(cl);
+		if (!wt->awaits_logs)
+			continue;
+		wt->awaits_logs = false;
+		outcomes_send_if_done(w, cl);
+	}
 }
 
 void control_event(struct control *c, const struct effect *fx)

@@ -240,6 +240,7 @@ struct rollout_rec {
 	uint32_t from_revision, to_revision;
 	char from_release[RELEASE_NAME_MAX + 1], to_release[RELEASE_NAME_MAX + 1];
 	uint32_t count, surge, unavailable; /* resolved numbers */
+	uint32_t pause_after;               /* members that go first, then a person resumes; 0 = no */
 	uint8_t step[SET_MEMBERS_MAX];      /* enum rollout_step, by index - 1 */
 	uint8_t touched[SET_MEMBERS_MAX];
 	uint64_t began_wall_us, ended_wall_us;
@@ -314,6 +315,7 @@ struct request {
 	struct unit *unit;
 	struct set *set;
 	uint64_t number;
+	unsigned pause_after; /* DEPLOY: pause when that many members are done; 0 = do not */
 	const char *release;
 	const char *actor;
 };

@@ -558,6 +558,15 @@ static bool has_left_lb(const struct unit *u)
 	       (unit_is_held(u) && u->lb && u->lb->wanted == LB_MAINT) || !unit_is_up(u);
 }
 
+/* Nothing happened to it. A load balancer that was restarted, or a core that was, has yet to see it
+ * again; then it does not count as serving, but need not soak anew. */
+static bool has_stayed(const struct unit *u)
+{
+	enum lb_phase p = u->rec.lb_phase;
+	return unit_is_up(u) && health_is_ready(u) &&
+	       (p == LBP_NONE || p == LBP_IN || p == LBP_HELD);
+}
+
 /* The next step of a member that is under way, or the same one. */
 static enum rollout_step next_step(struct world *w, struct set *s, unsigned i)
 {
@@ -582,7 +591,7 @@ static enum rollout_step next_step(struct world *w, struct set *s, unsigned i)
 			return STEP_READY;
 		return w->now_us >= s->soak_since_us[i] + rollout_soak_us(s, i) ? STEP_DONE : step;
 	case STEP_DONE:
-		return unit_is_good(u) ? step : STEP_READY;
+		return has_stayed(u) ? step : STEP_READY;
 	case STEP_PENDING:
 	case STEP_FAILED:
 	case STEP_MAX:
@@ -834,9 +843,10 @@ static bool check_canary(struct world *w, struct set *s)
 		done += s->rollout.step[i] == STEP_DONE;
 	if (done < n || done == s->rollout.count)
 		return false;
+	/* Whoever resumes has seen it, however long that takes and whatever restarts meanwhile. */
+	s->rollout.is_canary_passed = 1;
 	if (soak_us == USEC_INFINITY)
 		return rollout_feed(w, s, RE_CANARY, NULL, NULL);
-	s->rollout.is_canary_passed = 1;
 	rollout_journal(w, s, "canary passed");
 	return true;
 }

@@ -192,6 +192,7 @@ static void record(struct world *w, const struct proposal *p, const struct reque
 	rec->count = p->count;
 	rec->surge = p->surge;
 	rec->unavailable = p->unavailable;
+	rec->pause_after = r->verb == REQ_DEPLOY ? r->pause_after : 0;
 	rec->began_wall_us = w->wall_us;
 	rec->request = r->id;
 	str_copy(rec->actor, strna(r->actor), sizeof(rec->actor));

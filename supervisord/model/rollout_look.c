@@ -71,7 +71,7 @@ uint64_t rollout_deadline_us(const struct set *s)
 	return c && c->progress_deadline_us ? c->progress_deadline_us : 600 * USEC_PER_SEC;
 }
 
-/* Canary=N|N%[:TIME]: how many go first, and how long they soak; no time = a person resumes. */
+/* Canary=N|N%[:TIME], or what a person asked for: how many go first, and how long they soak; no time = a person resumes. */
 unsigned rollout_canary(const struct set *s, uint64_t *ret_soak_us)
 {
 	const struct rollout_conf *c = rollout_policy(s);
@@ -82,6 +82,8 @@ unsigned rollout_canary(const struct set *s, uint64_t *ret_soak_us)
 	unsigned n;
 
 	*ret_soak_us = USEC_INFINITY;
+	if (s->rollout.pause_after)
+		return MIN(s->rollout.pause_after, s->rollout.count);
 	if (!c || c->strategy != ROLLOUT_CANARY || s->rollout.is_undo || s->rollout.is_restart)
 		return 0;
 	text = strna(c->canary);

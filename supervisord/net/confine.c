@@ -118,15 +118,18 @@ int confine_filter(struct err *e)
 	struct sock_filter f[ARRAY_SIZE(denied) + 8];
 	size_t n = 0, deny_at = ARRAY_SIZE(denied) + 5;
 	const uint32_t deny = SECCOMP_RET_ERRNO | EPERM;
+	/* Where a jump counts from n, n++ stands apart: in one expression the order is open. */
 	f[n++] = (struct sock_filter)BPF_STMT(
 		BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch));
-	f[n++] = (struct sock_filter)BPF_JUMP(
+	f[n] = (struct sock_filter)BPF_JUMP(
 		BPF_JMP | BPF_JEQ | BPF_K, ARCH_HERE, 0, (uint8_t)(deny_at - n - 1));
+	n++;
 	f[n++] = (struct sock_filter)BPF_STMT(
 		BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr));
 	/* x32 calls carry this bit and would pass by all comparisons. */
-	f[n++] = (struct sock_filter)BPF_JUMP(
+	f[n] = (struct sock_filter)BPF_JUMP(
 		BPF_JMP | BPF_JGE | BPF_K, 0x40000000, (uint8_t)(deny_at - n - 1), 0);
+	n++;
 	for (size_t i = 0; i < ARRAY_SIZE(denied); i++, n++)
 		f[n] = (struct sock_filter)BPF_JUMP(
 			BPF_JMP | BPF_JEQ | BPF_K, denied[i], (uint8_t)(deny_at - n - 1), 0);

@@ -87,6 +87,11 @@ def need(path):
         skip("%s is not available" % os.path.basename(path))
 
 
+def need_root():
+    if os.geteuid() != 0:
+        skip("needs root")
+
+
 def check(ok, what):
     if not ok:
         raise AssertionError(what)
@@ -286,6 +291,8 @@ class Puppets:
             s.sendto(step.encode(), path)
 
     def close(self):
+        if self.sock.fileno() < 0:
+            return  # twice
         self.sock.shutdown(socket.SHUT_RDWR)  # wakes the reader
         self.sock.close()
 

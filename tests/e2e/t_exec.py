@@ -77,6 +77,7 @@ class Probes:
 
 @test
 def identity_is_what_the_file_says():
+    need_root()
     import grp, pwd
     nobody, daemon_gid, tty = pwd.getpwnam("nobody").pw_uid, grp.getgrnam("daemon").gr_gid, grp.getgrnam("tty").gr_gid
     with Probes({
@@ -96,6 +97,7 @@ def identity_is_what_the_file_says():
 
 @test
 def limits_and_scheduling_are_applied():
+    need_root()
     with Probes({
             "a": ("show", ["LimitNOFILE=300:400", "LimitCORE=0", "LimitNPROC=5000", "LimitMEMLOCK=64K", "UMask=0027", "Nice=5",
                            "TimerSlackNSec=77777", "CPUAffinity=0", "IOSchedulingClass=idle", "CPUSchedulingPolicy=batch",
@@ -175,6 +177,7 @@ def standard_streams_go_where_they_should():
 
 @test
 def directories_are_made_owned_and_removed():
+    need_root()
     import pwd
     name = "stayd-test-%d" % os.getpid()
     nobody = pwd.getpwnam("nobody").pw_uid
@@ -246,6 +249,7 @@ def namespaces_and_mounts_hold_or_are_said_to_be_degraded():
 
 @test
 def privileges_and_filters_are_never_degraded():
+    need_root()
     cases = {
         "nnp": ("show", ["NoNewPrivileges=yes"]),
         "bound": ("show", ["CapabilityBoundingSet=CAP_NET_BIND_SERVICE CAP_CHOWN"]),
@@ -284,6 +288,7 @@ def privileges_and_filters_are_never_degraded():
 
 @test
 def resource_limits_are_set_or_said_to_be_degraded():
+    need_root()
     with Probes({"a": ("show", ["MemoryMax=64M", "TasksMax=10", "CPUQuota=50%", "CPUWeight=200", "IOWeight=50"]),
                  "pct": ("show", ["TasksMax=10%", "MemoryMax=50%"])}) as p:
         u, degraded = p.daemon.unit("a.service"), p.degraded("a")

@@ -110,6 +110,18 @@ def a_canary_waits_for_a_person_and_percentages_are_batches():
             out = p.communicate(timeout=60)[0]
             check(p.returncode == 0, out)
             r.check_all_on("v2")
+    with Rig() as r:
+        r.start_load()
+        with r.accounted("deploy --pause-after=2"):
+            p = r.d.ctl_start("deploy", "web", "v2", "--pause-after=2")
+            r.wait_rollout("paused")
+            check(r.releases() == ["v1", "v1", "v2", "v2"], "two were asked for: %s" % r.releases())
+            r.d.kill_core()
+            check(r.rollout()["state"] == "paused", "a new core forgot the pause")
+            r.d.ctl("rollout", "resume", "web")
+            r.wait_rollout("done")
+            p.communicate(timeout=60)
+            r.check_all_on("v2")
     with Rig(replicas=8, rollout={"MaxUnavailable": "25%"}) as r:
         r.start_load()
         fewest, stop = [8], threading.Event()

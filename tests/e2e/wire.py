@@ -2,9 +2,11 @@
 
 The one place where its layout stands in Python; check(build) compares it with what the compiler says
 (tests/tools/wiresize.c)."""
-import ctypes, subprocess
+import ctypes, os, re, subprocess
 
-BUILD = 0x53544101
+HEADER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../include/stayd/wire.h")
+with open(HEADER) as f:
+    BUILD = int(re.search(r"#define WIRE_BUILD (0x[0-9a-f]+)u", f.read()).group(1), 16)
 HELLO, PROBE, LB, LB_REMOVE, LB_WANT, LB_FORGET, LB_SOCKET, LB_FAST = range(1, 9)
 PROBED, LB_CONNECT, LB_STATUS, LB_SAMPLE = range(32, 36)
 MAINT, DRAIN, READY = range(3)
