@@ -74,7 +74,7 @@ void inst_fail(struct unit *u, enum inst_result r, const char *format, ...)
 void inst_reload_failed(struct unit *u, enum inst_result r, const char *why)
 {
 	u->rec.reload_result = (uint8_t)r;
-	str_copy(u->fail_text, why, sizeof(u->fail_text));
+	unit_fail_text(u, "%s", why);
 }
 
 bool inst_can_reload(const struct unit *u)

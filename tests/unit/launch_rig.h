@@ -99,7 +99,7 @@ int __lsan_is_turned_off(void)
 
 UNUSED static struct launch_image *image_of(const struct unit_conf *c)
 {
-	struct launch_caps caps;
+	static struct launch_caps caps; /* the image refers to it */
 	struct launch_image *i = NULL;
 	struct err e = {0};
 	launch_probe(&caps);
