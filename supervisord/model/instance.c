@@ -627,9 +627,9 @@ static enum inst_event_id enter_reload(struct world *w, struct unit *u, enum ins
 {
 	const struct service_conf *s = service(u);
 	fx_event(w, EVENT_RELOADING, u, NULL, "%s",
-		e == FSM_RELOADING		  ? "by its own decision"
+		e == FSM_RELOADING       ? "by its own decision"
 		: s->exec[EXEC_RELOAD].n ? "by ExecReload="
-					  : "by signal");
+					 : "by signal");
 	u->rec.reload_result = RES_SUCCESS;
 	if (e == FSM_RELOADING) { /* by its own decision: READY=1 follows */
 		inst_arm_state(w, u, s->timeout_start_us);

@@ -578,8 +578,7 @@ static void be_stuck(struct world *w, struct unit *u, struct unit *by)
 	}
 	u->is_stuck = true;
 	u->waits_for = by;
-	unit_fail_text(u, "it needs %.100s, and %s", by->name,
-		why_not(by));
+	unit_fail_text(u, "it needs %.100s, and %s", by->name, why_not(by));
 	fx_event(w, EVENT_DEPENDENCY, u, NULL, "waits: %s", u->fail_text);
 	poke_waiters(w, u);
 	set_unit_changed(w, u);
@@ -603,8 +602,7 @@ static void look_at_start(struct world *w, struct unit *u)
 		may = may_start(u, &by);
 	}
 	if (may == MAY_NEVER) {
-		unit_fail_text(u, "it needs %.100s, and %s", by->name,
-			why_not(by));
+		unit_fail_text(u, "it needs %.100s, and %s", by->name, why_not(by));
 		give_up_start(w, u);
 	} else if (may == MAY_STUCK) {
 		be_stuck(w, u, by);

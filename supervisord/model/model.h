@@ -240,8 +240,8 @@ struct rollout_rec {
 	uint32_t from_revision, to_revision;
 	char from_release[RELEASE_NAME_MAX + 1], to_release[RELEASE_NAME_MAX + 1];
 	uint32_t count, surge, unavailable; /* resolved numbers */
-	uint32_t pause_after;               /* members that go first, then a person resumes; 0 = no */
-	uint8_t step[SET_MEMBERS_MAX];      /* enum rollout_step, by index - 1 */
+	uint32_t pause_after;          /* members that go first, then a person resumes; 0 = no */
+	uint8_t step[SET_MEMBERS_MAX]; /* enum rollout_step, by index - 1 */
 	uint8_t touched[SET_MEMBERS_MAX];
 	uint64_t began_wall_us, ended_wall_us;
 	uint64_t request; /* who waits for the end */
@@ -291,14 +291,15 @@ enum notify_bits {
 	VERB(RELOAD, "reload")                                                                     \
 	VERB(RELOAD_OR_RESTART, "reload-or-restart")                                               \
 	VERB(RESET_FAILED, "reset-failed")                                                         \
-	VERB(SCALE, "scale")   /* set; number */                                                   \
-	VERB(DEPLOY, "deploy") /* set; number = revision (confs by world_set_next_conf), release */ \
+	VERB(SCALE, "scale") /* set; number */                                                     \
+	VERB(DEPLOY,                                                                               \
+		"deploy") /* set; number = revision (confs by world_set_next_conf), release */     \
 	VERB(ROLLING_RESTART, "rolling restart") /* set: like a deploy of the same revision */     \
 	VERB(PAUSE, "pause")                                                                       \
 	VERB(RESUME, "resume")                                                                     \
-	VERB(ABORT, "abort")   /* number 1 = also roll back (default), 0 = stay mixed */           \
-	VERB(UNDO, "undo")     /* set; number = revision to go to */                               \
-	VERB(DRAIN, "drain")   /* unit: out of the load balancer, keeps running */                 \
+	VERB(ABORT, "abort") /* number 1 = also roll back (default), 0 = stay mixed */             \
+	VERB(UNDO, "undo")   /* set; number = revision to go to */                                 \
+	VERB(DRAIN, "drain") /* unit: out of the load balancer, keeps running */                   \
 	VERB(UNDRAIN, "undrain")
 
 enum request_verb {
@@ -351,11 +352,11 @@ enum effect_kind {
 	FX_FIND_MAIN_PID, /* unit: PIDFile= or guess; answer EV_MAIN_PID */
 	FX_CLEANUP, /* unit: it is down: cgroup; with number 0 also runtime directories and fd store,
 		     * number 1: a restart follows, which shall find them */
-	FX_PROBE,         /* unit; check, number, timeout_us: answer EV_PROBED */
-	FX_LB_WANT,       /* unit; lb_state, weight: to every load balancer of its set */
-	FX_LB_FORGET,     /* unit: no longer a row */
-	FX_LB_FAST,       /* set: sample fast for a while */
-	FX_JOURNAL,       /* set: rollout_rec changed: make it durable before what follows; text */
+	FX_PROBE,   /* unit; check, number, timeout_us: answer EV_PROBED */
+	FX_LB_WANT,      /* unit; lb_state, weight: to every load balancer of its set */
+	FX_LB_FORGET,    /* unit: no longer a row */
+	FX_LB_FAST,      /* set: sample fast for a while */
+	FX_JOURNAL,      /* set: rollout_rec changed: make it durable before what follows; text */
 	FX_RELEASE_LINK, /* set: rollout complete: switch ReleaseLink= to release; record revision */
 	FX_REPLY,        /* request, result, text */
 	FX_EVENT,        /* event, unit or set, text: tell people */
@@ -450,8 +451,8 @@ struct unit {
 	uint32_t wait_edge; /* where job.c found what held the start last */
 	struct timer timers[TIMER_UNIT_MAX];
 	struct health *health; /* CHECK_KIND_MAX of them; those of nobody without checks */
-	struct lb_member *lb; /* NULL without load balancer */
-	uint64_t requests[4]; /* ids waiting for an outcome; further ones get REFUSED */
+	struct lb_member *lb;  /* NULL without load balancer */
+	uint64_t requests[4];  /* ids waiting for an outcome; further ones get REFUSED */
 	uint8_t n_requests, request_verb;
 	uint64_t probe_number;
 	struct unit *waits_for; /* why a wanted start or stop does not happen yet */
@@ -462,7 +463,7 @@ struct unit {
 	uint32_t mark;          /* of the last graph walk that came by */
 	uint64_t started_us;    /* when this activation began; not kept across a restart of core */
 	char *status_text;      /* STATUS=, core's */
-	char *fail_text;        /* what went wrong last, for people; never NULL */
+	const char *fail_text;  /* what went wrong last, for people; never NULL */
 	void *core;             /* core's own companion */
 };
 

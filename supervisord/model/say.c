@@ -12,7 +12,7 @@
 static const char *span(char out[TIMESPAN_MAX], uint64_t us)
 {
 	uint64_t grain = us < 10 * USEC_PER_MSEC  ? 100
-			 : us < USEC_PER_SEC	  ? USEC_PER_MSEC
+			 : us < USEC_PER_SEC      ? USEC_PER_MSEC
 			 : us < 60 * USEC_PER_SEC ? 10 * USEC_PER_MSEC
 						  : USEC_PER_SEC;
 	us = us == USEC_INFINITY ? us : (us + grain / 2) / grain * grain;
@@ -43,7 +43,8 @@ void say_starting(struct world *w, struct unit *u, enum inst_state from)
 	else if (by)
 		fx_event(w, EVENT_STARTING, u, NULL, "for %s", by->name);
 	else if (u->set)
-		fx_event(w, EVENT_STARTING, u, NULL, "as member %u of %s", u->rec.index, u->set->name);
+		fx_event(w, EVENT_STARTING, u, NULL, "as member %u of %s", u->rec.index,
+			u->set->name);
 	else
 		fx_event(w, EVENT_STARTING, u, NULL, "%s", "");
 }
@@ -59,12 +60,12 @@ void say_ready(struct world *w, struct unit *u)
 
 void say_stopping(struct world *w, struct unit *u, enum inst_event_id e)
 {
-	const char *why = e == FSM_EMPTY || e == FSM_MAIN_EXIT		 ? "its main process ended"
-			  : e == FSM_DONE || e == FSM_CONTROL_OK	 ? "it did what it is for"
-			  : w->is_shutting_down				 ? "everything stops"
-			  : u->rec.restart_wanted			 ? "for a restart"
+	const char *why = e == FSM_EMPTY || e == FSM_MAIN_EXIT        ? "its main process ended"
+			  : e == FSM_DONE || e == FSM_CONTROL_OK      ? "it did what it is for"
+			  : w->is_shutting_down                       ? "everything stops"
+			  : u->rec.restart_wanted                     ? "for a restart"
 			  : e == FSM_STOP && u->rec.want == WANT_DOWN ? "as asked for"
-									 : u->fail_text;
+								      : u->fail_text;
 	if (e == FSM_RUNTIME_MAX)
 		why = "RuntimeMaxSec= is over";
 	fx_event(w, EVENT_STOPPING, u, NULL, "%s", why);

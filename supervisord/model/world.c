@@ -32,7 +32,7 @@ struct world *world_new(uint64_t seed)
 
 /* Most units have no health checks and never fail: they share these, which nobody writes to. */
 static struct health no_health[CHECK_KIND_MAX];
-static char no_text[] = "";
+static const char no_text[] = "";
 
 void unit_fail_text(struct unit *u, const char *format, ...)
 {
@@ -42,7 +42,7 @@ void unit_fail_text(struct unit *u, const char *format, ...)
 	vsnprintf(text, sizeof(text), format, args);
 	va_end(args);
 	if (u->fail_text != no_text)
-		free(u->fail_text);
+		free((void *)(uintptr_t)u->fail_text);
 	u->fail_text = text[0] ? xstrdup(text) : no_text;
 }
 
