@@ -82,7 +82,7 @@ UNUSED static void fake_core_free(struct core *core)
 		struct unit *u = core->world.units[i];
 		free(u->conf->instance);
 		free(u->conf->text);
-		free(u->fail_text);
+		free((void *)(uintptr_t)u->fail_text);
 		free(u->conf);
 		free(u->name);
 		free(u);
