@@ -87,7 +87,7 @@ struct unit_core {
 	struct core *core;
 	struct unit *unit;
 	struct proc *procs; /* of it, the newest first; without probes */
-	uint32_t slot; /* of its record; UINT32_MAX = none yet */
+	uint32_t slot;      /* of its record; UINT32_MAX = none yet */
 	uint64_t record_generation;
 	struct launch_image *image;
 	struct unit_conf *image_conf; /* a reference: the conf the image was made from */
@@ -95,7 +95,7 @@ struct unit_core {
 	int log_fd;                   /* write end of the log pipe; -1 */
 	uint64_t oom_kills;           /* memory.events when last read */
 	bool waits_empty;
-	bool is_cgroup_gone; /* removed; until it is made again */
+	bool is_cgroup_gone;  /* removed; until it is made again */
 	bool is_cgroup_spent; /* cgroup.kill was written: nothing can be started in it */
 	bool is_empty; /* seen so since its last start: nobody to signal, nothing to look up */
 	struct source empty_source; /* cgroup.events while waits_empty */
@@ -154,10 +154,13 @@ struct core {
 	pid_t keeper_pid, role_pid[ROLE_MAX];
 	uint32_t restarts_of_core;
 	uint64_t started_us, started_wall_us;
-	uint32_t launchers;    /* connected so far: the number of the newest */
-	uint32_t n_asked;      /* starts the launcher has not answered yet */
-	bool notify_is_held;   /* until it has: see notify.c */
-	uint64_t relist_at_us; /* when to ask keeper for its list: a launcher died; 0 = not */
+	uint32_t launchers;  /* connected so far: the number of the newest */
+	uint32_t n_asked;    /* starts the launcher has not answered yet */
+	uint64_t n_answered; /* starts the launcher has answered in our life */
+	uint64_t
+		notify_hold_until; /* of n_answered: see notify.c; 0 = not holding for a stranger */
+	bool notify_is_held;       /* until it has: see notify.c */
+	uint64_t relist_at_us;     /* when to ask keeper for its list: a launcher died; 0 = not */
 	bool is_relisting;
 	bool is_launcher_synced; /* at our start: all that was asked for before us is born or failed */
 	bool net_wanted, logger_wanted;
@@ -255,9 +258,8 @@ void host_mounts(void);
 int record_open(struct core *c, int deposited_fd);
 void record_write_dirty(struct core *c); /* all that changed */
 /* Calls fn for each valid record of this boot. */
-void record_each(struct core *c,
-	void (*fn)(struct core *c, uint32_t slot, uint64_t generation, const char *name,
-		const struct unit_rec *r));
+void record_each(struct core *c, void (*fn)(struct core *c, uint32_t slot, uint64_t generation,
+					 const char *name, const struct unit_rec *r));
 
 /* store.c */
 struct unit *core_load_unit(struct core *c, const char *name, struct err *e);
@@ -293,6 +295,7 @@ void cgroup_path_of(const struct core *c, const struct unit *u, struct buf *out)
 
 /* notify.c */
 int notify_open(struct core *c, int deposited_fd);
+void notify_drain(struct core *c);                             /* before an exit is handled */
 void notify_release(struct core *c);                           /* the launcher has answered */
 void notify_forget(struct unit *u, const struct spawn_id *id); /* what another activation said */
 void fdstore_restore(struct core *c, struct unit *u, uint32_t number, const char *name, int fd);

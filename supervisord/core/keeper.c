@@ -253,8 +253,8 @@ void proc_early(struct core *c, const struct spawn_id *id)
 	for (unsigned i = 0; i < n; i++) {
 		p = proc_find(&c->procs, &own);
 		if (p)
-			proc_ended(c, p, early[i].row, early[i].pid, early[i].code,
-				early[i].status);
+			proc_ended(
+				c, p, early[i].row, early[i].pid, early[i].code, early[i].status);
 		keeper_forget(c, &own, early[i].pid);
 	}
 }
@@ -264,6 +264,10 @@ static void child_exited(struct core *c, const struct kp_frame *f)
 	struct proc *p = proc_find(&c->procs, &f->id);
 	if (p && keep_early(p, f))
 		return;
+	if (p && p->kind == PROC_UNIT && p->unit->conf->service.notify_access != NOTIFY_NONE) {
+		notify_drain(c);
+		p = proc_find(&c->procs, &f->id);
+	}
 	if (p)
 		proc_ended(c, p, f->role, f->pid, f->code, f->status);
 	/* Without p: a second delivery, or one nobody waits for. */

@@ -29,8 +29,7 @@
  * keeper has not told which (or never heard of the process), a stop's own is the likely one. */
 static void killed_at_birth(struct core *c, struct proc *p)
 {
-	bool is_stopping =
-		inst_active_state(p->unit->rec.state) == ACTIVE_DEACTIVATING;
+	bool is_stopping = inst_active_state(p->unit->rec.state) == ACTIVE_DEACTIVATING;
 	struct event ev = {.kind = EV_EXITED,
 		.unit = p->unit,
 		.id = p->id,
@@ -93,6 +92,9 @@ static void spawned(struct core *c, const struct ln_reply *r)
 		struct event ev = {.kind = EV_SPAWNED, .unit = p->unit, .id = p->id, .pid = r->pid};
 		core_step(c, &ev);
 	}
+	p = proc_find(&c->procs, &r->id);
+	if (p && p->n_early)
+		notify_drain(c);
 	proc_early(c, &r->id);
 }
 
@@ -255,6 +257,7 @@ static void on_launcher(struct source *s, uint32_t events)
 		}
 		r.detail[sizeof(r.detail) - 1] = '\0';
 		c->n_asked -= c->n_asked > 0;
+		c->n_answered++;
 		answered(c, &r);
 		notify_release(c);
 	}
@@ -372,8 +375,7 @@ static int image_of(struct core *c, struct unit *u, struct err *e)
 static void image_drop_if_plain(struct unit_core *x)
 {
 	const struct launch_image *i = x->image;
-	if (i->user_name || i->n_groups || i->seccomp.size || i->n_degraded ||
-		i->gid != UINT32_MAX)
+	if (i->user_name || i->n_groups || i->seccomp.size || i->n_degraded || i->gid != UINT32_MAX)
 		return;
 	x->image = launch_image_free(x->image);
 }

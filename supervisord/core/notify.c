@@ -94,14 +94,29 @@ static pid_t message_sender(int sock)
 	return cred.pid;
 }
 
+/* By its cgroup or descent while it lives; one that has ended is known by its pid until the exit is
+ * handled (notify_drain()). */
+static struct unit *unit_of_sender(struct core *c, pid_t pid)
+{
+	struct unit *u = cgroup_unit_of(c, pid);
+	struct proc *p = u ? NULL : proc_find_pid(&c->procs, pid);
+	return p ? p->unit : u;
+}
+
 static bool message_is_early(struct core *c)
 {
 	if (!c->n_asked)
 		return false;
 	pid_t pid = message_sender(c->notify_fd);
-	const struct unit *u = pid > 0 ? cgroup_unit_of(c, pid) : NULL;
-	return u && ((u->rec.main.seq && !u->rec.main_pid) ||
-			    (u->rec.control.seq && !u->rec.control_pid));
+	const struct unit *u = pid > 0 ? unit_of_sender(c, pid) : NULL;
+	if (u)
+		return (u->rec.main.seq && !u->rec.main_pid) ||
+		       (u->rec.control.seq && !u->rec.control_pid);
+	/* Nobody's: a stranger, or one that came, spoke and ended before the launcher's word about it.
+	 * That word is among those owed now; a stranger holds up the others no longer than that. */
+	if (pid > 0 && !c->notify_hold_until)
+		c->notify_hold_until = c->n_answered + c->n_asked;
+	return pid > 0 && c->n_answered < c->notify_hold_until;
 }
 
 void notify_release(struct core *c)
@@ -298,11 +313,7 @@ static void handle(struct core *c, struct message *m)
 		{"WATCHDOG",  "1",       NOTIFY_WATCHDOG        },
 		{"WATCHDOG",  "trigger", NOTIFY_WATCHDOG_TRIGGER},
 	};
-	struct unit *u = m->cred.pid > 0 ? cgroup_unit_of(c, m->cred.pid) : NULL;
-	if (!u) {
-		struct proc *p = m->cred.pid > 0 ? proc_find_pid(&c->procs, m->cred.pid) : NULL;
-		u = p ? p->unit : NULL;
-	}
+	struct unit *u = m->cred.pid > 0 ? unit_of_sender(c, m->cred.pid) : NULL;
 	if (!u || u->conf->type != UNIT_SERVICE || !sender_is_allowed(u, m->cred.pid)) {
 		log_trace(u ? u->name : NULL, "notification from pid %d not accepted",
 			(int)m->cred.pid);
@@ -355,12 +366,20 @@ static void on_notify(struct source *s, uint32_t events)
 			loop_modify(&c->loop, &c->notify_source, 0);
 			return;
 		}
+		c->notify_hold_until = 0;
 		if (message_receive(s->fd, &m) <= 0)
 			return;
 		if (m.text[0])
 			handle(c, &m);
 		message_close(&m);
 	}
+}
+
+/* What a process said is heard before its end: both may be there when one of them is looked at. */
+void notify_drain(struct core *c)
+{
+	if (c->notify_source.is_added && !c->is_stepping)
+		on_notify(&c->notify_source, EPOLLIN);
 }
 
 int notify_open(struct core *c, int deposited_fd)
