@@ -24,7 +24,7 @@
 #include <sys/syscall.h>
 
 #define PROCS_FILE_MAX (1024 * 1024)
-#define KILL_PIDS_MAX 256 /* of one unit, one by one */
+#define KILL_PIDS_MAX  256 /* of one unit, one by one */
 #define KILL_ROUNDS_MAX                                                                            \
 	50 /* a fork bomb without cgroup.kill: rounds until the walk finds nobody new */
 #define TREE_PIDS_MAX    32768
@@ -442,6 +442,44 @@ static struct proc *shim_next(struct proc *p)
 #define FOR_EACH_SHIM(p, u)                                                                        \
 	for (struct proc *p = shim_next(uc(u)->procs); p; p = shim_next(p->next))
 
+/* The usual cgroup has a line or two: one read. Else, or when it may go on, the whole file. */
+static int read_procs(int dir, struct buf *b)
+{
+	char text[512];
+	CLEANUP_CLOSE int fd = openat(dir, "cgroup.procs", O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd >= 0 ? read(fd, text, sizeof(text)) : -1;
+	if (n < 0 || (size_t)n > sizeof(text) / 2)
+		return read_file(dir, "cgroup.procs", PROCS_FILE_MAX, b);
+	buf_add(b, text, (size_t)n);
+	return 0;
+}
+
+int32_t cgroup_only_process(struct core *c, struct unit *u)
+{
+	struct buf b = {0};
+	int32_t only = 0;
+	size_t n = 0;
+	if (!c->cgroup_base) {
+		FOR_EACH_SHIM(p, u)
+		{
+			pid_t *v;
+			size_t found = tree_pids(p->shim_pid, &v); /* the shim itself comes first */
+			n += found - 1;
+			only = found > 1 ? v[1] : only;
+			free(v);
+		}
+		return n == 1 ? only : 0;
+	}
+	if (cgroup_fd_of(c, u) >= 0 && read_procs(cgroup_fd_of(c, u), &b) == 0 && b.data) {
+		char *end;
+		long pid = strtol(b.data, &end, 10);
+		if (pid > 1 && pid <= INT32_MAX && (end[0] == '\0' || end[1] == '\0'))
+			only = (int32_t)pid;
+	}
+	buf_done(&b);
+	return only;
+}
+
 /* Below any of the unit's shims? */
 static bool is_in_trees(const struct unit *u, pid_t pid)
 {
@@ -526,18 +564,6 @@ static void signal_member(struct core *c, struct unit *u, pid_t pid, int signo)
 	(void)pidfd_signal(fd, signo);
 	if (wants_cont(signo))
 		(void)pidfd_signal(fd, SIGCONT);
-}
-
-/* The usual cgroup has a line or two: one read. Else, or when it may go on, the whole file. */
-static int read_procs(int dir, struct buf *b)
-{
-	char text[512];
-	CLEANUP_CLOSE int fd = openat(dir, "cgroup.procs", O_RDONLY | O_CLOEXEC);
-	ssize_t n = fd >= 0 ? read(fd, text, sizeof(text)) : -1;
-	if (n < 0 || (size_t)n > sizeof(text) / 2)
-		return read_file(dir, "cgroup.procs", PROCS_FILE_MAX, b);
-	buf_add(b, text, (size_t)n);
-	return 0;
 }
 
 struct pids {

@@ -30,13 +30,8 @@ static void perform_find_main(struct core *c, struct unit *u)
 		long pid = strtol(b.data, NULL, 10);
 		if (pid > 1 && pid <= INT32_MAX && cgroup_unit_of(c, (pid_t)pid) == u)
 			ev.pid = (int32_t)pid;
-	} else if (!file && u->conf->service.guess_main_pid && cgroup_fd_of(c, u) >= 0) {
-		if (read_file(cgroup_fd_of(c, u), "cgroup.procs", 65536, &b) == 0) {
-			char *end;
-			long pid = strtol(b.data, &end, 10);
-			if (pid > 1 && (end[0] == '\0' || end[1] == '\0')) /* exactly one */
-				ev.pid = (int32_t)pid;
-		}
+	} else if (!file && u->conf->service.guess_main_pid) {
+		ev.pid = cgroup_only_process(c, u);
 	}
 	buf_done(&b);
 	core_step(c, &ev);
@@ -57,8 +52,8 @@ static void perform_event(struct core *c, const struct effect *fx)
 {
 	const char *name = fx->unit ? fx->unit->name : fx->set ? fx->set->name : NULL;
 	int level = event_level(fx->event);
-	CLEANUP_FREE char *said = xasprintf(
-		"%s%s%s", event_name(fx->event), fx->text ? ": " : "", strna(fx->text));
+	CLEANUP_FREE char *said =
+		xasprintf("%s%s%s", event_name(fx->event), fx->text ? ": " : "", strna(fx->text));
 	log_at(level, name, "%s", said);
 	if (fx->unit && level <= LOG_NOTE)
 		logger_note(c, fx->unit, said);

@@ -282,6 +282,8 @@ void cgroup_setup(struct core *c);
 int cgroup_open_unit(struct core *c, struct unit *u, struct err *e); /* fd; made when missing */
 int cgroup_fd_of(struct core *c, struct unit *u);
 void cgroup_check_empty(struct core *c, struct unit *u);
+/* The only process of the unit, as GuessMainPID= wants it; 0 = none or several. */
+int32_t cgroup_only_process(struct core *c, struct unit *u);
 void cgroup_kill(struct core *c, struct unit *u, enum kill_who who, int signo);
 void cgroup_remove_unit(struct core *c, struct unit *u);
 void cgroup_done(struct core *c);

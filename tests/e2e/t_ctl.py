@@ -104,7 +104,7 @@ def events_follow_and_say_why():
         d.wait_unit("a.service", sub_state="running", n_restarts=1)
         d.ctl("stop", "a")
         text = d.ctl("events", "a").out
-        for want in ("Start a.service by uid 0", "as asked for", "signal=SIGSEGV", "number 1 in", "restart 1", "stopping"):
+        for want in ("Start a.service by uid %d" % os.getuid(), "as asked for", "signal=SIGSEGV", "number 1 in", "restart 1", "stopping"):
             check(want in text, "%r in\n%s" % (want, text))
         for line in text.splitlines() + d.log_text().splitlines():
             check(not re.search(r"\b(\w+): \1$|request \d+ by|starting\s+starting|stopped\s+stopped", line), line)
