@@ -12,22 +12,11 @@
 #include <sys/prctl.h>
 
 #include "base/base.h"
+#include "core/core.h"
 #include "keeper/keeper.h"
+#include "launch/launch.h"
+#include "logd/logd.h"
 #include "stayd/stayd.h"
-
-#if __has_include("core/core.h")
-#	include "core/core.h"
-#	include "launch/launch.h"
-#	include "logd/logd.h"
-#else /* a tree without core: keeper and init mode only */
-static int no_such_role(int argc UNUSED, char **argv UNUSED)
-{
-	return 1;
-}
-#	define core_main     no_such_role
-#	define launcher_main no_such_role
-#	define logger_main   no_such_role
-#endif
 
 struct option_row {
 	const char *name, *argument, *documentation;
