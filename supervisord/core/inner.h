@@ -14,13 +14,11 @@
 #pragma once
 
 #include "base/base.h"
+#include "control/control.h"
 #include "launch/launch.h"
 #include "logd/logd.h"
 #include "model/model.h"
 #include "unit/units.h"
-
-#include "core/control.h"
-#include "core/verbs.h"
 
 struct core;
 struct unit_core;

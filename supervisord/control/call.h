@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * One call on its way through the control server. Private to control.c and verbs*.c.
+ * One call on its way through the control server. Private to control/.
  *
  * Arrows: control.c (framing, clients) -> verbs.c (checks, table) -> verbs_*.c (handlers) ->
  * verbs_wait.c (who waits for what) -> control.c's client_*() to answer.
@@ -10,7 +10,7 @@
 #include <jansson.h>
 #include <sys/types.h>
 
-#include "core/verbs.h"
+#include "control/control.h"
 
 enum control_role { CONTROL_NOBODY, CONTROL_VIEWER, CONTROL_OPERATOR, CONTROL_ADMIN };
 

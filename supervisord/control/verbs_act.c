@@ -8,7 +8,7 @@
  */
 #include <signal.h>
 
-#include "core/verbs_call.h"
+#include "control/call.h"
 
 static const char *actor(const struct call *c)
 {

@@ -6,7 +6,7 @@
  * would change.
  * Called by verbs.c.
  */
-#include "core/verbs_call.h"
+#include "control/call.h"
 
 #define PLAN_LINES_MAX 4000 /* of one unit text that are compared line by line */
 

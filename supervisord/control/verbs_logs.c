@@ -13,7 +13,7 @@
 #include <sys/epoll.h>
 #include <sys/inotify.h>
 
-#include "core/verbs_call.h"
+#include "control/call.h"
 #include "logd/logd.h"
 
 #define FOLLOWERS_MAX     32

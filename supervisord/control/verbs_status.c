@@ -6,7 +6,7 @@
  * forgotten. The words are systemd's in snake case; fields are only added within a schema number.
  * Called by verbs.c.
  */
-#include "core/verbs_call.h"
+#include "control/call.h"
 
 /* ---- one unit ------------------------------------------------------------------------------------------ */
 

@@ -9,7 +9,7 @@
  *  2. A comma is put before a member exactly when one precedes it, by looking at the last byte.
  * Called by the verb handlers and control.c.
  */
-#include "core/verbs_call.h"
+#include "control/call.h"
 
 static void comma(struct buf *b)
 {

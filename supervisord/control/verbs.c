@@ -11,7 +11,7 @@
 #include <ctype.h>
 #include <fnmatch.h>
 
-#include "core/verbs_call.h"
+#include "control/call.h"
 #include "stayd/stayd.h"
 
 #define HINT_DISTANCE 2

@@ -9,7 +9,7 @@
  *  4. Nothing here closes a client or starts a call (control.c, invariant 4).
  * Called by the handlers, and by core through control_reply_done() and control_event().
  */
-#include "core/verbs_call.h"
+#include "control/call.h"
 
 #define OUTCOME_LOG_LINES 10
 

@@ -21,7 +21,7 @@
 #include <sys/socket.h>
 #include <sys/timerfd.h>
 
-#include "core/verbs_call.h"
+#include "control/call.h"
 #include "stayd/stayd.h"
 
 #define ACCEPT_TURN_MAX 16             /* connections taken in one turn of the loop */
