@@ -479,6 +479,7 @@ struct row {
 	enum inst_state next;
 	pick_fn *pick;
 	action_fn *act;
+	const char *why; /* it never is */
 };
 
 /* One enumerator per row: a doubled row is a redeclaration, and a missing one is undeclared below. */
@@ -486,7 +487,7 @@ enum {
 #define GO(state, event, next)     ROW_##state##_##event,
 #define PICK(state, event, choose) ROW_##state##_##event,
 #define STAY(state, event, act)    ROW_##state##_##event,
-#define NEVER(state, event)        ROW_##state##_##event,
+#define NEVER(state, event, why)   ROW_##state##_##event,
 #include "instance.def"
 #undef GO
 #undef PICK
@@ -495,11 +496,12 @@ enum {
 };
 
 static const struct row rows[] = {
-#define GO(state, event, to) [ROW_##state##_##event] = {ROW_GO, INST_##to, NULL, NULL},
+#define GO(state, event, to) [ROW_##state##_##event] = {ROW_GO, INST_##to, NULL, NULL, NULL},
 #define PICK(state, event, choose)                                                                 \
-	[ROW_##state##_##event] = {ROW_PICK, INST_STATE_MAX, choose, NULL},
-#define STAY(state, event, act) [ROW_##state##_##event] = {ROW_STAY, INST_##state, NULL, act},
-#define NEVER(state, event)     [ROW_##state##_##event] = {ROW_NEVER, INST_##state, NULL, NULL},
+	[ROW_##state##_##event] = {ROW_PICK, INST_STATE_MAX, choose, NULL, NULL},
+#define STAY(state, event, act) [ROW_##state##_##event] = {ROW_STAY, INST_##state, NULL, act, NULL},
+#define NEVER(state, event, why)                                                                   \
+	[ROW_##state##_##event] = {ROW_NEVER, INST_##state, NULL, NULL, why},
 #include "instance.def"
 #undef GO
 #undef PICK
@@ -531,6 +533,11 @@ _Static_assert(ARRAY_SIZE(rows) == INST_STATE_MAX * FSM_MAX, "instance.def is th
 char inst_row_kind(enum inst_state s, enum inst_event_id e)
 {
 	return "GPSN"[rows[table[s][e]].kind];
+}
+
+const char *inst_row_why(enum inst_state s, enum inst_event_id e)
+{
+	return rows[table[s][e]].why;
 }
 
 /* ---- entering states ---- */
