@@ -134,7 +134,7 @@ struct core {
 	struct unit_path path;
 	struct launch_caps caps;
 	/* where things are */
-	char *runtime_dir, *state_dir, *log_dir;
+	char *runtime_dir, *state_dir, *log_dir, *config_path;
 	bool is_log_volatile; /* the log directory is in memory: keep less */
 	bool is_in_memory; /* no runtime directory can be written: runtime_dir is an abstract name */
 	char *notify_path, *control_path;

@@ -224,6 +224,11 @@ static void default_dirs(struct core *c)
 	c->runtime_root = runtime_root_of(c);
 	CLEANUP_FREE char *state =
 		c->is_root ? xstrdup("/var/lib") : xdg_dir("XDG_STATE_HOME", "/.local/state");
+	if (!c->config_path) {
+		CLEANUP_FREE char *config =
+			c->is_root ? xstrdup("/etc") : xdg_dir("XDG_CONFIG_HOME", "/.config");
+		c->config_path = xasprintf("%s/stayd/stayd.conf", config);
+	}
 	if (!c->state_dir)
 		c->state_dir = xasprintf("%s/stayd", state);
 	if (!c->log_dir)
@@ -252,6 +257,9 @@ static int parse_options(struct core *c, int argc, char **argv)
 			break;
 		case OPT_LOG_DIR:
 			c->log_dir = xstrdup(optarg);
+			break;
+		case OPT_CONFIG:
+			c->config_path = xstrdup(optarg);
 			break;
 		case OPT_TRACKING:
 			c->tracking_is_forced_shim = streq(optarg, "shim");
@@ -342,7 +350,7 @@ static int control_listen(struct core *c, int deposited_fd)
 			(void)chmod(c->control_path, 0666);
 		keeper_put(c, "control", c->control_fd);
 	}
-	return control_new(&c->loop, c->control_fd, c, &c->control);
+	return control_new(&c->loop, c->control_fd, c->config_path, c, &c->control);
 }
 
 static void restore_record(struct core *c, uint32_t slot, uint64_t generation, const char *name,
