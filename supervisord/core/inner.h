@@ -14,13 +14,11 @@
 #pragma once
 
 #include "base/base.h"
+#include "control/control.h"
 #include "launch/launch.h"
 #include "logd/logd.h"
 #include "model/model.h"
 #include "unit/units.h"
-
-#include "core/control.h"
-#include "core/verbs.h"
 
 struct core;
 struct unit_core;
@@ -245,6 +243,7 @@ void launcher_spawn(struct core *c, struct unit *u, enum exec_kind exec, uint32_
 	const struct spawn_id *id);
 /* Made when there is none yet; NULL: impossible. */
 const struct launch_image *launcher_image(struct core *c, struct unit *u);
+void launcher_image_forget(struct unit *u);
 void launcher_probe(struct core *c, struct unit *u, enum check_kind check, uint64_t number,
 	uint64_t timeout_us);
 void launcher_probe_over(struct core *c, struct proc *p);
