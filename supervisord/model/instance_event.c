@@ -83,6 +83,9 @@ static void main_exited(
 	enum inst_result r = exit_result(u, code, status);
 	if (index < l->n && l->v[index].ignore_failure)
 		r = RES_SUCCESS;
+	/* It was told to end and did; that nobody saw how is no failure of it. */
+	if (r == RES_LOST && inst_active_state((enum inst_state)u->rec.state) == ACTIVE_DEACTIVATING)
+		r = RES_SUCCESS;
 	/* With its pid: a core that dies after this word and before the record says it again. */
 	if (why)
 		; /* a failed start: EVENT_SPAWN_FAILED told */
