@@ -213,7 +213,7 @@ static enum inst_event_id nothing(struct world *w, struct unit *u)
 
 static enum inst_event_id now_empty(struct world *w, struct unit *u)
 {
-	if (u->rec.left_over && !u->n_dropped) {
+	if (u->rec.left_over && u->is_empty) {
 		u->rec.left_over = 0;
 		unit_touch(w, u);
 	}
@@ -221,8 +221,11 @@ static enum inst_event_id now_empty(struct world *w, struct unit *u)
 	return FSM_NONE;
 }
 
+/* Its children may outlive it, and what was said of them before says nothing now. */
 static enum inst_event_id survivor_gone(struct world *w, struct unit *u)
 {
+	if (u->rec.left_over)
+		inst_check_empty(w, u);
 	job_survivors_gone(w, u);
 	return FSM_NONE;
 }
@@ -269,10 +272,12 @@ static enum inst_event_id kill_again(struct world *w, struct unit *u)
 	return FSM_NONE;
 }
 
-/* Born after its unit was given up. */
+/* Born after its unit was given up, perhaps with children by now. */
 enum inst_event_id inst_kill_late(struct world *w, struct unit *u)
 {
-	kill_at(w, u, false, SIGNAL_KILL);
+	kill_at(w, u, owns_group(u), SIGNAL_KILL);
+	u->rec.left_over = 1;
+	unit_touch(w, u);
 	inst_check_empty(w, u);
 	return FSM_NONE;
 }

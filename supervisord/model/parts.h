@@ -115,6 +115,7 @@ void health_probed(struct world *w, struct unit *u, const struct event *ev);
 void health_timer(struct world *w, struct unit *u, enum check_kind check);
 bool health_is_ready(const struct unit *u); /* startup and ready checks pass, or there are none */
 void health_restored(struct world *w, struct unit *u);
+void health_conf_changed(struct world *w, struct unit *u);
 
 /* ---- lb.c: one instance and its load balancers ---- */
 /* What lb.def says, for tests: 'G' go, 'P' pick, 'S' stay, 'N' never; 0: no such event. */
