@@ -395,6 +395,17 @@ static void child_listed(struct core *c, const struct kp_frame *f)
 	}
 }
 
+/* What a keeper may say of a process: an impossible pid or end is nobody's and nothing. */
+static bool frame_is_good(const struct kp_frame *f)
+{
+	bool is_row = f->kind == KP_CHILD || f->kind == KP_EXITED;
+	if (!is_row)
+		return f->kind != KP_LINK || f->role < ROLE_MAX;
+	return f->pid > 1 && f->program >= 0 && f->program != 1 && f->role >= KP_ROW_CHILD &&
+	       f->role <= KP_ROW_BELOW && f->code >= (f->kind == KP_EXITED ? CLD_EXITED : 0) &&
+	       f->code <= CLD_DUMPED;
+}
+
 static void frame_received(struct core *c, const struct kp_frame *f, int fd)
 {
 	switch (f->kind) {
@@ -436,6 +447,11 @@ static ssize_t receive(struct core *c, struct kp_frame *f, int *ret_fd, int flag
 	}
 	if (n > 0)
 		f->name[sizeof(f->name) - 1] = '\0';
+	if (n > 0 && !frame_is_good(f)) {
+		log_error(NULL, "keeper says what cannot be (frame %u, pid %d): ignored", f->kind,
+			f->pid);
+		f->kind = 0;
+	}
 	return n;
 }
 
