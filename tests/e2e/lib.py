@@ -472,6 +472,20 @@ class Daemon:
             return r.rc == 0 and r.json["daemon"]["core_pid"] != before["core_pid"] and r.json["daemon"]
         return wait_for(next_one, deadline, "a new core")
 
+    def wait_taken_over(self, deadline=60.0):
+        """Until the stayd that was started last answers: for a moment the core of the one before may."""
+        def answers():
+            check(self.proc.poll() is None, "stayd ended with %s at its start:\n%s" % (self.proc.returncode, self.log_text()[-4000:]))
+            r = self.ctl("status", "--json", check=False)
+            return r.rc == 0 and r.json["daemon"]["keeper_pid"] == self.proc.pid
+        wait_for(answers, deadline, "the new daemon to answer")
+
+    def kill_keeper(self):
+        """-9: what runs below goes on as orphans of the test. Nobody supervises it until start()."""
+        self.proc.kill()
+        self.proc.wait()
+        Daemon.alive.remove(self)
+
     # -- the end
 
     def stop(self, deadline=30.0):
