@@ -397,8 +397,12 @@ class Daemon:
         """stayctl WORDS; raises with all of its output when it fails and check is on."""
         argv = [STAYCTL, "--socket", self.socket, *map(str, words)]
         try:
-            p = subprocess.run(argv, capture_output=True, text=True, errors="replace", timeout=timeout * SLOW,
-                               stdin=subprocess.DEVNULL, **popen)
+            for _ in range(100):
+                with contextlib.suppress(BlockingIOError):  # no process left: a fork bomb of a test beside us
+                    p = subprocess.run(argv, capture_output=True, text=True, errors="replace", timeout=timeout * SLOW,
+                                       stdin=subprocess.DEVNULL, **popen)
+                    break
+                time.sleep(0.1)
         except subprocess.TimeoutExpired as e:
             raise Timeout("no end of `stayctl %s` within %.0f s: %s" % (" ".join(map(str, words)), timeout * SLOW, e.stdout))
         r = Result(argv[3:], p.returncode, p.stdout, p.stderr)

@@ -154,7 +154,9 @@ class Fleet:
         for name, pid, code, status, lost in EXIT.findall(text):
             self.told.setdefault((name, int(pid)), []).append("lost" if lost else status)
             self.n_told += 1
-        self.strays |= {(n, int(p)) for n, p in ENDED.findall(text)}
+        for n, p in ENDED.findall(text):
+            self.strays.add((n, int(p)))
+            say("a stray was ended: %s %s, starts %s" % (n, p, self.starts.get(n)))
 
     def settled(self, d):
         """Every service that is to run does, once, and status says so; or why not."""
@@ -177,9 +179,9 @@ class Fleet:
     def judge(self, d):
         """Each end that is over for long enough was told, truly."""
         self.read()
-        self.read_log(d)
-        self.read()
-        for name, processes in self.starts.items():
+        starts = {n: list(p) for n, p in self.starts.items()}
+        self.read_log(d)  # after the starts: the ends that they follow are in it
+        for name, processes in starts.items():
             for p in processes[:-1] + ([processes[-1]] if processes and processes[-1] in self.killed and name[0] == "m" else []):
                 said = self.told.pop((name, p[0]), [])
                 if p in self.killed:
@@ -195,7 +197,7 @@ class Fleet:
                     check(self.was_away(at), "%s: the end of %s by %s is told as %s, and keeper was there (%s)" % (name, p, want, said, self.away[-3:]))
                     self.n_lost += 1
                 check(set(said) <= {want, "lost"}, "%s: the end of %s by %s is told as %s" % (name, p, want, said))
-            self.starts[name] = processes[-1:]
+            self.starts[name] = self.starts[name][len(processes) - 1:]
         for table in (self.ended, self.killed):
             keep = {p for ps in self.starts.values() for p in ps}
             for p in [p for p in table if p not in keep]:
