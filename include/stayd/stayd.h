@@ -43,6 +43,9 @@
 /* A client that sends nothing of a started message for this long is closed. */
 #define CONTROL_IDLE_US (5 * 1000000ULL)
 
+/* What users and groups outside of a user namespace look like from within: they are nobody's. */
+#define OVERFLOW_ID 65534
+
 /* Exit codes of stayctl beyond the LSB ones (LSB keeps 150-199 for the application). */
 enum stay_exit {
 	STAY_EXIT_OK = 0,
