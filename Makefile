@@ -1,9 +1,10 @@
 # stayd. Two commands are all one needs: `make demo` and `make check`; both install what is missing.
 #   make            build/stayd build/stayctl (static) and build/stay-net (dynamic)
 #   make SAN=1 ...  everything under ASan and UBSan, in build-san/
+#   make NEXT=1 ... the version after this one, in build-next/: what upgrade tests go to and come back from
 #   make sim SECONDS=60, make fuzz SECONDS=60, make bench, make install DESTDIR=... PREFIX=/usr
 SHELL   := /bin/bash
-B       := build$(if $(SAN),-san)
+B       := build$(if $(SAN),-san)$(if $(NEXT),-next)
 PREFIX  ?= /usr
 CC      ?= gcc
 PKGS    := build-essential pkg-config libcap-dev libseccomp-dev libinih-dev libjansson-dev check \
@@ -12,7 +13,7 @@ WARN    := -Wall -Wextra -Wshadow -Wswitch-enum -Wstrict-prototypes -Wmissing-pr
            -Wformat=2 $(if $(CI),-Werror)
 CFLAGS  ?= -O2 -g
 CFLAGS  += -std=gnu11 -D_GNU_SOURCE $(WARN) -Iinclude -Isupervisord -MMD -MP -ffile-prefix-map=$(CURDIR)=. \
-           -fno-strict-aliasing \
+           -fno-strict-aliasing $(if $(NEXT),-DSTAYD_NEXT) \
            $(if $(SAN),-fsanitize=address$(,)undefined -fno-omit-frame-pointer -fno-sanitize-recover=undefined, \
            -D_FORTIFY_SOURCE=2 -fstack-protector-strong -fcf-protection -ffunction-sections -fdata-sections)
 ,       := ,
@@ -69,8 +70,11 @@ $B/tests/unit/%.o $B/tests/fuzz/%.o $B/tests/sim/%.o: CFLAGS += -Itests
 deps:
 	@packaging/deps.sh $(PKGS)
 tests: all $(UNIT) $(TOOLS) $(FUZZ) $(if $(wildcard tests/sim/*.c),$B/sim)
+# The next version: the same sources with STAYD_NEXT, where records and frames have one field more.
+next:
+	$(Q)$(MAKE) --no-print-directory NEXT=1 build$(if $(SAN),-san)-next/stayd
 check: deps
-	$(Q)$(MAKE) --no-print-directory -j$$(nproc) tests
+	$(Q)$(MAKE) --no-print-directory -j$$(nproc) tests next
 	$(Q)/usr/bin/python3 tests/run.py --build $B $(TESTS)
 demo: deps
 	$(Q)$(MAKE) --no-print-directory -j$$(nproc) all $(TOOLS)
@@ -95,6 +99,6 @@ install: all
 	install -D -m644 -t $(DESTDIR)$(PREFIX)/share/man/man1 ctl/stayctl.1
 	install -D -m644 -t $(DESTDIR)$(PREFIX)/share/man/man5 units/stayd.unit.5
 clean:
-	rm -rf build build-san
-.PHONY: all deps tests check demo bench sim fuzz layers purity fmt install clean
+	rm -rf build build-*
+.PHONY: all deps tests next check demo bench sim fuzz layers purity fmt install clean
 -include $(shell find $B -name '*.d' 2>/dev/null)

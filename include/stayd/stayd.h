@@ -7,7 +7,11 @@
  */
 #pragma once
 
+#ifndef STAYD_NEXT
 #define STAYD_VERSION "0.1.0"
+#else /* make NEXT=1: a later version as the tests of upgrades need one */
+#define STAYD_VERSION "0.1.0+next"
+#endif
 
 /* Names. A unit name longer than this is refused by the loader (systemd: UNIT_NAME_MAX). */
 #define UNIT_NAME_MAX    255

@@ -243,6 +243,7 @@ void launcher_spawn(struct core *c, struct unit *u, enum exec_kind exec, uint32_
 	const struct spawn_id *id);
 /* Made when there is none yet; NULL: impossible. */
 const struct launch_image *launcher_image(struct core *c, struct unit *u);
+void launcher_image_forget(struct unit *u);
 void launcher_probe(struct core *c, struct unit *u, enum check_kind check, uint64_t number,
 	uint64_t timeout_us);
 void launcher_probe_over(struct core *c, struct proc *p);

@@ -12,6 +12,7 @@
 
 #include <fcntl.h>
 #include <limits.h>
+#include <malloc.h>
 #include <sys/stat.h>
 
 #define CLOSURE_MAX UNITS_MAX
@@ -415,6 +416,8 @@ int store_reload(struct core *c, struct buf *notes)
 			log_diagnostics(conf);
 			note_diagnostics(conf, notes);
 		}
+		if (is_changed || u->conf->exec.identity.user) /* which NSS may answer otherwise now */
+			launcher_image_forget(u);
 		if (is_kept && is_changed)
 			keep_conf(u, conf, notes);
 		if (!is_kept && is_changed) {
@@ -431,7 +434,9 @@ int store_reload(struct core *c, struct buf *notes)
 		}
 		unit_conf_unref(conf);
 	}
-	return store_load_closure(c);
+	int r = store_load_closure(c);
+	(void)malloc_trim(0); /* what the old settings took lies between what is kept */
+	return r;
 }
 
 int core_daemon_reload(struct core *c, const char *actor, struct buf *notes, struct err *e)

@@ -28,6 +28,8 @@ struct user_entry {
 	char *name, *home, *shell; /* in the arena; home and shell NULL when of no use */
 };
 int user_lookup(struct arena *a, const char *name, struct user_entry *ret, struct err *e);
+/* Changes when one of the files does. */
+uint64_t users_stamp(void);
 int group_lookup(const char *name, uint32_t *ret_gid, struct err *e);
 /* Every group that lists user, and base itself. */
 int user_groups(struct arena *a, const char *user, uint32_t base, uint32_t **ret, size_t *ret_n);

@@ -124,6 +124,7 @@ struct unit *world_put_unit(struct world *w, struct unit_conf *conf)
 	if (conf->lb.is_set && !u->lb)
 		u->lb = xcalloc(1, sizeof(*u->lb));
 	w->missing_from = MIN(w->missing_from, (size_t)u->id);
+	health_conf_changed(w, u);
 	return u;
 }
 

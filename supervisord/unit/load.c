@@ -138,7 +138,9 @@ static bool is_masked_file(const char *file)
 static void take_drop_ins(struct parser *p, const char *asked)
 {
 	struct strv files = {0};
-	unit_find_drop_ins(p->path, asked, p->conf->name, &files);
+	if (unit_find_drop_ins(p->path, asked, p->conf->name, &files) < 0)
+		complain_file(p, S0002, NULL, "merge them into fewer files",
+			"more than %d drop-ins", DROP_INS_MAX);
 	for (size_t i = 0; i < files.n; i++) {
 		if (is_masked_file(files.v[i]))
 			continue;
