@@ -58,6 +58,11 @@ void mounts_done(struct mount_list *l);
 
 /* ---- the child's side: system calls only ---- */
 
+/* clone.c: pid or -errno; the child calls fn on the stack that *a names, and never comes back. */
+struct clone_args;
+struct child;
+long clone3_raw(struct clone_args *a, void (*fn)(struct child *), struct child *c);
+
 /* What the child leaves for the launcher: by shared memory (vfork) or by the error pipe. */
 enum report_kind { REPORT_FAILED = 1, REPORT_PROGRAM, REPORT_AT_EXEC };
 struct report {

@@ -13,8 +13,8 @@
 
 static const char *const names[] = {
 	"web@1.service", "a.service", "x-y@a\\x2db-c.service", "very-long\\x40name.service"};
-static const char *const variables[] = {"A=one", "B=two words", "C='a b' \"c\\\"d\" e\\ f", "EMPTY=",
-	"Q='\"", "LONG=aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"};
+static const char *const variables[] = {"A=one", "B=two words", "C='a b' \"c\\\"d\" e\\ f",
+	"EMPTY=", "Q='\"", "LONG=aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"};
 
 static struct unit_conf *load(const char *name, const char *value, size_t size)
 {
@@ -56,7 +56,8 @@ static bool print(const struct exec_list *l, struct buf *b)
 		if (strchr("-@:+!", c->path[0]))
 			return false;
 		snprintf(prefix, sizeof(prefix), "@%s%s%s%s", c->ignore_failure ? "-" : "",
-			c->no_expand ? ":" : "", c->full_privilege ? "+" : "", c->no_user ? "!" : "");
+			c->no_expand ? ":" : "", c->full_privilege ? "+" : "",
+			c->no_user ? "!" : "");
 		if (i)
 			buf_add_str(b, " ;");
 		add_word(b, prefix, c->path);
@@ -92,8 +93,10 @@ static void check_expansion(const struct exec_cmd *c)
 			assert(streq(argv.v[k], c->argv[k]));
 	}
 	for (size_t k = 0; k < argv.n; k++) {
-		CLEANUP_FREE char *moved = release_replace(argv.v[k], "/opt/web/current", "/opt/web/v2");
-		CLEANUP_FREE char *again = release_replace(moved, "/opt/web/current", "/opt/web/v2");
+		CLEANUP_FREE char *moved =
+			release_replace(argv.v[k], "/opt/web/current", "/opt/web/v2");
+		CLEANUP_FREE char *again =
+			release_replace(moved, "/opt/web/current", "/opt/web/v2");
 		assert(streq(moved, again));
 	}
 	strv_done(&argv);

@@ -13,8 +13,8 @@ static unsigned depth_of(const json_t *j)
 	json_t *v;
 	size_t i;
 	if (json_is_object(j))
-		json_object_foreach((json_t *)(uintptr_t)j, key, v)
-			deepest = MAX(deepest, depth_of(v));
+		json_object_foreach((json_t *)(uintptr_t)j, key, v) deepest =
+			MAX(deepest, depth_of(v));
 	else if (json_is_array(j))
 		json_array_foreach(j, i, v) deepest = MAX(deepest, depth_of(v));
 	else
