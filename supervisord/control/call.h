@@ -2,8 +2,9 @@
 /*
  * One call on its way through the control server. Private to control/.
  *
- * Arrows: control.c (framing, clients) -> verbs.c (checks, table) -> verbs_*.c (handlers) ->
- * verbs_wait.c (who waits for what) -> control.c's client_*() to answer.
+ * Arrows: control.c (framing, clients) -> verbs.c (may they? table) -> verbs_*.c (handlers) ->
+ * verbs_wait.c (who waits for what) -> control.c's client_*() to answer. access.c, peer.c and audit.c
+ * stand beside: who may what, who it is, and what was done.
  */
 #pragma once
 
@@ -12,7 +13,11 @@
 
 #include "control/control.h"
 
-enum control_role { CONTROL_NOBODY, CONTROL_VIEWER, CONTROL_OPERATOR, CONTROL_ADMIN };
+enum control_role {
+	CONTROL_NOBODY,
+#define ROLE(id, word, key, members, doc) CONTROL_##id,
+#include "stayd/roles.def"
+};
 
 enum method_id {
 #define METHOD(id, name, role, is_change, in, out, doc) METHOD_##id,
@@ -28,12 +33,18 @@ struct method {
 };
 extern const struct method methods[METHOD_MAX];
 
+#define UID_NONE ((uid_t)-1)
+
 struct peer {
 	uid_t uid;
-	gid_t gid;
-	pid_t pid; /* for the audit line only, never to decide */
-	enum control_role role;
+	gid_t gid, *groups;
+	size_t n_groups;
+	/* For the audit log only, never to decide: */
+	pid_t pid;
+	uid_t login_uid; /* who logged in, before sudo or su; UID_NONE */
+	char program[17];
 	char actor[64]; /* "uid 0 (root)" */
+	bool is_described;
 };
 
 struct client;
@@ -52,7 +63,9 @@ struct call {
 	enum method_id method;
 	const json_t *params; /* checked against the method's `in`; NULL when none were sent */
 	bool more;
-	struct buf out; /* the reply's parameters: one JSON object */
+	enum control_role role; /* of the peer, now */
+	bool is_denied;         /* the failure is a lack of rights */
+	struct buf out;         /* the reply's parameters: one JSON object */
 	/* On failure: */
 	struct err e;
 	const char *error; /* name below org.stayd.; NULL: chosen by e.code */
@@ -104,7 +117,7 @@ struct waiting {
 };
 
 struct waiting *client_waiting(struct client *cl);
-const struct peer *client_peer(const struct client *cl);
+struct peer *client_peer(struct client *cl);
 /* Queues one message. params is a JSON object's text. A final one ends the call. */
 void client_send(struct client *cl, const struct buf *params, bool continues);
 void client_send_error(struct client *cl, const char *error, const char *message, const char *hint);
@@ -116,9 +129,35 @@ struct client *client_next(const struct client *cl);
 struct loop *control_loop(struct control *c);
 struct core *control_core(struct control *c);
 
-/* Role of a user, from the table in control.c. groups: n supplementary gids. */
-enum control_role control_role_of(
-	uid_t uid, gid_t gid, const gid_t *groups, size_t n, uid_t own_uid, gid_t operators);
+/* ---- peer.c ---- */
+
+int peer_identify(int fd, struct peer *ret);
+void peer_done(struct peer *p);
+const char *peer_actor(struct peer *p);     /* reads /etc/passwd once */
+void peer_describe(int fd, struct peer *p); /* fills in all that is for the audit log */
+
+/* ---- access.c ---- */
+
+struct access;
+/* path: of stayd.conf; NULL: none. Gives nobody anything before access_reload(). */
+struct access *access_new(const char *path, uid_t own_uid);
+struct access *access_free(struct access *a); /* NULL */
+/* Reads stayd.conf. When it fails, root and own_uid are all who may do anything. */
+int access_reload(struct access *a, struct err *e);
+const char *access_path(const struct access *a); /* "" */
+enum control_role access_role(struct access *a, const struct peer *p);
+/* What [X-Access] of the unit gives beside that: NOBODY, VIEWER or OPERATOR. */
+enum control_role access_unit_role(
+	struct access *a, const struct unit_conf *conf, const struct peer *p);
+const char *access_role_name(enum control_role r);
+const char *access_role_key(enum control_role r);  /* in stayd.conf */
+void user_name(uid_t uid, char *out, size_t size); /* "?" when there is none */
+struct access *control_access(struct control *c);
+
+/* ---- rights.c ---- */
+
+/* May the peer make this call, on all that it names? -EACCES with is_denied, e and hint. */
+int verbs_allowed(struct call *c);
 
 /* ---- verbs.c ---- */
 
@@ -153,6 +192,9 @@ void targets_done(struct targets *t);
 struct set *find_set(struct world *w, const char *name);
 /* The set the parameter "name" means, loading it if need be; NULL with e and hint filled. */
 struct set *call_set(struct call *c);
+/* Could it mean a set? "web@1" never does. */
+bool name_may_be_set(const char *name);
+bool name_fits(const char *pattern, const char *name); /* with or without .service */
 /* "web#1" -> "web@1.service"; NULL when it cannot be a name. The caller frees. */
 char *complete_name(const char *name);
 int fail_no_unit(struct call *c, const char *name); /* -ENOENT with did-you-mean */

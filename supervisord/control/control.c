@@ -15,8 +15,6 @@
  * Called by core: control_*(). Calls verbs_dispatch().
  */
 #include <fcntl.h>
-#include <grp.h>
-#include <pwd.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/timerfd.h>
@@ -26,8 +24,6 @@
 
 #define ACCEPT_TURN_MAX 16             /* connections taken in one turn of the loop */
 #define ACCEPT_PAUSE_US (USEC_PER_SEC) /* after EMFILE and the like */
-#define GROUPS_MAX      128            /* supplementary groups looked at */
-#define OPERATORS_GROUP "stayd"
 
 struct client {
 	struct source source;
@@ -51,105 +47,8 @@ struct control {
 	size_t n_clients;
 	uint64_t accept_again_us; /* 0 = accepting */
 	struct waits *waits;
-	uid_t own_uid;
-	gid_t operators; /* (gid_t)-1: no such group */
+	struct access *access;
 };
-
-/* ---- who is who -------------------------------------------------------------------------------- */
-
-enum who { WHO_ROOT, WHO_SELF, WHO_OPERATORS, WHO_ANYBODY };
-
-/* First match wins. "Anybody" is whom the mode of the socket lets in. */
-static const struct {
-	enum who who;
-	enum control_role role;
-} roles[] = {
-	{WHO_ROOT,      CONTROL_ADMIN   },
-	{WHO_SELF,      CONTROL_ADMIN   },
-	{WHO_OPERATORS, CONTROL_OPERATOR},
-	{WHO_ANYBODY,   CONTROL_VIEWER  },
-};
-
-static bool has_group(gid_t wanted, gid_t gid, const gid_t *groups, size_t n)
-{
-	if (wanted == (gid_t)-1)
-		return false;
-	for (size_t i = 0; i < n; i++)
-		if (groups[i] == wanted)
-			return true;
-	return gid == wanted;
-}
-
-enum control_role control_role_of(
-	uid_t uid, gid_t gid, const gid_t *groups, size_t n, uid_t own_uid, gid_t operators)
-{
-	const bool is[] = {
-		[WHO_ROOT] = uid == 0,
-		[WHO_SELF] = uid == own_uid,
-		[WHO_OPERATORS] = has_group(operators, gid, groups, n),
-		[WHO_ANYBODY] = true,
-	};
-	for (size_t i = 0; i < ARRAY_SIZE(roles); i++)
-		if (is[roles[i].who])
-			return roles[i].role;
-	return CONTROL_NOBODY;
-}
-
-/* /etc/group itself: a static program loads no NSS module and asks no directory server. */
-static gid_t operators_group(void)
-{
-	gid_t gid = (gid_t)-1;
-	FILE *f = fopen("/etc/group", "re");
-	if (!f)
-		return gid;
-	for (struct group *g; gid == (gid_t)-1 && (g = fgetgrent(f));)
-		if (streq(g->gr_name, OPERATORS_GROUP))
-			gid = g->gr_gid;
-	fclose(f);
-	return gid;
-}
-
-static void user_name(uid_t uid, char *out, size_t size)
-{
-	FILE *f = fopen("/etc/passwd", "re");
-	str_copy(out, "?", size);
-	if (!f)
-		return;
-	for (struct passwd *p; (p = fgetpwent(f));)
-		if (p->pw_uid == uid) {
-			str_copy(out, p->pw_name, size);
-			break;
-		}
-	fclose(f);
-}
-
-static int peer_identify(const struct control *c, int fd, struct peer *p)
-{
-	struct ucred u;
-	socklen_t size = sizeof(u);
-	gid_t groups[GROUPS_MAX];
-	socklen_t groups_size = sizeof(groups);
-	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &u, &size) < 0)
-		return -errno;
-	if (getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, groups, &groups_size) < 0)
-		groups_size = 0; /* more groups than we look at: none of them counts */
-	p->uid = u.uid;
-	p->gid = u.gid;
-	p->pid = u.pid;
-	p->role = control_role_of(
-		u.uid, u.gid, groups, groups_size / sizeof(gid_t), c->own_uid, c->operators);
-	return 0;
-}
-
-/* The name costs a file; only changes need it. */
-static void peer_name(struct peer *p)
-{
-	char name[33];
-	if (p->actor[0])
-		return;
-	user_name(p->uid, name, sizeof(name));
-	snprintf(p->actor, sizeof(p->actor), "uid %u (%s)", (unsigned)p->uid, name);
-}
 
 /* ---- the timer ---------------------------------------------------------------------------------- */
 
@@ -182,7 +81,7 @@ struct waiting *client_waiting(struct client *cl)
 	return &cl->waiting;
 }
 
-const struct peer *client_peer(const struct client *cl)
+struct peer *client_peer(struct client *cl)
 {
 	return &cl->peer;
 }
@@ -205,6 +104,11 @@ struct loop *control_loop(struct control *c)
 struct core *control_core(struct control *c)
 {
 	return c->core;
+}
+
+struct access *control_access(struct control *c)
+{
+	return c->access;
 }
 
 struct waits *control_waits(struct control *c)
@@ -238,6 +142,7 @@ static void client_close(struct client *cl)
 	bool had_deadline = cl->deadline_us != 0;
 	buf_done(&cl->in);
 	buf_done(&cl->out);
+	peer_done(&cl->peer);
 	free(cl);
 	if (had_deadline)
 		timer_rearm(c);
@@ -321,7 +226,8 @@ void client_drop(struct client *cl, const char *why)
 {
 	if (cl->is_ending)
 		return;
-	log_note(NULL, "control: %s pid %d is let go: %s", cl->peer.actor, cl->peer.pid, why);
+	log_note(NULL, "control: %s pid %d is let go: %s", peer_actor(&cl->peer), (int)cl->peer.pid,
+		why);
 	client_send_error(cl, "TooSlow", why, NULL);
 	cl->is_ending = true;
 	client_deadline(cl, now_boot_us() + CONTROL_IDLE_US);
@@ -392,6 +298,14 @@ static void service_description(struct client *cl, const json_t *params)
 	buf_done(&b);
 }
 
+static void call_denied(struct call *c)
+{
+	struct peer *p = client_peer(c->client);
+	log_note(NULL, "control: pid %d: %s", (int)p->pid, c->e.text);
+	send_error(
+		c->client, "org.varlink.service.PermissionDenied", "message", c->e.text, c->hint);
+}
+
 static void call_verb(struct client *cl, enum method_id id, const json_t *params, bool more)
 {
 	struct call c = {
@@ -403,21 +317,17 @@ static void call_verb(struct client *cl, enum method_id id, const json_t *params
 		.more = more,
 	};
 	char bad[64];
-	if (cl->peer.role < methods[id].role) {
-		peer_name(&cl->peer);
-		log_note(NULL, "control: %s pid %d may not %s", cl->peer.actor, cl->peer.pid,
-			methods[id].name);
-		send_error(cl, "org.varlink.service.PermissionDenied", "message",
-			"your role does not allow this", NULL);
-		return;
-	}
-	if (params_check(methods[id].in, params, bad, sizeof(bad)) < 0) {
+	c.role = access_role(cl->control->access, &cl->peer);
+	int r = verbs_allowed(&c);
+	if (r == 0 && params_check(methods[id].in, params, bad, sizeof(bad)) < 0) {
 		send_error(cl, "org.varlink.service.InvalidParameter", "parameter", bad, NULL);
 		return;
 	}
-	peer_name(&cl->peer);
-	int r = verbs_dispatch(&c);
-	if (r < 0)
+	if (r == 0)
+		r = verbs_dispatch(&c);
+	if (r < 0 && c.is_denied)
+		call_denied(&c);
+	else if (r < 0)
 		client_send_error(cl, verbs_error_name(&c), c.e.text, c.hint);
 	else if (r == VERB_REPLIED && c.out.size > CONTROL_REPLY_MAX)
 		client_send_error(
@@ -595,8 +505,9 @@ static void refuse_connection(int fd)
 static void client_new(struct control *c, int fd)
 {
 	struct peer p = {0};
-	if (peer_identify(c, fd, &p) < 0 || c->n_clients >= CONTROL_CLIENTS_MAX ||
+	if (peer_identify(fd, &p) < 0 || c->n_clients >= CONTROL_CLIENTS_MAX ||
 		clients_of(c, p.uid) >= CONTROL_CLIENTS_UID_MAX) {
+		peer_done(&p);
 		refuse_connection(fd);
 		return;
 	}
@@ -605,6 +516,7 @@ static void client_new(struct control *c, int fd)
 	cl->peer = p;
 	if (loop_add(c->loop, &cl->source, fd, EPOLLIN, PRIO_CONTROL, on_client) < 0) {
 		fd_close(fd);
+		peer_done(&cl->peer);
 		free(cl);
 		return;
 	}
@@ -658,7 +570,19 @@ static void on_timer(struct source *s, uint32_t events UNUSED)
 
 /* ---- the whole ------------------------------------------------------------------------------------ */
 
-int control_new(struct loop *l, int listen_fd, struct core *core, struct control **ret)
+void control_reload(struct control *c, struct buf *notes)
+{
+	struct err e = {0};
+	if (access_reload(c->access, &e) >= 0)
+		return;
+	log_error(NULL, "%s; until it is repaired only root and uid %u may do anything", e.text,
+		(unsigned)geteuid());
+	if (notes)
+		buf_printf(notes, "%s; only root may do anything\n", e.text);
+}
+
+int control_new(
+	struct loop *l, int listen_fd, const char *config, struct core *core, struct control **ret)
 {
 	int timer_fd = timerfd_create(CLOCK_BOOTTIME, TFD_CLOEXEC | TFD_NONBLOCK);
 	if (timer_fd < 0)
@@ -666,8 +590,7 @@ int control_new(struct loop *l, int listen_fd, struct core *core, struct control
 	struct control *c = xcalloc(1, sizeof(*c));
 	c->loop = l;
 	c->core = core;
-	c->own_uid = geteuid();
-	c->operators = operators_group();
+	c->access = access_new(config, geteuid());
 	c->timer.fd = timer_fd;
 	int r = fd_set_nonblock(listen_fd, true);
 	if (r >= 0)
@@ -677,9 +600,11 @@ int control_new(struct loop *l, int listen_fd, struct core *core, struct control
 	if (r < 0) {
 		loop_remove(l, &c->timer);
 		fd_close(timer_fd);
+		access_free(c->access);
 		free(c);
 		return r;
 	}
+	control_reload(c, NULL);
 	c->waits = waits_new(c);
 	*ret = c;
 	return 0;
@@ -697,6 +622,7 @@ struct control *control_free(struct control *c)
 	loop_remove(c->loop, &c->timer);
 	fd_close(c->timer.fd);
 	waits_free(c->waits);
+	access_free(c->access);
 	free(c);
 	return NULL;
 }

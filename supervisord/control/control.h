@@ -16,8 +16,11 @@ struct core;
 struct control;
 
 /* Listens on listen_fd (a bound, listening, non-blocking SOCK_STREAM Unix socket). The descriptor
- * stays the caller's: keeper holds it across cores. */
-int control_new(struct loop *l, int listen_fd, struct core *core, struct control **ret);
+ * stays the caller's: keeper holds it across cores. config: path of stayd.conf, NULL for none. */
+int control_new(
+	struct loop *l, int listen_fd, const char *config, struct core *core, struct control **ret);
+/* Reads stayd.conf again; notes (may be NULL) gets what is wrong with it. */
+void control_reload(struct control *c, struct buf *notes);
 /* Flushes what the sockets take at once, closes clients. NULL is fine; returns NULL. */
 struct control *control_free(struct control *c);
 

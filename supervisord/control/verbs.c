@@ -16,6 +16,7 @@
 
 #define HINT_DISTANCE 2
 
+#define GUEST    CONTROL_GUEST
 #define VIEWER   CONTROL_VIEWER
 #define OPERATOR CONTROL_OPERATOR
 #define ADMIN    CONTROL_ADMIN
@@ -56,6 +57,7 @@ static const struct {
 	{-EOPNOTSUPP, "Unsupported"  },
 	{-ENOSYS,     "Unsupported"  },
 	{-ENOSPC,     "Busy"         },
+	{-E2BIG,      "BadArgument"  },
 };
 
 const char *verbs_error_name(const struct call *c)
@@ -266,7 +268,7 @@ static void add_members(struct targets *t, struct set *s)
 			add_unit(t, s->members[i]);
 }
 
-static bool pattern_fits(const char *pattern, const char *name)
+bool name_fits(const char *pattern, const char *name)
 {
 	char key[UNIT_NAME_MAX + 1];
 	str_copy(key, name, sizeof(key));
@@ -281,7 +283,7 @@ static int resolve_pattern(struct call *c, const char *pattern, struct targets *
 	struct world *w = core_world(c->core);
 	size_t before = t->n;
 	for (size_t i = 0; i < w->n_units; i++)
-		if (pattern_fits(pattern, w->units[i]->name))
+		if (name_fits(pattern, w->units[i]->name))
 			add_unit(t, w->units[i]);
 	if (t->n == before)
 		return err_set(&c->e, -ENOENT, "no unit fits '%.255s'", pattern);
@@ -299,7 +301,7 @@ static int load_failed(struct call *c, const char *name, const char *full)
 
 /* "web", "web@", "web@.service"; not "web@1", whatever core would make of it: acting on a set where
  * one instance was named is the worst mistake these verbs could make. */
-static bool may_be_set(const char *name)
+bool name_may_be_set(const char *name)
 {
 	const char *at = strchr(name, '@');
 	if (strchr(name, '#'))
@@ -315,7 +317,7 @@ static int resolve_name(struct call *c, const char *name, int flags, struct targ
 	if (strpbrk(name, "*?["))
 		return resolve_pattern(c, name, t);
 	struct set *s = NULL;
-	if (may_be_set(name))
+	if (name_may_be_set(name))
 		s = flags & TARGETS_LOAD ? core_find_set(c->core, name) : find_set(w, name);
 	if (s && s->is_template) {
 		if (flags & TARGETS_SETS)
@@ -376,7 +378,7 @@ struct set *call_set(struct call *c)
 		err_set(&c->e, -EINVAL, "a name is longer than %d bytes", UNIT_NAME_MAX);
 		return NULL;
 	}
-	if (!may_be_set(name)) {
+	if (!name_may_be_set(name)) {
 		err_set(&c->e, -EINVAL, "'%.255s' is one instance; this is for sets", name);
 		return NULL;
 	}

@@ -12,7 +12,7 @@
 
 static const char *actor(const struct call *c)
 {
-	return client_peer(c->client)->actor;
+	return peer_actor(client_peer(c->client));
 }
 
 static int refuse_full(struct call *c)

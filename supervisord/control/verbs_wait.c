@@ -307,10 +307,10 @@ uint64_t outcomes_add(struct call *c, const char *name, struct unit *u, struct s
 
 void waits_audit(struct call *c, uint64_t request, const char *what)
 {
-	const struct peer *p = client_peer(c->client);
+	struct peer *p = client_peer(c->client);
 	char text[UNIT_NAME_MAX + 160];
 	snprintf(text, sizeof(text), "%s%s%s by %s, pid %d (r-%llu)", methods[c->method].name,
-		what[0] ? " " : "", what, p->actor, (int)p->pid, (unsigned long long)request);
+		what[0] ? " " : "", what, peer_actor(p), (int)p->pid, (unsigned long long)request);
 	log_note(NULL, "request %s", text);
 	event_add(control_waits(c->control), now_wall_us(), EVENT_REQUEST,
 		strchr(what, '.') ? what : NULL, strchr(what, '.') ? NULL : what, text);

@@ -442,6 +442,8 @@ int core_daemon_reload(struct core *c, const char *actor, struct buf *notes, str
 {
 	(void)e;
 	log_note(NULL, "unit files loaded again, asked for by %s", actor);
+	if (c->control)
+		control_reload(c->control, notes);
 	int r = store_reload(c, notes);
 	struct event ev = {.kind = EV_TIME}; /* who waited for what is written no longer goes on */
 	core_step(c, &ev);

@@ -48,4 +48,4 @@ directive_fn set_label;
 /* fields_ours.c: the X- sections */
 directive_fn set_count, set_ports, set_check_target, set_check_time, set_check_count;
 directive_fn set_amount, set_ramp, set_percent, set_address, set_commands, set_reset_after;
-directive_fn set_driver;
+directive_fn set_driver, set_principals;
