@@ -70,6 +70,7 @@ enum section_id {
 	SECTION_LOADBALANCER,
 	SECTION_ROLLOUT,
 	SECTION_FAILOVER,
+	SECTION_ACCESS,
 	SECTION_MAX,
 };
 extern const char *const section_names[SECTION_MAX];
