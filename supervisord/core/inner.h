@@ -96,6 +96,9 @@ struct stored_fd {
 	char name[64];
 };
 
+/* What a service is told off for, each at most once a second. */
+enum notify_fault { NOTIFY_FAULT_MAIN, NOTIFY_FAULT_STORE, NOTIFY_FAULT_MAX };
+
 /* Core's companion of a unit. */
 struct unit_core {
 	struct core *core;
@@ -119,6 +122,7 @@ struct unit_core {
 	int empty_fd;
 	uint8_t said_in[16]; /* the activation that STATUS= and ERRNO= are of */
 	int said_errno;      /* ERRNO=; 0 = none */
+	uint64_t notify_warned_us[NOTIFY_FAULT_MAX];
 	struct stored_fd *fds;
 	size_t n_fds, cap_fds;
 	uint32_t next_fd_number;
