@@ -248,7 +248,7 @@ def signals_to_everybody_of_the_same_user_hold_up_no_other_start():
                  "churn.service": "[Unit]\nStartLimitIntervalSec=0\n[Service]\nExecStart=/bin/true\nRestart=always\nRestartSec=1ms\nTimeoutStartSec=2\n"
                                   "TimeoutStopSec=1\n%s" % USER,
                  "same.service": "[Service]\nExecStart=%s\nTimeoutStopSec=1\n%s" % (SVC, USER),
-                 "hostile.service": hostile_unit("signal-all STOP", "", is_grouped=True)}
+                 "hostile.service": hostile_unit("signal-all STOP")}
         with Bed("rw", units) as d:
             d.ctl("start", "victim")
             before = d.status()["daemon"]
@@ -278,7 +278,7 @@ def signals_to_everybody_it_may_reach_leave_daemon_and_others_alone():
         os.chmod(dir, 0o755)
         p = Puppets(dir)
         units = {"by.service": p.unit("event:by", Restart="always", RestartSec="0"),
-                 "hostile.service": hostile_unit("signal-all KILL", "", is_grouped=True), "sandboxed.service": hostile_unit("signal-all KILL", USER + "PrivateTmp=yes\nProtectProc=invisible\nNoNewPrivileges=yes")}
+                 "hostile.service": hostile_unit("signal-all KILL"), "sandboxed.service": hostile_unit("signal-all KILL", USER + "PrivateTmp=yes\nProtectProc=invisible\nNoNewPrivileges=yes")}
         with Bed("rw", units) as d:
             d.ctl("start", "by")
             before, pid = d.status()["daemon"], d.unit("by.service")["main_pid"]

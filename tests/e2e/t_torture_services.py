@@ -168,7 +168,7 @@ class HungFs(threading.Thread):
             os.write(self.fd, struct.pack("<IiQ", 16 + len(data), -error, unique) + data)
 
     def attr(self, node):
-        return struct.pack("<QQQQQQIIIIIIIIII", node, 4096, 8, 0, 0, 0, 0, 0, 0, 0o40755 if node == 1 else 0o100644, 1, 0, 0, 0, 4096, 0)
+        return struct.pack("<QQQQQQIIIIIIIIII", node, 4096, 8, 0, 0, 0, 0, 0, 0, 0o40755 if node == 1 else 0o100755, 1, 0, 0, 0, 4096, 0)
 
     def run(self):
         with contextlib.suppress(OSError):
@@ -225,6 +225,33 @@ def process_in_d_state_outlives_sigkill_and_is_told_and_waited_for():
                     wait_for(lambda: not is_alive(pid), 10, "the process to end")
                     r.d.wait_unit("k.service", lambda u: u["active_state"] in ("inactive", "failed"), deadline=20)
                 r.torture(round, says="SIGKILL|killed|still|left")
+        finally:
+            fs.close()
+
+
+@test
+def start_that_hangs_in_its_exec_holds_up_no_other_for_long():
+    """A program on a file system that does not answer, as NFS does: the launcher waits for each exec."""
+    need_root()
+    need("/dev/fuse")
+    with temp_dir() as at:
+        fs = HungFs(at)
+        try:
+            with Rig(lambda s: {"k.service": "[Service]\nExecStart=%s/hang\nTimeoutStartSec=60\nTimeoutStopSec=300ms\n" % at,
+                                "victim.service": s.puppets.unit("event:victim", prefix=VICTIM, Restart="always", RestartSec="0")}) as r:
+                def round():
+                    fs.is_open = True
+                    r.ctl("start", "victim", check=True)
+                    victim = r.puppets.wait("victim").pid
+                    r.ctl("start", "k", "--no-wait", check=True)
+                    wait_for(lambda: fs.held, 10, "the exec to hang")
+                    begin = time.monotonic()
+                    os.kill(victim, signal.SIGKILL)
+                    r.puppets.wait("victim", deadline=30)
+                    print("# another unit was restarted after %.1f s" % (time.monotonic() - begin))
+                    fs.release()
+                    r.d.wait_unit("k.service", lambda u: u["active_state"] in ("failed", "inactive"), deadline=20)
+                r.torture(round, says="launcher has not answered.*file system", killed=("launcher",))
         finally:
             fs.close()
 
