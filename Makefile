@@ -1,7 +1,7 @@
 # stayd. Two commands are all one needs: `make demo` and `make check`; both install what is missing.
 #   make            build/stayd build/stayctl (static) and build/stay-net (dynamic)
 #   make SAN=1 ...  everything under ASan and UBSan, in build-san/
-#   make sim SECONDS=60, make fuzz SECONDS=60, make bench, make install DESTDIR=... PREFIX=/usr
+#   make sim SECONDS=60 [SEED=S] [JOBS=2], make fuzz SECONDS=60, make bench, make install DESTDIR=... PREFIX=/usr
 SHELL   := /bin/bash
 B       := build$(if $(SAN),-san)
 PREFIX  ?= /usr
@@ -79,7 +79,7 @@ bench: deps
 	$(Q)$(MAKE) --no-print-directory -j$$(nproc) all
 	$(Q)PEER_STAYD_DIR=$(CURDIR)/$B /usr/bin/python3 tests/bench/bench.py run --peers limit,stayd --quick
 sim: $B/sim
-	$(Q)$B/sim --seconds $(or $(SECONDS),60)
+	$(Q)tests/sim/night.sh $B/sim $(or $(SECONDS),60) $(or $(JOBS),1) $(SEED)
 fuzz:
 	$(Q)tests/fuzz/run.sh $(or $(SECONDS),60)
 layers:

@@ -121,6 +121,9 @@ void check_effect(struct sim *s, const struct effect *e)
 	if (e->kind != FX_EVENT)
 		return;
 	s->events[e->event]++;
+	if (s->script && e->event == EVENT_WATCHDOG)
+		sim_fail(s, "the watchdog of %s bites, and every keep-alive was sent",
+			e->unit->name);
 	if (!e->unit)
 		return;
 	check_limit(s, e);
