@@ -163,7 +163,7 @@ static void lie(struct fakelb *f, const struct fakelb_row *row, struct lb_sample
 		s->sessions = 0;
 }
 
-static void say(struct fakelb *f, unsigned lb, unsigned k, struct lb_sample *s, uint64_t now_us,
+static void give(struct fakelb *f, unsigned lb, unsigned k, struct lb_sample *s, uint64_t now_us,
 	fakelb_deliver *deliver, void *arg)
 {
 	struct event ev = {.kind = EV_LB_SAMPLE, .now_us = now_us, .wall_us = now_us, .lb = lb};
@@ -199,10 +199,10 @@ static void sample(struct fakelb *f, unsigned lb, unsigned k, uint64_t now_us,
 		}
 		return;
 	}
-	say(f, lb, k, &s, now_us, deliver, arg);
+	give(f, lb, k, &s, now_us, deliver, arg);
 	if (f->is_lying && v->last.serial && !below(f, 4)) { /* late, or twice */
 		struct lb_sample old = below(f, 2) ? v->last : s;
-		say(f, lb, k, &old, now_us, deliver, arg);
+		give(f, lb, k, &old, now_us, deliver, arg);
 	}
 	v->last = s;
 }
@@ -253,7 +253,7 @@ static void catch_up(
 	l->n_late = 0;
 	for (unsigned i = 0; i < n && !l->n_late && f->set->members[l->late[i].k]; i++) {
 		struct lb_sample s = l->late[i].sample;
-		say(f, lb, l->late[i].k, &s, now_us, deliver, arg);
+		give(f, lb, l->late[i].k, &s, now_us, deliver, arg);
 	}
 }
 
