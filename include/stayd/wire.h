@@ -18,7 +18,11 @@
 
 #include "stayd/stayd.h"
 
+#ifndef STAYD_NEXT
 #define WIRE_BUILD 0x53544102u /* "STA", layout version; change when any struct here changes */
+#else
+#define WIRE_BUILD 0x53544103u
+#endif
 
 /* Roles: the processes keeper runs. Each finds its links at fixed descriptors. */
 enum role { ROLE_KEEPER, ROLE_CORE, ROLE_LAUNCHER, ROLE_LOGGER, ROLE_NET, ROLE_WEB, ROLE_MAX };
@@ -98,6 +102,7 @@ enum ln_flags {
 	LN_HAS_STDERR = 4,
 	LN_HAS_CGROUP = 8,
 	LN_PLAN_IN_FD = 16,
+	LN_HOLD = 64, /* no plan, no answer: keep these descriptors open as long as you live */
 	LN_SYNC = 32, /* no plan: answer LN_SYNCED when every earlier request has been answered */
 };
 #define LN_FRAME_MAX (160 * 1024) /* below the default socket buffer; larger plans go by memfd */

@@ -16,7 +16,6 @@
  */
 #include "parts.h"
 
-enum { CHECK_UNKNOWN, CHECK_PASSING, CHECK_FAILING };
 
 /* Part of the interval within which the first probe of an activation is made. */
 #define FIRST_PART 10

@@ -108,6 +108,8 @@ void backoff_stable(struct world *w, struct unit *u); /* TIMER_STABLE */
 struct unit *edge_next(const struct unit *u, uint32_t *pos, enum dep_kind kind, bool is_inverse);
 
 /* ---- health.c ---- */
+/* unit_rec.check_ok */
+enum { CHECK_UNKNOWN, CHECK_PASSING, CHECK_FAILING };
 void health_start(struct world *w, struct unit *u); /* the process runs: probes begin */
 void health_stop(struct world *w, struct unit *u);
 void health_probed(struct world *w, struct unit *u, const struct event *ev);
