@@ -300,6 +300,8 @@ bool fake_lb_effect(struct sim *s, const struct effect *e)
 		check_budget(s, e);
 	if (e->kind == FX_LB_WANT && e->lb_state == LB_READY && !e->unit->rec.main.seq)
 		sim_fail(s, "%s: ready is wanted, and it has no process", e->unit->name);
+	if (e->kind == FX_JOURNAL && rollout_rec_check(&set_of(s)->rollout) < 0)
+		sim_fail(s, "the journal says what no core would believe");
 	if (e->kind == FX_JOURNAL)
 		t->journal = set_of(s)->rollout;
 	if (e->kind == FX_RELEASE_LINK)
@@ -388,6 +390,15 @@ void sets_lb_fault(struct sim *s, bool is_restart)
 		fakelb_cut(t->lb, 0, s->now_us + 10 * USEC_PER_SEC);
 }
 
+/* What people do to one of them by hand. */
+static void ask_member(struct sim *s)
+{
+	static const uint8_t verbs[] = {
+		REQ_DRAIN, REQ_DRAIN, REQ_UNDRAIN, REQ_UNDRAIN, REQ_STOP, REQ_START, REQ_RESTART};
+	struct unit *u = set_of(s)->members[sim_random(s, MEMBERS + 1)];
+	sim_request(s, (enum request_verb)verbs[sim_random(s, ARRAY_SIZE(verbs))], u, NULL);
+}
+
 void fake_lb_request(struct sim *s)
 {
 	static const uint8_t verbs[] = {REQ_START, REQ_START, REQ_DEPLOY, REQ_DEPLOY, REQ_DEPLOY,
@@ -395,6 +406,10 @@ void fake_lb_request(struct sim *s)
 		REQ_UNDO, REQ_STOP, REQ_SCALE};
 	if (!sets_of(s))
 		return;
+	if (sim_chance(s, 2000)) {
+		ask_member(s);
+		return;
+	}
 	enum request_verb verb = (enum request_verb)verbs[sim_random(s, ARRAY_SIZE(verbs))];
 	uint64_t number = 1 + sim_random(s, 2);
 	if (verb == REQ_ABORT)

@@ -201,6 +201,8 @@ static void write_records(struct sim *s)
 {
 	for (size_t i = 0; i < s->w->n_dirty; i++) {
 		struct unit *u = s->w->dirty[i];
+		if (unit_rec_check(&u->rec) < 0)
+			sim_fail(s, "%s: no core would believe this record", u->name);
 		s->units[u->id].stored = u->rec;
 		s->units[u->id].has_stored = true;
 		u->is_dirty = u->in_dirty_list = false;
@@ -312,10 +314,18 @@ uint64_t sim_request(struct sim *s, enum request_verb verb, struct unit *u, stru
 	return id;
 }
 
+static bool has_followers(const struct unit *u)
+{
+	uint32_t pos = 0;
+	return edge_next(u, &pos, DEP_AFTER, true) != NULL;
+}
+
 /* A unit and those ordered after it are told to stop, and soon it is told otherwise. */
 static void change_of_mind(struct sim *s)
 {
 	struct unit *u = s->w->units[sim_random(s, s->n_units)];
+	for (int k = 0; k < 20 && s->is_about_sets && (!u->set || !has_followers(u)); k++)
+		u = s->w->units[sim_random(s, s->n_units)];
 	uint32_t id = u->id, core = s->core;
 	for (uint32_t i = 0; i < u->n_edges && s->core == core; i++)
 		if (u->edges[i].kind == DEP_AFTER && u->edges[i].is_inverse)

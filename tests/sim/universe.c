@@ -164,6 +164,8 @@ static bool owns_group(const struct unit_conf *c)
 static void write_anew(struct sim *s)
 {
 	uint32_t i = (uint32_t)sim_random(s, s->n_units);
+	for (int k = 0; k < 4 && (unit_is_down(s->w->units[i]) || unit_is_up(s->w->units[i])); k++)
+		i = (uint32_t)sim_random(s, s->n_units);
 	struct sim_unit *v = &s->units[i];
 	if (v->conf->type != UNIT_SERVICE || v->conf->load != LOAD_LOADED || v->other)
 		return;
