@@ -300,6 +300,7 @@ void host_effect(struct sim *s, const struct effect *e)
 	if (fake_lb_effect(s, e))
 		return;
 	if (e->kind == FX_SPAWN) {
+		check_spawn(s, e);
 		do_spawn(s, e);
 	} else if (e->kind == FX_KILL) {
 		do_kill(s, e);

@@ -450,6 +450,18 @@ void fake_lb_before(struct sim *s, const struct event *ev)
 	}
 }
 
+/* Traffic is wanted in two phases, and in no other: nothing is enabled and on its way out. */
+static void check_phase(struct sim *s, const struct unit *u)
+{
+	enum lb_phase p = (enum lb_phase)u->rec.lb_phase;
+	bool is_entering = p == LBP_RAMPING || p == LBP_IN;
+	if (!u->lb || p == LBP_NONE || !u->conf->lb.is_set)
+		return;
+	if ((u->lb->wanted == LB_READY) != is_entering)
+		sim_fail(s, "%s is %s, and state %d is wanted of its load balancers", u->name,
+			lb_phase_name(p), (int)u->lb->wanted);
+}
+
 /* Where nothing but the daemon itself fails, clients never have fewer than they were promised: as
  * the load balancers see it, not as the model believes. */
 static void check_serving(struct sim *s)
@@ -474,6 +486,8 @@ void fake_lb_check(struct sim *s)
 	if (fakelb_trespassed(t->lb, MEMBERS + 1))
 		sim_fail(s, "a server of this host was changed by another");
 	check_serving(s);
+	for (unsigned i = 0; i <= MEMBERS; i++)
+		check_phase(s, set_of(s)->members[i]);
 	for (unsigned i = 0; i <= MEMBERS; i++) {
 		bool is_stopping = is_going(&set_of(s)->members[i]->rec);
 		t->is_asked[i] =

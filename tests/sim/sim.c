@@ -14,7 +14,7 @@
 #include <time.h>
 
 #define STEPS_WITH_FAULTS 1500
-#define QUIET_US          (3600 * USEC_PER_SEC)
+#define QUIET_US          (1800 * USEC_PER_SEC)
 #define STORY_QUIET_US    (30 * USEC_PER_SEC)
 #define QUIET_STEPS_MAX   20000
 #define CORE_DEATHS_MAX   200
@@ -270,6 +270,8 @@ void sim_step(struct sim *s, struct event *ev)
 	ev->wall_us = s->now_us + (uint64_t)s->wall_us;
 	trace_event(s, ev);
 	effects_reset(&s->fx);
+	if (ev->kind == EV_NOTIFY && ev->bits & NOTIFY_STOPPING)
+		s->units[ev->unit->id].is_leaving = true;
 	fake_lb_before(s, ev);
 	int r = world_step(s->w, ev, &s->fx);
 	check_step(s, r);

@@ -61,6 +61,8 @@ struct sim_unit {
 	uint64_t restarts[64]; /* times of automatic ones, ring */
 	unsigned n_restarts, since_clear, since_request;
 	unsigned n_births; /* of main processes */
+	struct spawn_id last_spawn;
+	bool is_leaving; /* it said STOPPING=1 in this activation */
 };
 
 /* How a core ends, and what is lost with it. */
@@ -184,6 +186,7 @@ uint64_t report_steps(void);
 void report_print(double seconds);
 
 /* ---- invariants.c ---- */
+void check_spawn(struct sim *s, const struct effect *e); /* about to be performed */
 void check_birth(struct sim *s, const struct proc *p);
 void check_effect(struct sim *s, const struct effect *e);
 void check_step(struct sim *s, int r);
