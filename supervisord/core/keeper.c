@@ -377,8 +377,10 @@ static void child_found(struct core *c, struct proc *p, const struct kp_frame *f
 		return;
 	}
 	ev.pid = p->pid;
-	if (p->kind == PROC_UNIT)
+	if (p->kind == PROC_UNIT) {
+		record_window(p);
 		core_step(c, &ev);
+	}
 	proc_early(c, &id);
 }
 
@@ -653,6 +655,7 @@ static void adopt_tell(struct core *c, struct unit *u, const struct spawn_id *id
 		launcher_relist_later(c);
 	if (!pid && p->pid && !(child && child->code)) {
 		struct event ev = {.kind = EV_SPAWNED, .unit = u, .id = *id, .pid = p->pid};
+		record_window(p);
 		core_step(c, &ev);
 	}
 }
