@@ -60,8 +60,11 @@ $B/tests/test_ctl_%: LIBX = $(CTLOB)
 $(filter $B/tests/test_ctl_%,$(UNIT)): $(CTLOB)
 $B/tests/test_%: $B/tests/unit/test_%.o $B/tests/unit/check_main.o $(ARCH)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $< $B/tests/unit/check_main.o $(LIBX) -Wl,--start-group $(ARCH) -Wl,--end-group $(LIBS) -lcheck -lsubunit -lm -lrt -pthread
-$B/tests/replay_%: $B/tests/fuzz/fuzz_%.o $B/tests/fuzz/replay.o $(NETOB) $(ARCH)
-	$(Q)$(CC) $(LDFLAGS) -o $@ $< $B/tests/fuzz/replay.o $(NETOB) -Wl,--start-group $(ARCH) -Wl,--end-group $(LIBS) -lcurl
+# Archives, so that a target takes what it needs and may stand in for the rest.
+$B/tests/parts.a: $(NETOB) $(CTLOB)
+	$(Q)mkdir -p $(@D); rm -f $@; ar Drcs $@ $^
+$B/tests/replay_%: $B/tests/fuzz/fuzz_%.o $B/tests/fuzz/replay.o $B/tests/parts.a $(ARCH)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $< $B/tests/fuzz/replay.o -Wl,--start-group $B/tests/parts.a $(ARCH) -Wl,--end-group $(LIBS) -lcurl
 $B/sim: $(call objs,tests/sim/*.c) $B/model.a $B/unit.a $B/base.a
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
 # Tools run inside sandboxes as the program under test: static and uninstrumented, also with SAN=1.
@@ -70,6 +73,7 @@ $B/tests/tools/%: $B/tests/tools/%.o
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(STATIC) $(LDFLAGS) -o $@ $< -lm
 $B/tests/unit/%.o $B/tests/fuzz/%.o $B/tests/sim/%.o: CFLAGS += -Itests
+$B/tests/fuzz/%.o: CFLAGS += -I.
 .SECONDARY:
 
 tools: $(TOOLS)
