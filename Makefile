@@ -8,7 +8,7 @@ SHELL   := /bin/bash
 B       := build$(if $(SAN),-san)$(if $(NEXT),-next)$(if $(FAULT),-fault)
 PREFIX  ?= /usr
 CC      ?= gcc
-PKGS    := build-essential pkg-config libcap-dev libseccomp-dev libinih-dev libjansson-dev check \
+PKGS    := build-essential pkg-config libcap-dev libseccomp-dev libinih-dev libjansson-dev libmd-dev check \
            libcurl4-openssl-dev python3 haproxy mandoc iproute2 procps tini catatonit
 WARN    := -Wall -Wextra -Wshadow -Wswitch-enum -Wstrict-prototypes -Wmissing-prototypes -Wvla \
            -Wformat=2 $(if $(CI),-Werror)
@@ -20,7 +20,7 @@ CFLAGS  += -std=gnu11 -D_GNU_SOURCE $(WARN) -Iinclude -Isupervisord -MMD -MP -ff
 ,       := ,
 LDFLAGS += $(if $(SAN),-fsanitize=address$(,)undefined,-Wl$(,)-z$(,)relro$(,)-z$(,)now -Wl$(,)--gc-sections -Wl$(,)--build-id=sha1)
 STATIC   = $(if $(SAN),,-static)
-LIBS    := -lcap -lseccomp -linih -ljansson
+LIBS    := -lcap -lseccomp -linih -ljansson -lmd
 # make FAULT=1: every reference to a function of calls.def goes through tests/fault/inject.c.
 CALLS   := $(if $(FAULT),$(shell grep -o '^CALL.[a-z0-9_]*' tests/fault/calls.def | cut -c6-))
 INJECT  := $(if $(FAULT),$B/tests/fault/inject.o)
