@@ -15,6 +15,7 @@ replica set."""
 import itertools, random
 
 from lib import *
+from orphans import EXIT, Reaper, children
 from rollout_rig import Rig, say
 
 STABLE, CRASHERS, MORTALS = 24, 8, 6
@@ -25,20 +26,12 @@ WEB = os.environ.get("STAYD_WEB", "1") == "1"
 ROLES = ["keeper", "core", "launcher", "logger", "net"]
 COMBOS = [(r,) for r in ROLES] + list(itertools.combinations(ROLES, 2))
 DEADLY = [signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS]  # what svc does not catch
-EXIT = re.compile(r"^stayd: (\S+)\.service: exited: main process (\d+): (?:code=(\w+), (?:status|signal)=(\w+)|(its status is not known))", re.M)
 ENDED = re.compile(r"^stayd: (\S+)\.service: pid (\d+) (?:has no record|was never started to its end|runs, but its unit is down): killing it", re.M)
 LATE = 3.0  # seconds before the end of keeper in which an exit may not have been written down yet
 
 
 def now():
     return time.clock_gettime(time.CLOCK_MONOTONIC)
-
-
-def children(pid):
-    with contextlib.suppress(OSError):
-        with open("/proc/%d/task/%d/children" % (pid, pid)) as f:
-            return [int(p) for p in f.read().split()]
-    return []
 
 
 def role_pid(keeper, role):
@@ -58,27 +51,6 @@ def n_fds(pid):
 def rss_kib(pid):
     with open("/proc/%d/status" % pid) as f:
         return int(re.search(r"^VmRSS:\s+(\d+)", f.read(), re.M).group(1))
-
-
-class Reaper(threading.Thread):
-    """Services of a dead keeper become children of the test; somebody has to reap them. Known by their
-    programs: what subprocess waits for is none of ours."""
-
-    NAMES = ("svc", "websvc", "stayd-shim", "stayd-core", "stayd-launcher", "stayd-logger", "stay-net")
-
-    def __init__(self):
-        super().__init__(daemon=True)
-        self.stopping = False
-
-    def run(self):
-        while not self.stopping:
-            for pid in children(os.getpid()):
-                with contextlib.suppress(OSError):
-                    with open("/proc/%d/stat" % pid) as f:
-                        stat = f.read()
-                    if re.search(r"\((.*)\)", stat).group(1) in self.NAMES:
-                        os.waitpid(pid, os.WNOHANG)
-            time.sleep(0.02)
 
 
 class Fleet:
@@ -167,6 +139,8 @@ class Fleet:
             p, row = self.newest(name), rows.get(name)
             if name[0] == "s" and not (row and p and p not in self.killed and row["main_pid"] == p[0] and row["sub_state"] == "running"):
                 return "%s: newest process %s, killed: %s, status: %s" % (name, p, self.killed.get(p), row and (row["main_pid"], row["sub_state"]))
+            if name[0] == "m" and not (p and row):
+                return "%s: not started yet" % name
             if name[0] == "m" and p in self.killed and row["sub_state"] != "failed":
                 return "%s: killed, and status says %s" % (name, row["sub_state"])
             if name[0] == "m" and p not in self.killed and row["main_pid"] != p[0]:
