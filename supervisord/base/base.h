@@ -256,7 +256,8 @@ struct source {
 	uint32_t events; /* EPOLLIN ... */
 	int priority;
 	source_fn *fn;
-	bool is_added;
+	bool is_added, is_due; /* is_due: not watched yet, see loop.c */
+	struct source *next_due;
 };
 
 struct loop {
@@ -271,6 +272,7 @@ struct loop {
 	struct source *ready[64]; /* of this turn; removed sources are cleared in here */
 	uint32_t ready_events[64];
 	int n_ready;
+	struct source *due; /* added while the kernel had no memory for them */
 };
 
 int loop_init(struct loop *l);
@@ -284,6 +286,22 @@ void loop_remove(
 void loop_arm(struct loop *l, uint64_t at_us);
 int loop_turn(struct loop *l, int timeout_ms); /* -1: until something happens */
 int loop_run(struct loop *l);                  /* until is_done; returns exit_code or -errno */
+
+/* ---- chained lines (chain.c): a log that shows what was changed in it ---------------------- */
+
+#define CHAIN_HASH_HEX 65
+struct chain { /* where a chain is: its last line */
+	uint64_t seq;
+	char hash[CHAIN_HASH_HEX];
+};
+void chain_init(struct chain *c);
+/* Appends the next line with its line feed. body: members of a JSON object, without braces. */
+void chain_add(struct chain *c, struct buf *out, const char *body);
+/* A line (without line feed) that is whole and has its own hash. */
+bool chain_read(
+	const char *line, size_t size, struct chain *ret, char ret_prev[CHAIN_HASH_HEX]);
+/* Is it the next one? NULL, and c moves on; else what is wrong. is_first: nothing is known before. */
+const char *chain_check(struct chain *c, const char *line, size_t size, bool is_first);
 
 /* ---- JSON (jansson) ---------------------------------------------------------------------- */
 

@@ -397,6 +397,17 @@ static void child_listed(struct core *c, const struct kp_frame *f)
 	}
 }
 
+/* What a keeper may say of a process: an impossible pid or end is nobody's and nothing. */
+static bool frame_is_good(const struct kp_frame *f)
+{
+	bool is_row = f->kind == KP_CHILD || f->kind == KP_EXITED;
+	if (!is_row)
+		return f->kind != KP_LINK || f->role < ROLE_MAX;
+	return f->pid > 1 && f->program >= 0 && f->program != 1 && f->role >= KP_ROW_CHILD &&
+	       f->role <= KP_ROW_BELOW && f->code >= (f->kind == KP_EXITED ? CLD_EXITED : 0) &&
+	       f->code <= CLD_DUMPED;
+}
+
 static void frame_received(struct core *c, const struct kp_frame *f, int fd)
 {
 	switch (f->kind) {
@@ -438,6 +449,11 @@ static ssize_t receive(struct core *c, struct kp_frame *f, int *ret_fd, int flag
 	}
 	if (n > 0)
 		f->name[sizeof(f->name) - 1] = '\0';
+	if (n > 0 && !frame_is_good(f)) {
+		log_error(NULL, "keeper says what cannot be (frame %u, pid %d): ignored", f->kind,
+			f->pid);
+		f->kind = 0;
+	}
 	return n;
 }
 
@@ -634,7 +650,8 @@ static void adopt_tell(struct core *c, struct unit *u, const struct spawn_id *id
 		adopt_unknown(c, u, id, pid);
 		return;
 	}
-	if (!p->is_spawned && !child->code)
+	/* Without a child: two records name one identity, and the other's is not known either. */
+	if (!p->is_spawned && !(child && child->code))
 		launcher_relist_later(c);
 	if (!pid && p->pid && !(child && child->code)) {
 		struct event ev = {.kind = EV_SPAWNED, .unit = u, .id = *id, .pid = p->pid};

@@ -96,6 +96,7 @@ void core_arm(struct core *c)
 {
 	uint64_t due = world_next_deadline(c->world);
 	due = MIN(due, launcher_probe_deadline(c));
+	due = MIN(due, launcher_watch_deadline(c));
 	if (c->relist_at_us)
 		due = MIN(due, c->relist_at_us);
 	if (c->stop_budget_us)
@@ -123,6 +124,7 @@ static void on_timer(struct loop *l)
 	if (c->log_sync_until_us && now >= c->log_sync_until_us)
 		logger_sync_over(c);
 	launcher_probe_timeouts(c);
+	launcher_watch(c);
 	if (c->relist_at_us && now >= c->relist_at_us) {
 		c->relist_at_us = 0;
 		keeper_relist(c);
@@ -431,7 +433,7 @@ static bool has_predecessor(const struct core *c)
 static int core_init(struct core *c, int argc, char **argv)
 {
 	c->keeper_fd = ROLE_KEEPER_FD;
-	c->launcher_fd = c->logger_fd = c->net_fd = c->notify_fd = c->control_fd = c->record_fd =
+	c->launcher_fd = c->launcher_pidfd = c->logger_fd = c->net_fd = c->notify_fd = c->control_fd = c->record_fd =
 		-1;
 	c->lock_fds[0] = c->lock_fds[1] = -1;
 	c->cgroup_base_fd = -1;

@@ -26,6 +26,7 @@
 #define RECORD_MAGIC      0x44594154u /* "TAYD" */
 #define RECORD_HEADER     64
 #define RECORD_STRIDE_MAX 16384 /* of one copy, in a file of any version */
+#define RECORD_SLOTS_MAX  (4 * UNITS_MAX)
 
 struct record_header {
 	uint32_t magic, version;
@@ -157,6 +158,8 @@ int record_open(struct core *c, int deposited_fd)
 	if (fstat(c->record_fd, &st) < 0 || st.st_size <= RECORD_HEADER)
 		return 0;
 	size_t size = (size_t)st.st_size - RECORD_HEADER, slot = 2 * (size_t)h.stride;
+	if (size > (size_t)RECORD_SLOTS_MAX * slot)
+		return put_aside(c, "it is longer than it can be");
 	c->n_slots = (uint32_t)((size + slot - 1) / slot);
 	return 0;
 }

@@ -439,6 +439,8 @@ struct lb_member {
 	uint64_t request;                   /* DRAIN or UNDRAIN that waits for its outcome */
 };
 
+#define DROPPED_MAX 4
+
 /* A resolved dependency. */
 struct edge {
 	struct unit *to;
@@ -471,6 +473,7 @@ struct unit {
 	bool is_empty;          /* EV_EMPTY came since the last spawn */
 	bool has_spread;        /* what follows its restart was told so; until its state changes */
 	uint8_t n_dropped;      /* spawns given up before the launcher answered */
+	uint32_t dropped[DROPPED_MAX]; /* their seqs; beyond that the oldest is forgotten */
 	uint32_t mark;          /* of the last graph walk that came by */
 	uint64_t started_us;    /* when this activation began; not kept across a restart of core */
 	char *status_text;      /* STATUS=, core's */

@@ -57,9 +57,9 @@ static bool serves(const struct unit *u)
 static char *addresses[] = {(char *)"lb1", (char *)"lb2"};
 
 /* In front of all of them: none, one or two load balancers; the rest is what people write. */
-static void make_policy(struct sim *s, struct unit_conf *c)
+static void random_policy(struct sim *s, struct unit_conf *c)
 {
-	size_t n = sim_random(s, 3);
+	size_t n = s->is_of_several ? 2 : sim_random(s, 3);
 	c->lb.is_set = n > 0;
 	c->lb.address = (struct conf_list){addresses, n};
 	c->lb.drain_timeout_us = 20 * USEC_PER_SEC;
@@ -83,6 +83,14 @@ static void make_policy(struct sim *s, struct unit_conf *c)
 		conf_check(&s->arena, c, CHECK_LIVE);
 }
 
+/* In a backend of several hosts each has servers of its own. */
+static const char *server_name(const struct sim *s, unsigned index)
+{
+	static char name[32];
+	snprintf(name, sizeof(name), "h%uweb%u", s->host, index);
+	return name;
+}
+
 /* A bad one ends soon after it began; a sick one never gets ready, where it is asked. */
 static struct unit_conf *member(
 	struct sim *s, unsigned index, const char *kind, const struct unit_conf *like)
@@ -90,28 +98,26 @@ static struct unit_conf *member(
 	char name[32];
 	snprintf(name, sizeof(name), "web@%u.service", index);
 	struct unit_conf *c = conf_service(&s->arena, name, SERVICE_EXEC);
+	c->lb.server = arena_strdup(&s->arena, server_name(s, index));
 	c->service.timeout_stop_us = c->service.timeout_abort_us = 5 * USEC_PER_SEC;
 	c->service.send_sigkill = true;
 	c->service.restart.mode = RESTART_ALWAYS;
 	c->service.restart.sec_us = USEC_PER_SEC;
 	c->service.restart.limit_interval_us = 0;
 	c->description = arena_strdup(&s->arena, kind);
-	if (!like) {
-		make_policy(s, c);
+	if (!like)
 		return c;
-	}
+	char *server = c->lb.server;
 	c->lb = like->lb;
+	c->lb.server = server;
 	c->rollout = like->rollout;
 	memcpy(c->health, like->health, sizeof(c->health));
 	return c;
 }
 
-void fake_lb_universe(struct sim *s)
+void sets_make(struct sim *s, const char *kind, set_policy *policy)
 {
-	const char *kind = sim_chance(s, 7000) ? "good" : sim_chance(s, 6000) ? "bad" : "sick";
 	const struct unit_conf *like = NULL;
-	if (!s->is_about_sets && !sim_chance(s, 3000))
-		return;
 	struct sets *t = s->lb = xcalloc(1, sizeof(*t));
 	t->first = s->n_units;
 	t->revision = 1;
@@ -119,20 +125,54 @@ void fake_lb_universe(struct sim *s)
 	for (unsigned i = 1; i <= MEMBERS + 1; i++) {
 		struct sim_unit *v = &s->units[s->n_units++];
 		v->conf = member(s, i, "good", like);
+		if (!like)
+			policy(s, v->conf);
 		like = v->conf;
 		v->other = member(s, i, kind, like);
 	}
+}
+
+void fake_lb_universe(struct sim *s)
+{
+	const char *kind = sim_chance(s, 7000) ? "good" : sim_chance(s, 6000) ? "bad" : "sick";
+	if (!s->is_about_sets && !sim_chance(s, 3000))
+		return;
+	sets_make(s, kind, random_policy);
 	/* Ordered after a member: its stop waits for theirs, and may be called off meanwhile. */
-	for (uint32_t i = 0; i + 1 < t->first; i++)
+	for (uint32_t i = 0; i + 1 < sets_of(s)->first; i++)
 		if (sim_chance(s, 4000))
 			conf_dep(&s->arena, s->units[i].conf, DEP_AFTER,
-				s->units[t->first + sim_random(s, MEMBERS)].conf->name);
+				s->units[sets_of(s)->first + sim_random(s, MEMBERS)].conf->name);
 }
 
 static bool is_going(const struct unit_rec *r)
 {
 	return r->stop_wanted ||
 	       inst_active_state((enum inst_state)r->state) == ACTIVE_DEACTIVATING;
+}
+
+static void make_lbs(struct sim *s, struct set *set)
+{
+	struct sets *t = sets_of(s);
+	struct fakelb *f = t->lb =
+		fakelb_new(set, (unsigned)s->units[t->first].conf->lb.address.n, s->seed, serves);
+	f->ahead_us = s->ahead_us;
+	if (s->shares_with)
+		fakelb_share(f, sets_of(s->shares_with)->lb, s->host, s->host * FAKELB_STRIDE);
+	sim_later(s, 0, P_CUSTOM);
+	f->fast_us = 200 * USEC_PER_MSEC;
+	f->slow_us = 2 * USEC_PER_SEC;
+	if (s->script) {
+		f->fast_us = f->slow_us = USEC_PER_SEC / 2;
+		return;
+	}
+	f->is_lying = sim_chance(s, 3000);
+	for (unsigned lie = LIE_TOTAL; lie <= LIE_ZERO; lie <<= 1)
+		f->lies |= sim_chance(s, 800) ? lie : 0;
+	f->keeps_state = sim_chance(s, 3000);
+	f->is_checking = sim_chance(s, 8000);
+	f->session_us = (sim_chance(s, 7000) ? 3 : 60) * USEC_PER_SEC;
+	f->lag_us = (300 + 1200 * sim_random(s, 6)) * USEC_PER_MSEC;
 }
 
 void fake_lb_world(struct sim *s)
@@ -161,14 +201,7 @@ void fake_lb_world(struct sim *s)
 		fakelb_core_restarted(t->lb, set);
 		return;
 	}
-	t->lb = fakelb_new(set, (unsigned)s->units[t->first].conf->lb.address.n, s->seed, serves);
-	t->lb->is_lying = sim_chance(s, 3000);
-	t->lb->is_checking = sim_chance(s, 8000);
-	t->lb->session_us = (sim_chance(s, 7000) ? 3 : 60) * USEC_PER_SEC;
-	t->lb->lag_us = (300 + 1200 * sim_random(s, 6)) * USEC_PER_MSEC;
-	t->lb->fast_us = 200 * USEC_PER_MSEC;
-	t->lb->slow_us = 2 * USEC_PER_SEC;
-	sim_later(s, 0, P_CUSTOM);
+	make_lbs(s, set);
 }
 
 /* ---- effects ---- */
@@ -181,6 +214,8 @@ static void check_kill(struct sim *s, const struct effect *e)
 	if (!is_asked || !u->rec.is_ready || !u->lb || u->lb->is_forced || !serves(u) ||
 		u->rec.lb_phase == LBP_NONE)
 		return;
+	if (sets_of(s)->lb->lies & (LIE_STATE | LIE_ZERO))
+		return; /* fakelb.h says what can be promised then */
 	if (fakelb_sessions(sets_of(s)->lb, u, s->now_us))
 		sim_fail(s, "%s is stopped with sessions", u->name);
 	if (fakelb_is_offered(sets_of(s)->lb, u))
@@ -233,12 +268,27 @@ static void check_budget(struct sim *s, const struct effect *e)
 			r->count);
 }
 
+/* A row is that of a member of this world, under the name that is its own. */
+static void check_row(struct sim *s, const struct effect *e)
+{
+	const struct unit *u = e->unit;
+	unsigned index = u->rec.index;
+	if (u->set != set_of(s) || !index || index > MEMBERS + 1 ||
+		set_of(s)->members[index - 1] != u || u->id != sets_of(s)->first + index - 1)
+		sim_fail(s, "%s: a row of another one", u->name);
+	else if (u->conf->lb.is_set && !streq(u->conf->lb.server, server_name(s, index)))
+		sim_fail(s, "%s: its row is server %s", u->name, u->conf->lb.server);
+}
+
 bool fake_lb_effect(struct sim *s, const struct effect *e)
 {
 	struct sets *t = sets_of(s);
 	bool is_ours = t && e->unit && e->unit->set;
 	if (!t)
 		return false;
+	the_sim = s;
+	if (e->kind == FX_LB_WANT || e->kind == FX_LB_FORGET)
+		check_row(s, e);
 	if (e->kind == FX_KILL && is_ours && e->who != KILL_WHO_CONTROL)
 		check_kill(s, e), check_journal(s, e);
 	if (e->kind == FX_SPAWN && is_ours && e->exec == EXEC_START)
@@ -250,6 +300,8 @@ bool fake_lb_effect(struct sim *s, const struct effect *e)
 		check_budget(s, e);
 	if (e->kind == FX_LB_WANT && e->lb_state == LB_READY && !e->unit->rec.main.seq)
 		sim_fail(s, "%s: ready is wanted, and it has no process", e->unit->name);
+	if (e->kind == FX_JOURNAL && rollout_rec_check(&set_of(s)->rollout) < 0)
+		sim_fail(s, "the journal says what no core would believe");
 	if (e->kind == FX_JOURNAL)
 		t->journal = set_of(s)->rollout;
 	if (e->kind == FX_RELEASE_LINK)
@@ -288,6 +340,10 @@ void fake_lb_event(struct sim *s, const struct pending *p)
 {
 	struct sets *t = sets_of(s);
 	(void)p;
+	the_sim = s;
+	if (t->lb->n && sim_fault(s, 60))
+		fakelb_hang(t->lb, (unsigned)sim_random(s, t->lb->n),
+			s->now_us + sim_random(s, 20 * USEC_PER_SEC));
 	if (t->lb->n && sim_fault(s, 60))
 		fakelb_restart(t->lb, (unsigned)sim_random(s, t->lb->n));
 	if (t->lb->n && sim_fault(s, 60))
@@ -300,7 +356,7 @@ void fake_lb_event(struct sim *s, const struct pending *p)
 		P_CUSTOM);
 }
 
-static void ask(struct sim *s, enum request_verb verb, uint64_t number)
+uint64_t sets_ask(struct sim *s, enum request_verb verb, uint64_t number)
 {
 	struct set *set = set_of(s);
 	GROW(s->requests, s->n_requests, s->cap_requests);
@@ -322,6 +378,25 @@ static void ask(struct sim *s, enum request_verb verb, uint64_t number)
 	for (uint32_t i = 0; i < s->n_units; i++)
 		s->units[i].expects_down = false;
 	sim_step(s, &ev);
+	return id;
+}
+
+void sets_lb_fault(struct sim *s, bool is_restart)
+{
+	struct sets *t = sets_of(s);
+	if (is_restart)
+		fakelb_restart(t->lb, 0);
+	else
+		fakelb_cut(t->lb, 0, s->now_us + 10 * USEC_PER_SEC);
+}
+
+/* What people do to one of them by hand. */
+static void ask_member(struct sim *s)
+{
+	static const uint8_t verbs[] = {
+		REQ_DRAIN, REQ_DRAIN, REQ_UNDRAIN, REQ_UNDRAIN, REQ_STOP, REQ_START, REQ_RESTART};
+	struct unit *u = set_of(s)->members[sim_random(s, MEMBERS + 1)];
+	sim_request(s, (enum request_verb)verbs[sim_random(s, ARRAY_SIZE(verbs))], u, NULL);
 }
 
 void fake_lb_request(struct sim *s)
@@ -331,13 +406,17 @@ void fake_lb_request(struct sim *s)
 		REQ_UNDO, REQ_STOP, REQ_SCALE};
 	if (!sets_of(s))
 		return;
+	if (sim_chance(s, 2000)) {
+		ask_member(s);
+		return;
+	}
 	enum request_verb verb = (enum request_verb)verbs[sim_random(s, ARRAY_SIZE(verbs))];
 	uint64_t number = 1 + sim_random(s, 2);
 	if (verb == REQ_ABORT)
 		number = !sim_chance(s, 3000);
 	if (verb == REQ_SCALE)
 		number = 1 + sim_random(s, MEMBERS);
-	ask(s, verb, number);
+	sets_ask(s, verb, number);
 }
 
 void fake_lb_quiet(struct sim *s)
@@ -345,14 +424,12 @@ void fake_lb_quiet(struct sim *s)
 	struct sets *t = sets_of(s);
 	if (!t)
 		return;
-	t->lb->is_lying = false;
+	fakelb_calm(t->lb, s->now_us);
 	t->lb->fast_us = USEC_PER_SEC; /* so that much time passes in few steps */
 	t->lb->slow_us = 10 * USEC_PER_SEC;
-	for (unsigned i = 0; i < t->lb->n; i++)
-		t->lb->one[i].back_us = MIN(t->lb->one[i].back_us, s->now_us);
 	/* Somebody looks after what waits for a person, also a canary that passes only now. */
 	if (set_of(s)->rollout.state == ROLL_PAUSED)
-		ask(s, sim_chance(s, 5000) ? REQ_ABORT : REQ_RESUME, 1);
+		sets_ask(s, sim_chance(s, 5000) ? REQ_ABORT : REQ_RESUME, 1);
 }
 
 void fake_lb_before(struct sim *s, const struct event *ev)
@@ -373,12 +450,44 @@ void fake_lb_before(struct sim *s, const struct event *ev)
 	}
 }
 
+/* Traffic is wanted in two phases, and in no other: nothing is enabled and on its way out. */
+static void check_phase(struct sim *s, const struct unit *u)
+{
+	enum lb_phase p = (enum lb_phase)u->rec.lb_phase;
+	bool is_entering = p == LBP_RAMPING || p == LBP_IN;
+	if (!u->lb || p == LBP_NONE || !u->conf->lb.is_set)
+		return;
+	if ((u->lb->wanted == LB_READY) != is_entering)
+		sim_fail(s, "%s is %s, and state %d is wanted of its load balancers", u->name,
+			lb_phase_name(p), (int)u->lb->wanted);
+}
+
+/* Where nothing but the daemon itself fails, clients never have fewer than they were promised: as
+ * the load balancers see it, not as the model believes. */
+static void check_serving(struct sim *s)
+{
+	unsigned n = 0;
+	if (!s->min_serving || s->is_quiet)
+		return;
+	for (unsigned i = 0; i <= MEMBERS; i++)
+		n += fakelb_is_available(sets_of(s)->lb, set_of(s)->members[i]);
+	if (n < s->min_serving)
+		sim_fail(s, "%u members serve, %u were promised", n, s->min_serving);
+}
+
 void fake_lb_check(struct sim *s)
 {
 	struct sets *t = sets_of(s);
 	if (!t)
 		return;
+	the_sim = s;
+	t->lb->ahead_us = s->ahead_us;
 	t->count = set_of(s)->count;
+	if (fakelb_trespassed(t->lb, MEMBERS + 1))
+		sim_fail(s, "a server of this host was changed by another");
+	check_serving(s);
+	for (unsigned i = 0; i <= MEMBERS; i++)
+		check_phase(s, set_of(s)->members[i]);
 	for (unsigned i = 0; i <= MEMBERS; i++) {
 		bool is_stopping = is_going(&set_of(s)->members[i]->rec);
 		t->is_asked[i] =
@@ -422,6 +531,7 @@ void fake_lb_end(struct sim *s)
 	struct sets *t = sets_of(s);
 	if (!t)
 		return;
+	the_sim = s;
 	const struct set *set = set_of(s);
 	const struct rollout_rec *r = &set->rollout;
 	check_offers(s);
