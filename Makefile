@@ -82,7 +82,7 @@ deps:
 tests: all $(UNIT) $(TOOLS) $(FUZZ) $(if $(wildcard tests/sim/*.c),$B/sim)
 # The next version: the same sources with STAYD_NEXT, where records and frames have one field more.
 next:
-	$(Q)$(MAKE) --no-print-directory NEXT=1 build$(if $(SAN),-san)-next/stayd
+	$(Q)$(MAKE) --no-print-directory NEXT=1 $(addprefix build$(if $(SAN),-san)-next/,stayd stay-net)
 check: deps
 	$(Q)$(MAKE) --no-print-directory -j$$(nproc) tests next
 	$(Q)/usr/bin/python3 tests/run.py --build $B $(TESTS)

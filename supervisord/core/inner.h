@@ -329,6 +329,11 @@ int store_reload(struct core *c, struct buf *notes);
 void journal_write(struct core *c, struct set *s, const char *text);
 void journal_commit(struct core *c, struct set *s); /* current revision + release, ReleaseLink */
 int journal_last(struct core *c, struct set *s, struct rollout_rec *ret);
+int journal_last_done(struct core *c, const char *set, struct rollout_rec *ret);
+
+/* state.c: small files of the state directory */
+char *state_dir_of(const struct core *c, const char *set, const char *below);
+int state_read(struct core *c, const char *set, const char *file, struct buf *ret); /* said if < 0 */
 int state_read_number(struct core *c, const char *set, const char *file, uint32_t *ret);
 int state_write(struct core *c, const char *set, const char *file, const char *text);
 

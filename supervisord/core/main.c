@@ -523,6 +523,10 @@ int core_main(int argc, char **argv)
 	 * 10 MB that was looked at once costs 20 MB for good. */
 	(void)mallopt(M_MMAP_THRESHOLD, ALLOC_MAPPED_MIN);
 	signal(SIGPIPE, SIG_IGN);
+#ifdef STAYD_NEXT
+	if (getenv("STAYD_NEXT_HANGS")) /* a next version that does not come up, for tests */
+		pause();
+#endif
 	int r = core_init(c, argc, argv);
 	if (r == 0)
 		r = core_come_up(c);
