@@ -20,7 +20,7 @@ CFLAGS  += -std=gnu11 -D_GNU_SOURCE $(WARN) -Iinclude -Isupervisord -MMD -MP -ff
 LDFLAGS += $(if $(SAN),-fsanitize=address$(,)undefined,-Wl$(,)-z$(,)relro$(,)-z$(,)now -Wl$(,)--gc-sections -Wl$(,)--build-id=sha1)
 STATIC   = $(if $(SAN),,-static)
 LIBS    := -lcap -lseccomp -linih -ljansson
-DIRS    := core logd launch keeper model unit base
+DIRS    := core logd launch keeper init model unit base
 ARCH    := $(foreach d,$(DIRS),$(if $(wildcard supervisord/$d/*.c),$B/$d.a))
 objs     = $(patsubst %.c,$B/%.o,$(wildcard $(1)))
 Q       := $(if $(V),,@)
@@ -88,7 +88,7 @@ fuzz:
 	$(Q)tests/fuzz/run.sh $(or $(SECONDS),60)
 layers:
 	@/usr/bin/python3 tests/layers.py
-purity: $B/model.a $B/keeper.a
+purity: $B/model.a $B/keeper.a $B/init.a $B/supervisord/base/bare.o $B/supervisord/base/pack.o
 	@for a in $^; do /usr/bin/python3 tests/purity.py $$a || exit 1; done
 fmt:
 	clang-format -i $$(git ls-files '*.c' '*.h')

@@ -11,14 +11,15 @@ MAY = {
     "unit": {"base", "unit"},
     "model": {"base", "unit", "model"},
     "keeper": {"base", "keeper"},
+    "init": {"base", "init"},
     "launch": {"base", "unit", "launch"},
     "logd": {"base", "logd"},
     "net": {"base", "net"},
     "core": {"base", "unit", "model", "launch", "logd", "keeper", "core"},
-    "main": {"base", "keeper", "launch", "logd", "core"},
+    "main": {"base", "init", "keeper", "launch", "logd", "core"},
     "ctl": {"base", "unit", "ctl"},
 }
-FACE = {"base": "base.h", "unit": "units.h", "model": "model.h", "keeper": "keeper.h",
+FACE = {"base": "base.h", "unit": "units.h", "model": "model.h", "keeper": "keeper.h", "init": "init.h",
         "launch": "launch.h", "logd": "logd.h", "net": "net.h", "core": "core.h"}
 PURE_HEADERS = {"model": {"sys/", "unistd.h", "time.h", "signal.h", "fcntl.h"}}
 

@@ -10,8 +10,11 @@
  *
  * Called by main() alone.
  */
-#include "private.h"
+#include "base/base.h"
+#include "init/init.h"
+#include "stayd/stayd.h"
 
+#include <signal.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -80,14 +83,14 @@ int init_main(char **cmd)
 	sigprocmask(SIG_SETMASK, &all, NULL);
 	for (int wait = 0;;) {
 		int status;
-		uint64_t before = now_us();
+		uint64_t before = now_mono_us();
 		pid_t done = waitpid(-1, &status, __WALL | wait);
 		if (done == pid)
 			return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 		if (done < 0 && errno == ECHILD)
 			return 1; /* somebody else reaped it: a tracer gone wrong */
 		wait = done > 0 ? WNOHANG : 0;
-		uint64_t pause_us = done == 0 ? reap_pause_us(now_us() - before) : 0;
+		uint64_t pause_us = done == 0 ? reap_pause_us(now_mono_us() - before) : 0;
 		if (pause_us)
 			(void)usleep((useconds_t)pause_us);
 	}
