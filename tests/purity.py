@@ -8,7 +8,7 @@ use), and the keeper has a bound in lines."""
 import glob, os, subprocess, sys
 
 ALLOWED = set("""
-memcpy memmove memset memcmp strcmp strncmp strlen strchr strrchr strstr strnlen strspn strcspn
+memchr memcpy memmove memset memcmp strcmp strncmp strlen strchr strrchr strstr strnlen strspn strcspn
 strtoul strtoull strtol snprintf __snprintf_chk vsnprintf __vsnprintf_chk qsort bsearch abort
 __assert_fail __stack_chk_fail __memcpy_chk __memset_chk __memmove_chk free fnmatch
 xmalloc xcalloc xrealloc xstrdup xstrndup xasprintf oom arena_alloc arena_strdup arena_strndup

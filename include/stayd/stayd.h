@@ -43,6 +43,9 @@
 /* A client that sends nothing of a started message for this long is closed. */
 #define CONTROL_IDLE_US (5 * 1000000ULL)
 
+/* What users and groups outside of a user namespace look like from within: they are nobody's. */
+#define OVERFLOW_ID 65534
+
 /* Exit codes of stayctl beyond the LSB ones (LSB keeps 150-199 for the application). */
 enum stay_exit {
 	STAY_EXIT_OK = 0,
@@ -58,6 +61,7 @@ enum stay_exit {
 	STAY_EXIT_REFUSED = 152,
 	STAY_EXIT_TIMED_OUT = 153,
 	STAY_EXIT_UNREACHABLE = 154,
+	STAY_EXIT_ALREADY_RUNNING = 155, /* stayd itself: another one works in its directories */
 };
 
 /* Exit statuses of a child that failed before its exec; systemd's EXIT_* numbers, so that

@@ -118,6 +118,7 @@ enum ln_flags {
 	LN_HAS_STDERR = 4,
 	LN_HAS_CGROUP = 8,
 	LN_PLAN_IN_FD = 16,
+	LN_HOLD = 64, /* no plan, no answer: keep these descriptors open as long as you live */
 	LN_SYNC = 32, /* no plan: answer LN_SYNCED when every earlier request has been answered */
 };
 #define LN_FRAME_MAX (160 * 1024) /* below the default socket buffer; larger plans go by memfd */

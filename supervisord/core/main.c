@@ -12,6 +12,8 @@
 
 #include <fcntl.h>
 #include <getopt.h>
+#include <malloc.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -20,6 +22,9 @@
 #include <sys/un.h>
 
 #define CONTROL_BACKLOG 128
+/* Blocks from this size on are mappings of their own, gone when they are freed. */
+#define ALLOC_MAPPED_MIN (256 * 1024)
+#define LEAVE_MS         10000
 #define STOP_BUDGET_DEFAULT                                                                        \
 	(8 * USEC_PER_SEC) /* as PID 1 of a container: docker stop kills after 10 s */
 
@@ -221,6 +226,11 @@ static void default_dirs(struct core *c)
 	c->runtime_root = runtime_root_of(c);
 	CLEANUP_FREE char *state =
 		c->is_root ? xstrdup("/var/lib") : xdg_dir("XDG_STATE_HOME", "/.local/state");
+	if (!c->config_path) {
+		CLEANUP_FREE char *config =
+			c->is_root ? xstrdup("/etc") : xdg_dir("XDG_CONFIG_HOME", "/.config");
+		c->config_path = xasprintf("%s/stayd/stayd.conf", config);
+	}
 	if (!c->state_dir)
 		c->state_dir = xasprintf("%s/stayd", state);
 	if (!c->log_dir)
@@ -249,6 +259,9 @@ static int parse_options(struct core *c, int argc, char **argv)
 			break;
 		case OPT_LOG_DIR:
 			c->log_dir = xstrdup(optarg);
+			break;
+		case OPT_CONFIG:
+			c->config_path = xstrdup(optarg);
 			break;
 		case OPT_TRACKING:
 			c->tracking_is_forced_shim = streq(optarg, "shim");
@@ -311,7 +324,8 @@ static int make_dirs(struct core *c)
 		log_error(NULL, "%s: %s", c->runtime_dir, errno_name(r));
 		return r;
 	}
-	(void)make_lasting_dir(c, &c->state_dir, "lib", "what is enabled, deployed or scaled");
+	c->has_state_dir = make_lasting_dir(c, &c->state_dir, "lib",
+				   "what is enabled, deployed or scaled") >= 0;
 	c->is_log_volatile = make_lasting_dir(c, &c->log_dir, "log", "output of services") > 0;
 	c->notify_path = xasprintf("%s/notify", c->runtime_dir);
 	c->control_path = xasprintf("%s/control.sock", c->runtime_dir);
@@ -339,18 +353,27 @@ static int control_listen(struct core *c, int deposited_fd)
 			(void)chmod(c->control_path, 0666);
 		keeper_put(c, "control", c->control_fd);
 	}
-	return control_new(&c->loop, c->control_fd, c, &c->control);
+	return control_new(&c->loop, c->control_fd, c->config_path, c, &c->control);
 }
 
 static void restore_record(struct core *c, uint32_t slot, uint64_t generation, const char *name,
-	const struct unit_rec *r)
+	const struct unit_rec *r, const struct unit_kept *kept, bool is_sound)
 {
+	if (!unit_name_is_valid(name) || unit_rec_check(r) < 0) {
+		log_error(NULL,
+			"the record in slot %u is whole, but says what cannot be: ignored; what ran by it is killed",
+			slot);
+		return;
+	}
 	struct unit *u = store_restore_unit(c, name, r);
 	if (uc(u)->slot != UINT32_MAX && uc(u)->record_generation >= generation)
 		return;
 	uc(u)->slot = slot;
 	uc(u)->record_generation = generation;
-	world_restore_unit(c->world, u, r);
+	uc(u)->kept = *kept;
+	uc(u)->is_record_sound = is_sound;
+	if (world_restore_unit(c->world, u, r) < 0)
+		log_error(u->name, "its record is of another instance: ignored");
 }
 
 static void restore(struct core *c)
@@ -361,15 +384,20 @@ static void restore(struct core *c)
 	store_load_closure(c);
 	store_restore_rollouts(c);
 	c->is_restoring = false;
+	(void)record_settle(c);
+	if (!c->restarts_of_core)
+		adopt_find(c);
 	keeper_adopt_begin(c);
 	core_step(c, &restored);
 	keeper_adopt(c);
 }
 
+/* Not what a daemon before us had: that goes on as it was, also when it was stopped since. */
 static void start_unit(struct core *c, struct unit *u)
 {
 	struct request q = {.verb = REQ_START, .unit = u, .actor = "start-up"};
-	core_submit(c, &q);
+	if (uc(u)->slot == UINT32_MAX)
+		core_submit(c, &q);
 }
 
 static int start_named(struct core *c, const char *name)
@@ -399,11 +427,19 @@ static void first_start(struct core *c)
 		start_named(c, c->start_units.v[i]);
 }
 
+/* A daemon of this boot was here and did not end by itself: its keeper was killed, or all of it. PID 1
+ * takes everything with it, so whatever is recorded of one of those is over. */
+static bool has_predecessor(const struct core *c)
+{
+	return !c->is_init && (c->n_slots || c->is_record_lost || c->had_holder);
+}
+
 static int core_init(struct core *c, int argc, char **argv)
 {
 	c->keeper_fd = ROLE_KEEPER_FD;
 	c->launcher_fd = c->logger_fd = c->net_fd = c->notify_fd = c->control_fd = c->record_fd =
 		-1;
+	c->lock_fds[0] = c->lock_fds[1] = -1;
 	c->cgroup_base_fd = -1;
 	c->is_root = geteuid() == 0;
 	c->keeper_pid = getppid();
@@ -444,6 +480,9 @@ static int core_come_up(struct core *c)
 	int r = keeper_connect(c);
 	if (r < 0)
 		return r;
+	r = lock_take(c);
+	if (r < 0)
+		return r;
 	cgroup_setup(c);
 	r = record_open(c, deposit_take("state"));
 	if (r < 0)
@@ -452,14 +491,15 @@ static int core_come_up(struct core *c)
 	if (r < 0)
 		return r;
 	int control = deposit_take("control");
-	if (c->restarts_of_core) {
+	if (c->restarts_of_core || has_predecessor(c)) {
 		restore(c);
 	} else {
+		r = record_clear(c);
 		keeper_adopt_begin(c);
 		keeper_adopt(c);
-		c->n_slots =
-			0; /* records of a daemon that is gone: overwritten as units get theirs */
 	}
+	if (r < 0)
+		return r;
 	r = control_listen(c, control);
 	if (r < 0)
 		return r;
@@ -469,16 +509,29 @@ static int core_come_up(struct core *c)
 	return 0;
 }
 
+/* Another daemon works here: keeper is to end too, not to start us again. It ends us. */
+static void leave_to_the_other(struct core *c)
+{
+	struct pollfd p = {.fd = c->keeper_fd, .events = 0};
+	keeper_exit(c, STAY_EXIT_ALREADY_RUNNING, NULL);
+	(void)poll(&p, 1, LEAVE_MS);
+}
+
 int core_main(int argc, char **argv)
 {
 	static struct core core;
 	struct core *c = &core;
 	log_open("stayd", getenv("STAYD_DEBUG") ? LOG_TRACE : LOG_INFORM);
 	(void)prctl(PR_SET_NAME, "stayd-core");
+	/* Left alone, the allocator raises this to the largest block ever freed, and a unit file of
+	 * 10 MB that was looked at once costs 20 MB for good. */
+	(void)mallopt(M_MMAP_THRESHOLD, ALLOC_MAPPED_MIN);
 	signal(SIGPIPE, SIG_IGN);
 	int r = core_init(c, argc, argv);
 	if (r == 0)
 		r = core_come_up(c);
+	if (r == -EBUSY)
+		leave_to_the_other(c);
 	if (r < 0) {
 		log_error(NULL, "cannot start: %s", errno_name(r));
 		return EXIT_FAILURE;

@@ -34,6 +34,7 @@
 #define PENDING_MAX     64 /* forked starts that have not reached their exec */
 #define REPLIES_MAX     (PENDING_MAX + 8)
 #define REQUESTS_A_TURN 16 /* so that error pipes and the keeper's end are seen in a storm */
+#define HELD_MAX        2  /* locks of the daemon: LN_HOLD */
 #define CHILD_STACK     (128 * 1024)
 
 #if defined(__SANITIZE_ADDRESS__)
@@ -61,6 +62,7 @@ static struct {
 	unsigned n_pending;
 	struct ln_reply replies[REPLIES_MAX]; /* ring: waiting for room in the socket */
 	unsigned first_reply, n_replies;
+	int held[HELD_MAX];
 } L;
 
 /* The head is 36 bytes and the plan behind it wants 8-byte alignment. */
@@ -163,50 +165,6 @@ static void reply_report(const struct spawn_id *id, const struct report *report)
 
 /* ---- clone ---- */
 
-/* clone3 with a stack of the child's own: the child calls fn and never comes back through here. */
-static long clone3_call(struct clone_args *a, void (*fn)(struct child *), struct child *c)
-{
-	long r;
-#if defined(__x86_64__)
-	register void (*fn_reg)(struct child *) __asm__("r12") = fn;
-	register struct child *arg_reg __asm__("r13") = c;
-	__asm__ volatile("syscall\n\t"
-			 "test %%rax, %%rax\n\t"
-			 "jnz 1f\n\t"
-			 "xor %%ebp, %%ebp\n\t"
-			 "mov %%r13, %%rdi\n\t"
-			 "call *%%r12\n\t"
-			 "hlt\n"
-			 "1:"
-			 : "=a"(r)
-			 : "0"((long)SYS_clone3), "D"(a), "S"(sizeof(*a)), "r"(fn_reg), "r"(arg_reg)
-			 : "rcx", "r11", "memory", "cc");
-#elif defined(__aarch64__)
-	register long nr __asm__("x8") = SYS_clone3;
-	register long x0 __asm__("x0") = (long)a;
-	register long x1 __asm__("x1") = (long)sizeof(*a);
-	register void (*fn_reg)(struct child *) __asm__("x19") = fn;
-	register struct child *arg_reg __asm__("x20") = c;
-	__asm__ volatile("svc #0\n\t"
-			 "cbnz x0, 1f\n\t"
-			 "mov x29, #0\n\t"
-			 "mov x0, x20\n\t"
-			 "blr x19\n\t"
-			 "brk #0\n"
-			 "1:"
-			 : "+r"(x0)
-			 : "r"(nr), "r"(x1), "r"(fn_reg), "r"(arg_reg)
-			 : "memory", "cc");
-	r = x0;
-#else
-	(void)a;
-	(void)fn;
-	(void)c;
-	r = -ENOSYS;
-#endif
-	return r;
-}
-
 static void child_entry(struct child *c)
 {
 	child_main(c);
@@ -233,7 +191,7 @@ static long clone_modern(struct child *c, int cgroup_fd, bool is_vfork)
 	a.flags |= CLONE_VM | CLONE_VFORK;
 	a.stack = (uint64_t)(uintptr_t)child_stack;
 	a.stack_size = sizeof(child_stack);
-	return clone3_call(&a, child_entry, c);
+	return clone3_raw(&a, child_entry, c);
 }
 
 static long clone_old(struct child *c, int cgroup_fd, bool is_vfork)
@@ -456,6 +414,19 @@ static int handle(struct request *q, char *bytes, size_t size)
 	return 0;
 }
 
+/* Takes the descriptors; those of an earlier core go. */
+static int hold(const int *fds, size_t *n_fds)
+{
+	if (*n_fds > HELD_MAX)
+		return -EPROTO;
+	for (size_t i = 0; i < HELD_MAX; i++) {
+		fd_close(L.held[i]);
+		L.held[i] = i < *n_fds ? fds[i] : -1;
+	}
+	*n_fds = 0;
+	return 0;
+}
+
 /* 1: more may wait; 0: nothing there; < 0: the link is of no use any more. */
 static int receive(void)
 {
@@ -474,6 +445,8 @@ static int receive(void)
 			L.is_sync_wanted = true;
 			reply_synced();
 			r = 0;
+		} else if (q.head.build == WIRE_BUILD && (q.head.flags & LN_HOLD)) {
+			r = hold(q.fds, &q.n_fds);
 		} else if (q.head.build == WIRE_BUILD)
 			r = handle(&q, frame + sizeof(q.head), (size_t)n - sizeof(q.head));
 	}
@@ -583,6 +556,8 @@ static int launcher_init(void)
 	L.has_clone3 = true;
 	for (size_t i = 0; i < PENDING_MAX; i++)
 		L.pending[i].source.fd = -1;
+	for (size_t i = 0; i < HELD_MAX; i++)
+		L.held[i] = -1;
 	int r = reset_fds();
 	if (r == 0)
 		r = loop_init(&L.loop);

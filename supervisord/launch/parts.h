@@ -28,6 +28,8 @@ struct user_entry {
 	char *name, *home, *shell; /* in the arena; home and shell NULL when of no use */
 };
 int user_lookup(struct arena *a, const char *name, struct user_entry *ret, struct err *e);
+/* Changes when one of the files does. */
+uint64_t users_stamp(void);
 int group_lookup(const char *name, uint32_t *ret_gid, struct err *e);
 /* Every group that lists user, and base itself. */
 int user_groups(struct arena *a, const char *user, uint32_t base, uint32_t **ret, size_t *ret_n);
@@ -56,6 +58,11 @@ void mounts_done(struct mount_list *l);
 
 /* ---- the child's side: system calls only ---- */
 
+/* clone.c: pid or -errno; the child calls fn on the stack that *a names, and never comes back. */
+struct clone_args;
+struct child;
+long clone3_raw(struct clone_args *a, void (*fn)(struct child *), struct child *c);
+
 /* What the child leaves for the launcher: by shared memory (vfork) or by the error pipe. */
 enum report_kind { REPORT_FAILED = 1, REPORT_PROGRAM, REPORT_AT_EXEC };
 struct report {
@@ -73,6 +80,7 @@ struct child {
 	int report_fd;       /* -1: report is in shared memory */
 	int std[3];          /* received, -1: as the plan says */
 	int cgroup_procs_fd; /* -1: already there */
+	pid_t shim_pid;      /* 0: none above */
 	const int *pass;
 	struct report report;
 	char *const *argv, *const *envp;
@@ -92,7 +100,8 @@ int child_enter_userns(struct child *c);
 int child_build_mounts(struct child *c);
 /* Becomes the program; sets c->report before anything else can go wrong. */
 _Noreturn void child_run(struct child *c);
-void child_report(struct child *c);
+int child_report(struct child *c);
+void child_die_with_shim(const struct child *c);
 
 /* base of the capability numbers we know; the kernel's own may be higher */
 #define CAP_BIT(c) (1ULL << (c))

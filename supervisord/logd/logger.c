@@ -51,6 +51,7 @@ static struct logger {
 	struct stamper stamper;
 	struct batch batch;
 	unsigned n_streams;
+	int turn_fd; /* turn.c; < 0: not ours */
 	bool is_configured, all_to_console, has_keeper;
 	bool has_sync;
 	uint64_t sync_number;
@@ -269,6 +270,15 @@ static void forget_told(void)
 	g.store.has_news = true;
 }
 
+static void take_turn(void)
+{
+	g.turn_fd = turn_take(g.store.dir_fd);
+	if (g.turn_fd < 0 && g.turn_fd != -EROFS && g.turn_fd != -EACCES)
+		log_error(NULL,
+			"another logger writes to %s and does not end (%s): its lines and ours mix",
+			g.store.dir, errno_name(g.turn_fd));
+}
+
 static void do_config(const struct lg_frame *f, int fd)
 {
 	(void)fd;
@@ -283,6 +293,8 @@ static void do_config(const struct lg_frame *f, int fd)
 		log_error(NULL, "%s: %s", f->name, text);
 		(void)core_send(LG_TROUBLE, 0, "", text);
 	}
+	if (r == 0 && g.turn_fd < 0)
+		take_turn();
 	forget_told(); /* this may be a new core */
 	if (g.is_configured)
 		return;
@@ -465,7 +477,7 @@ static int logger_init(void)
 {
 	struct rlimit rl;
 	sigset_t signals;
-	g.keeper.fd = g.core.fd = g.store.dir_fd = -1;
+	g.keeper.fd = g.core.fd = g.store.dir_fd = g.turn_fd = -1;
 	g.batch.data = xmalloc(LOG_BATCH_MAX);
 	g.has_keeper = true;
 	store_limits(&g.store, 0, 0, 0);

@@ -190,6 +190,13 @@ void inst_kill(struct world *w, struct unit *u)
 	}
 }
 
+static void note_dropped(struct unit *u, uint32_t seq)
+{
+	if (u->n_dropped == DROPPED_MAX)
+		memmove(u->dropped, u->dropped + 1, --u->n_dropped * sizeof(*u->dropped));
+	u->dropped[u->n_dropped++] = seq;
+}
+
 /* A command that the state being entered has no room for: its exit will be of the past. One that
  * is not born yet cannot be killed and must not be forgotten: it may come any moment. */
 static void drop_control(struct world *w, struct unit *u)
@@ -197,7 +204,8 @@ static void drop_control(struct world *w, struct unit *u)
 	if (!u->rec.control.seq)
 		return;
 	kill_one(w, u, KILL_WHO_CONTROL, SIGNAL_KILL);
-	u->n_dropped += !u->rec.control_pid;
+	if (!u->rec.control_pid)
+		note_dropped(u, u->rec.control.seq);
 	u->rec.control.seq = 0;
 	u->rec.control_pid = 0;
 }
@@ -213,7 +221,7 @@ static enum inst_event_id nothing(struct world *w, struct unit *u)
 
 static enum inst_event_id now_empty(struct world *w, struct unit *u)
 {
-	if (u->rec.left_over && !u->n_dropped) {
+	if (u->rec.left_over && u->is_empty) {
 		u->rec.left_over = 0;
 		unit_touch(w, u);
 	}
@@ -221,8 +229,11 @@ static enum inst_event_id now_empty(struct world *w, struct unit *u)
 	return FSM_NONE;
 }
 
+/* Its children may outlive it, and what was said of them before says nothing now. */
 static enum inst_event_id survivor_gone(struct world *w, struct unit *u)
 {
+	if (u->rec.left_over)
+		inst_check_empty(w, u);
 	job_survivors_gone(w, u);
 	return FSM_NONE;
 }
@@ -269,10 +280,12 @@ static enum inst_event_id kill_again(struct world *w, struct unit *u)
 	return FSM_NONE;
 }
 
-/* Born after its unit was given up. */
+/* Born after its unit was given up, perhaps with children by now. */
 enum inst_event_id inst_kill_late(struct world *w, struct unit *u)
 {
-	kill_at(w, u, false, SIGNAL_KILL);
+	kill_at(w, u, owns_group(u), SIGNAL_KILL);
+	u->rec.left_over = 1;
+	unit_touch(w, u);
 	inst_check_empty(w, u);
 	return FSM_NONE;
 }
@@ -479,6 +492,7 @@ struct row {
 	enum inst_state next;
 	pick_fn *pick;
 	action_fn *act;
+	const char *why; /* it never is */
 };
 
 /* One enumerator per row: a doubled row is a redeclaration, and a missing one is undeclared below. */
@@ -486,7 +500,7 @@ enum {
 #define GO(state, event, next)     ROW_##state##_##event,
 #define PICK(state, event, choose) ROW_##state##_##event,
 #define STAY(state, event, act)    ROW_##state##_##event,
-#define NEVER(state, event)        ROW_##state##_##event,
+#define NEVER(state, event, why)   ROW_##state##_##event,
 #include "instance.def"
 #undef GO
 #undef PICK
@@ -495,11 +509,12 @@ enum {
 };
 
 static const struct row rows[] = {
-#define GO(state, event, to) [ROW_##state##_##event] = {ROW_GO, INST_##to, NULL, NULL},
+#define GO(state, event, to) [ROW_##state##_##event] = {ROW_GO, INST_##to, NULL, NULL, NULL},
 #define PICK(state, event, choose)                                                                 \
-	[ROW_##state##_##event] = {ROW_PICK, INST_STATE_MAX, choose, NULL},
-#define STAY(state, event, act) [ROW_##state##_##event] = {ROW_STAY, INST_##state, NULL, act},
-#define NEVER(state, event)     [ROW_##state##_##event] = {ROW_NEVER, INST_##state, NULL, NULL},
+	[ROW_##state##_##event] = {ROW_PICK, INST_STATE_MAX, choose, NULL, NULL},
+#define STAY(state, event, act) [ROW_##state##_##event] = {ROW_STAY, INST_##state, NULL, act, NULL},
+#define NEVER(state, event, why)                                                                   \
+	[ROW_##state##_##event] = {ROW_NEVER, INST_##state, NULL, NULL, why},
 #include "instance.def"
 #undef GO
 #undef PICK
@@ -531,6 +546,11 @@ _Static_assert(ARRAY_SIZE(rows) == INST_STATE_MAX * FSM_MAX, "instance.def is th
 char inst_row_kind(enum inst_state s, enum inst_event_id e)
 {
 	return "GPSN"[rows[table[s][e]].kind];
+}
+
+const char *inst_row_why(enum inst_state s, enum inst_event_id e)
+{
+	return rows[table[s][e]].why;
 }
 
 /* ---- entering states ---- */
@@ -672,6 +692,7 @@ static enum inst_event_id enter_final(struct world *w, struct unit *u)
 {
 	if (service(u)->kill_mode == KILL_NONE) {
 		u->rec.main.seq = u->rec.control.seq = 0;
+		u->rec.main_pid = u->rec.control_pid = 0;
 		return FSM_DONE;
 	}
 	if (is_gone(u))

@@ -41,6 +41,7 @@ void unit_fail_text(struct unit *u, const char *format, ...)
 	va_start(args, format);
 	vsnprintf(text, sizeof(text), format, args);
 	va_end(args);
+	str_make_printable(text); /* it quotes others, and may be cut within a character */
 	if (u->fail_text != no_text)
 		free((void *)(uintptr_t)u->fail_text);
 	u->fail_text = text[0] ? xstrdup(text) : no_text;
@@ -124,6 +125,7 @@ struct unit *world_put_unit(struct world *w, struct unit_conf *conf)
 	if (conf->lb.is_set && !u->lb)
 		u->lb = xcalloc(1, sizeof(*u->lb));
 	w->missing_from = MIN(w->missing_from, (size_t)u->id);
+	health_conf_changed(w, u);
 	return u;
 }
 
@@ -234,6 +236,7 @@ static char *fx_text(struct world *w, const char *format, va_list args)
 {
 	char text[512];
 	vsnprintf(text, sizeof(text), format, args);
+	str_make_printable(text); /* it quotes others, and may be cut within a character */
 	return arena_strdup(&w->fx->arena, text);
 }
 
@@ -394,20 +397,26 @@ uint64_t world_next_deadline(const struct world *w)
 
 /* ---- restoring ---- */
 
-void world_restore_unit(struct world *w, struct unit *u, const struct unit_rec *rec)
+int world_restore_unit(struct world *w, struct unit *u, const struct unit_rec *rec)
 {
-	(void)w;
 	uint16_t index = u->rec.index;
+	(void)w;
+	if (unit_rec_check(rec) < 0 || (index && rec->index && index != rec->index))
+		return -EBADMSG;
 	u->rec = *rec;
 	if (!u->rec.index)
 		u->rec.index = index;
+	return 0;
 }
 
-void world_restore_rollout(struct world *w, struct set *s, const struct rollout_rec *rec)
+int world_restore_rollout(struct world *w, struct set *s, const struct rollout_rec *rec)
 {
+	if (rollout_rec_check(rec) < 0 || !streq(rec->set, s->name))
+		return -EBADMSG;
 	s->rollout = *rec;
 	if (rec->id >= w->next_rollout_id)
 		w->next_rollout_id = rec->id + 1;
+	return 0;
 }
 
 /* Deadlines that passed while nobody looked are due at once: timer_arm() moves them to now. */

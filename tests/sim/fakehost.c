@@ -42,6 +42,25 @@ bool host_unit_is_empty(const struct sim *s, uint32_t unit)
 	return true;
 }
 
+/* A command that is under way has an end of its own to tell. */
+int32_t host_some_pid(struct sim *s, uint32_t unit)
+{
+	size_t from = sim_random(s, SIM_PROCS_MAX);
+	for (size_t k = 0; k < SIM_PROCS_MAX; k++) {
+		const struct proc *p = &s->procs[(from + k) % SIM_PROCS_MAX];
+		if (p->is_used && p->is_alive && p->unit == unit && (p->is_main || !p->id.seq))
+			return p->pid;
+	}
+	return 0;
+}
+
+void host_named_main(struct sim *s, uint32_t unit, int32_t pid)
+{
+	for (size_t i = 0; i < SIM_PROCS_MAX; i++)
+		if (s->procs[i].is_used && s->procs[i].unit == unit)
+			s->procs[i].is_main = s->procs[i].pid == pid;
+}
+
 static void notify(struct sim *s, struct proc *p, uint64_t in_us, uint32_t bits)
 {
 	struct pending *n = later(s, p, in_us, P_NOTIFY);
@@ -69,7 +88,7 @@ static void proc_die(struct sim *s, struct proc *p, int code, int status)
 	p->code = code;
 	p->status = status;
 	sim_trace(s, "pid %d of %s ends: %d/%d", p->pid, p->conf->name, code, status);
-	if (p->id.seq || p->is_main) {
+	if (p->id.seq || p->is_main || s->w->units[p->unit]->rec.main_pid == p->pid) {
 		p->has_exit = true;
 		later(s, p, sim_random(s, 2 * MS), P_EXITED);
 	} else {
@@ -89,8 +108,8 @@ static void end_later(struct sim *s, struct proc *p, uint64_t in_us, int code, i
 
 static uint64_t a_while(struct sim *s)
 {
-	return s->is_quiet ? sim_random(s, 200 * MS)
-			   : sim_random(s, 1ULL << (10 + sim_random(s, 14)));
+	return s->is_quiet || s->script ? sim_random(s, 200 * MS)
+					: sim_random(s, 1ULL << (10 + sim_random(s, 14)));
 }
 
 static void bad_end(struct sim *s, struct proc *p, uint64_t in_us)
@@ -128,6 +147,10 @@ static void live_main(struct sim *s, struct proc *p)
 			bad_end(s, p, a_while(s));
 		else if (!sim_fault(s, 500))
 			end_later(s, p, a_while(s), CHILD_EXITED, 0);
+		return;
+	}
+	if (p->conf->description && streq(p->conf->description, "crash")) {
+		bad_end(s, p, sim_random(s, 200 * MS));
 		return;
 	}
 	bool is_notifying = v->type == SERVICE_NOTIFY || v->type == SERVICE_NOTIFY_RELOAD;
@@ -184,6 +207,7 @@ static void born(struct sim *s, struct proc *p, const struct pending *n)
 	sim_trace(s, "pid %d of %s is born (%s, seq %u)", p->pid, p->conf->name,
 		exec_kind_name(p->kind), p->id.seq);
 	s->n_spawns++;
+	s->units[p->unit].n_births += p->kind == EXEC_START;
 	check_birth(s, p);
 	if (p->is_main)
 		live_main(s, p);
@@ -201,8 +225,10 @@ static void do_spawn(struct sim *s, const struct effect *e)
 	p->id = e->id;
 	p->kind = e->exec;
 	p->is_main = e->exec == EXEC_START && p->conf->service.type != SERVICE_FORKING;
-	struct pending *n =
-		later(s, p, sim_fault(s, 200) ? a_while(s) : sim_random(s, 2 * MS), P_BORN);
+	uint64_t in_us = sim_fault(s, 200) ? a_while(s) : sim_random(s, 2 * MS);
+	if (s->is_tough && sim_fault(s, 1000))
+		in_us = sim_random(s, 60 * USEC_PER_SEC);
+	struct pending *n = later(s, p, in_us, P_BORN);
 	n->code = sim_fault(s, 300) ? 1 + (int)sim_random(s, 2) : 0;
 }
 
@@ -212,7 +238,7 @@ static void signal_one(struct sim *s, struct proc *p, int signal)
 			 p->conf->service.type == SERVICE_NOTIFY_RELOAD;
 	s->n_kills++;
 	if (signal == SIGNAL_KILL) {
-		if (!sim_fault(s, 100)) /* uninterruptible, for a while */
+		if (!sim_fault(s, s->is_tough ? 3000 : 100)) /* uninterruptible, for a while */
 			end_later(s, p, sim_random(s, MS), CHILD_KILLED, signal);
 		else
 			end_later(s, p, sim_random(s, 60 * USEC_PER_SEC), CHILD_KILLED, signal);
@@ -300,11 +326,11 @@ static void tell_exit(struct sim *s, struct proc *p)
 	struct event ev = {.kind = EV_EXITED,
 		.id = p->id,
 		.pid = p->pid,
-		.code = p->code,
-		.status = p->status};
+		.code = p->is_orphan ? CHILD_LOST : p->code,
+		.status = p->is_orphan ? 0 : p->status};
 	ev.unit = s->w->units[p->unit];
 	/* A tracked pid is told under the id that core gave it. */
-	if (!p->id.seq && ev.unit->rec.main_pid == p->pid)
+	if ((!p->id.seq || p->is_main) && ev.unit->rec.main_pid == p->pid)
 		ev.id = ev.unit->rec.main;
 	uint32_t core = s->core;
 	uint64_t serial = p->serial;
@@ -378,6 +404,21 @@ void host_core_died(struct sim *s)
 		s->units[i].wants_empty = false;
 }
 
+/* What was on its way to keeper or launcher ends with them. Processes live on, but no keeper after
+ * this one is their parent. */
+void host_keeper_died(struct sim *s)
+{
+	s->n_keeper_deaths++;
+	for (size_t i = 0; i < SIM_PROCS_MAX; i++) {
+		struct proc *p = &s->procs[i];
+		if (!p->is_used)
+			continue;
+		p->is_orphan = true;
+		if (!p->is_born || !p->is_alive)
+			p->is_used = p->has_exit = false;
+	}
+}
+
 /* The launcher finishes what it has before a new core asks: plans in its socket are born, now. */
 void host_flush_births(struct sim *s)
 {
@@ -400,12 +441,18 @@ static struct proc *proc_of(struct sim *s, uint32_t unit, const struct spawn_id 
 	return NULL;
 }
 
+/* After the death of a keeper only a recorded pid can be told from others of its group: a process
+ * that was born and not yet recorded is killed, and told as gone without a status once it is. */
 static void tell_known(struct sim *s, uint32_t unit, struct spawn_id id, int32_t pid)
 {
 	struct proc *p = id.seq ? proc_of(s, unit, &id, pid) : NULL;
 	struct event ev = {.kind = EV_EXITED, .unit = s->w->units[unit], .id = id};
 	if (!id.seq)
 		return;
+	if (p && p->is_alive && p->is_orphan && p->pid != pid) {
+		end_later(s, p, sim_random(s, MS), CHILD_KILLED, SIGNAL_KILL);
+		return;
+	}
 	if (p && p->is_alive) {
 		ev.kind = EV_SPAWNED;
 		ev.pid = p->pid;
@@ -413,6 +460,8 @@ static void tell_known(struct sim *s, uint32_t unit, struct spawn_id id, int32_t
 		ev.code = p->code;
 		ev.status = p->status;
 		p->is_used = p->has_exit = false;
+		if (p->is_orphan)
+			ev.code = CHILD_LOST, ev.status = 0;
 	}
 	sim_step(s, &ev);
 }
@@ -442,7 +491,7 @@ void host_core_back(struct sim *s)
 	for (uint32_t i = 0; i < s->n_units && s->core == core; i++) {
 		tell_known(s, i, recs[i].main, recs[i].main_pid);
 		if (s->core == core)
-			tell_known(s, i, recs[i].control, 0);
+			tell_known(s, i, recs[i].control, recs[i].control_pid);
 	}
 }
 

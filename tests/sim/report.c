@@ -3,7 +3,7 @@
 #include "sim.h"
 
 static struct {
-	uint64_t universes, steps, deaths, spawns, kills, events[EVENT_ID_MAX];
+	uint64_t universes, steps, deaths, keepers, points, spawns, kills, events[EVENT_ID_MAX];
 	uint64_t inst[INST_STATE_MAX * FSM_MAX];
 	uint64_t lb[LBP_MAX][COVERAGE_EVENTS_MAX];
 	uint64_t rollout[ROLL_STATE_MAX][COVERAGE_EVENTS_MAX];
@@ -20,12 +20,18 @@ void report_add(const struct sim *s)
 	total.universes++;
 	total.steps += s->step;
 	total.deaths += s->n_core_deaths;
+	total.keepers += s->n_keeper_deaths;
 	total.spawns += s->n_spawns;
 	total.kills += s->n_kills;
 	add(total.events, s->events, EVENT_ID_MAX);
 	add(total.inst, s->coverage, INST_STATE_MAX * FSM_MAX);
 	add(*total.lb, *s->lb_coverage, LBP_MAX * COVERAGE_EVENTS_MAX);
 	add(*total.rollout, *s->rollout_coverage, ROLL_STATE_MAX * COVERAGE_EVENTS_MAX);
+}
+
+void report_points(uint64_t n)
+{
+	total.points += n;
 }
 
 uint64_t report_steps(void)
@@ -40,10 +46,14 @@ struct rows {
 	unsigned reached, possible, never;
 };
 
-static void row(struct rows *r, char kind, uint64_t n, const char *state, const char *event)
+static void row(struct rows *r, char kind, const char *why, uint64_t n, const char *state,
+	const char *event)
 {
 	if (kind == 'N') {
 		r->never++;
+		if (!why || !*why)
+			printf("# no reason is given why it cannot be: %s: %s x %s\n", r->table,
+				state, event);
 		return;
 	}
 	r->possible++;
@@ -62,19 +72,23 @@ static void print_rows(void)
 	for (int s = 0; s < INST_STATE_MAX; s++)
 		for (int e = 0; e < FSM_MAX; e++)
 			row(&inst, inst_row_kind((enum inst_state)s, (enum inst_event_id)e),
+				inst_row_why((enum inst_state)s, (enum inst_event_id)e),
 				total.inst[s * FSM_MAX + e], inst_state_name((enum inst_state)s),
 				inst_event_name((enum inst_event_id)e));
 	for (int p = 0; p < LBP_MAX; p++)
 		for (unsigned e = 0; (kind = lb_row_kind((enum lb_phase)p, e, &name)); e++)
-			row(&lb, kind, total.lb[p][e], lb_phase_name((enum lb_phase)p), name);
+			row(&lb, kind, lb_row_why((enum lb_phase)p, e), total.lb[p][e],
+				lb_phase_name((enum lb_phase)p), name);
 	for (int s = 0; s < ROLL_STATE_MAX; s++)
 		for (unsigned e = 0; (kind = rollout_row_kind((enum rollout_state)s, e, &name));
 			e++)
-			row(&rollout, kind, total.rollout[s][e],
-				rollout_state_name((enum rollout_state)s), name);
+			row(&rollout, kind, rollout_row_why((enum rollout_state)s, e),
+				total.rollout[s][e], rollout_state_name((enum rollout_state)s),
+				name);
 	for (size_t i = 0; i < ARRAY_SIZE(all); i++)
-		printf("# rows reached of %s: %u of %u (and %u that must not be)\n", all[i]->table,
-			all[i]->reached, all[i]->possible, all[i]->never);
+		printf("# rows reached of %s: %u of %u (and %u that cannot be, each with its "
+		       "reason)\n",
+			all[i]->table, all[i]->reached, all[i]->possible, all[i]->never);
 }
 
 void report_print(double seconds)
@@ -86,6 +100,9 @@ void report_print(double seconds)
 	printf("# %llu universes, %llu steps, %llu deaths of core, %.0f steps/s\n",
 		(unsigned long long)total.universes, (unsigned long long)total.steps,
 		(unsigned long long)total.deaths, (double)total.steps / seconds);
+	printf("# %llu of the deaths were keeper's, too; %llu stories with a death at a chosen "
+	       "instant\n",
+		(unsigned long long)total.keepers, (unsigned long long)total.points);
 	printf("# %llu processes, %llu signals", (unsigned long long)total.spawns,
 		(unsigned long long)total.kills);
 	for (size_t i = 0; i < ARRAY_SIZE(shown); i++)
