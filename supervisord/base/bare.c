@@ -49,7 +49,7 @@ size_t put_number(char *out, int value)
 	return size;
 }
 
-void say(const char *format, ...)
+void say_line(const char *format, ...)
 {
 	char line[512];
 	size_t n = str_copy(line, "stayd: ", sizeof(line));

@@ -180,7 +180,7 @@ void log_at(int level, const char *unit, const char *format, ...) PRINTF_LIKE(3,
 /* ---- for programs that must never die: no allocator, no stdio (bare.c) -------------------- */
 
 /* One line on stderr; %s and %d only; dropped when stderr would block. */
-void say(const char *format, ...) PRINTF_LIKE(1, 2);
+void say_line(const char *format, ...) PRINTF_LIKE(1, 2);
 size_t put_number(char *out, int value); /* in decimal, terminated: at most 12 bytes */
 uint64_t now_mono_us(void);              /* CLOCK_MONOTONIC: stands while the machine sleeps */
 /* How long to leave zombies alone after a fruitless waitpid(-1) of that cost. It walks all living

@@ -84,7 +84,7 @@ static void pack_give(const char *all, const struct pack_section *s, unsigned n)
 			uint64_t item[PACK_ITEM_MAX / sizeof(uint64_t)] = {0};
 			memcpy(item, p, MIN(size, s[i].size));
 			if (!s[i].take(j, item))
-				say("item %d.%d of the state is not usable", (int)i, (int)j);
+				say_line("item %d.%d of the state is not usable", (int)i, (int)j);
 		}
 	}
 }

@@ -52,21 +52,21 @@ static void become(char **cmd, const sigset_t *mask)
 	sigprocmask(SIG_SETMASK, mask, NULL);
 	execvp(cmd[0], cmd);
 	int error = errno;
-	say("cannot execute %s: %s", cmd[0], errno_name(error));
+	say_line("cannot execute %s: %s", cmd[0], errno_name(error));
 	_exit(error == ENOENT ? 127 : 126);
 }
 
 int init_main(char **cmd)
 {
 	if (getpid() != 1 && prctl(PR_SET_CHILD_SUBREAPER, 1) < 0)
-		say("cannot become a subreaper (%s): orphans go elsewhere", errno_name(errno));
+		say_line("cannot become a subreaper (%s): orphans go elsewhere", errno_name(errno));
 	sigset_t all, mask;
 	sigfillset(&all);
 	sigprocmask(SIG_SETMASK, &all, &mask);
 	signal(SIGCHLD, SIG_DFL); /* inherited SIG_IGN would reap the status away */
 	pid_t pid = fork();
 	if (pid < 0) {
-		say("cannot fork: %s", errno_name(errno));
+		say_line("cannot fork: %s", errno_name(errno));
 		return 1;
 	}
 	if (pid == 0)

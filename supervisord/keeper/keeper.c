@@ -158,7 +158,7 @@ static void reap(void)
 static void tick(uint64_t now, uint64_t *next)
 {
 	if (!K.stop && K.crashes >= CRASHES_MAX && (K.kept.signals & signal_ends())) {
-		say("core cannot start: stopping its children without it");
+		say_line("core cannot start: stopping its children without it");
 		stop_begin(STOP_CHILDREN, 1, 0);
 	}
 	reexec_tick(now, next);
@@ -208,7 +208,7 @@ static void become_reaper(void)
 	if (K.is_host)
 		(void)reboot(RB_DISABLE_CAD); /* Ctrl-Alt-Del becomes SIGINT */
 	if (!K.is_pid1 && prctl(PR_SET_CHILD_SUBREAPER, 1) < 0)
-		say("cannot become a subreaper (%s): orphans go elsewhere", errno_name(errno));
+		say_line("cannot become a subreaper (%s): orphans go elsewhere", errno_name(errno));
 	struct rlimit limit;
 	if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
 		limit.rlim_cur = limit.rlim_max;

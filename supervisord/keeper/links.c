@@ -41,7 +41,7 @@ bool words_read_one(void)
 	if (r > 0)
 		child_said(&f, pid);
 	else
-		say("what pid %d says is no word of a child: %s", (int)pid, errno_name(r));
+		say_line("what pid %d says is no word of a child: %s", (int)pid, errno_name(r));
 	drop_fd(&fd);
 	return true;
 }
@@ -122,7 +122,7 @@ void core_read(void)
 		drop_fd(&fd);
 	}
 	if (r < 0) {
-		say("a frame of core is broken (%s): killing it", errno_name(r));
+		say_line("a frame of core is broken (%s): killing it", errno_name(r));
 		core_gone();
 		(void)kill(K.row[ROLE_CORE].pid, SIGKILL);
 	}
@@ -149,7 +149,7 @@ void core_refuse(uint16_t kind, int error, const struct kp_frame *about)
 	f.code = kind;
 	f.status = error;
 	if (kind != KP_SIGNAL) /* too late for a signal is everyday */
-		say("refused request %d of core: %s", kind, errno_name(error));
+		say_line("refused request %d of core: %s", kind, errno_name(error));
 	if (K.has_hello)
 		(void)core_send(f, 0);
 }
@@ -235,7 +235,7 @@ void hang_tick(uint64_t now, uint64_t *next)
 		K.look_at_us = is_waiting ? now + timing.hang_us / 2 : 0;
 		K.seen = seen;
 		if (K.looks >= 2) {
-			say("core hangs (%d bytes unread): aborting it", unread);
+			say_line("core hangs (%d bytes unread): aborting it", unread);
 			(void)kill(core->pid, K.looks == 2 ? SIGABRT : SIGKILL);
 			K.look_at_us = now + ABORT_US;
 		}

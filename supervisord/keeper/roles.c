@@ -30,7 +30,7 @@ static void become(enum role r, int end)
 	K.args[1] = option;
 	(void)setpgid(0, 0); /* Ctrl-C of a terminal is for keeper alone, which tells core */
 	int e = exec_with_fds(program, K.args, fds, r == ROLE_CORE ? 1 : 2);
-	say("cannot execute %s: %s", names[r], errno_name(e));
+	say_line("cannot execute %s: %s", names[r], errno_name(e));
 	_exit(EXIT_EXEC);
 }
 
@@ -77,7 +77,7 @@ static void start(enum role r)
 {
 	int e = spawn(r);
 	if (e < 0) {
-		say("cannot start %s: %s", names[r], errno_name(e));
+		say_line("cannot start %s: %s", names[r], errno_name(e));
 		K.role[r].backoff_us = MAX(K.role[r].backoff_us, FAILED_US);
 		start_later(r, 0);
 	} else if (r == ROLE_CORE) {
@@ -97,7 +97,7 @@ void role_ended(enum role r, int wait_status)
 	if (!K.role[r].is_wanted)
 		return;
 	K.crashes += r == ROLE_CORE;
-	say("%s ended (%s %d), starting it again in %d ms", names[r],
+	say_line("%s ended (%s %d), starting it again in %d ms", names[r],
 		is_signal ? "signal" : "status",
 		is_signal ? WTERMSIG(wait_status) : WEXITSTATUS(wait_status),
 		(int)(K.role[r].backoff_us / USEC_PER_MSEC));

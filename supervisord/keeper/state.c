@@ -86,7 +86,7 @@ bool state_load(int fd)
 	const struct pack_section s[] = SECTIONS;
 	int r = pack_load(fd, s, ARRAY_SIZE(s), KEEPER_STATE_VERSION, KEEPER_STATE_OLDEST);
 	if (r < 0)
-		say("the saved state is damaged or not ours (%s): starting with an empty table",
+		say_line("the saved state is damaged or not ours (%s): starting with an empty table",
 			errno_name(r));
 	if (r < 0)
 		return false;
@@ -140,8 +140,8 @@ void reexec_tick(uint64_t now, uint64_t *next)
 	}
 	K.prove_by_us = 0;
 	if (!K.has_hello) {
-		say("the new program's core does not come up: going back to the previous one");
-		say("cannot go back: %s", errno_name(become(K.kept.previous_fd, 0, -ECANCELED)));
+		say_line("the new program's core does not come up: going back to the previous one");
+		say_line("cannot go back: %s", errno_name(become(K.kept.previous_fd, 0, -ECANCELED)));
 	}
 	drop_fd(&K.kept.previous_fd);
 }
