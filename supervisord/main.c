@@ -18,6 +18,7 @@
 #include "launch/launch.h"
 #include "logd/logd.h"
 #include "stayd/stayd.h"
+#include "table/table.h"
 
 struct option_row {
 	const char *name, *argument, *documentation;
@@ -40,7 +41,7 @@ static const struct option_row options[OPTION_MAX] = {
 static int trial_main(int argc, char **argv)
 {
 	long version = argc > 1 ? strtol(argv[1], NULL, 10) : 0;
-	return version >= KEEPER_STATE_OLDEST ? KEEPER_TRIAL_OK : STAY_EXIT_FAILED;
+	return version >= STATE_OLDEST ? KEEPER_TRIAL_OK : STAY_EXIT_FAILED;
 }
 
 static const struct {

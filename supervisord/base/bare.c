@@ -11,6 +11,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <time.h>
 
@@ -74,6 +75,16 @@ void say_line(const char *format, ...)
 }
 
 /* ---- processes --------------------------------------------------------------------------------- */
+
+void reaper_begin(sigset_t *ret_mask)
+{
+	sigset_t all;
+	sigfillset(&all);
+	(void)sigprocmask(SIG_SETMASK, &all, ret_mask);
+	signal(SIGCHLD, SIG_DFL); /* inherited SIG_IGN would throw exits away */
+	if (getpid() != 1 && prctl(PR_SET_CHILD_SUBREAPER, 1) < 0)
+		say_line("cannot become a subreaper (%s): orphans go elsewhere", errno_name(errno));
+}
 
 void stdio_fill(void)
 {

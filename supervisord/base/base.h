@@ -13,6 +13,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -187,6 +188,8 @@ uint64_t now_mono_us(void);              /* CLOCK_MONOTONIC: stands while the ma
  * children, so while thousands die together looking at each wake-up is quadratic; a pause in
  * proportion lets them gather. Nothing below 20 us (some thousand children), at most 10 ms. */
 uint64_t reap_pause_us(uint64_t cost_us);
+/* All signals blocked (ret_mask: as it was before, may be NULL), exits not thrown away, orphans ours. */
+void reaper_begin(sigset_t *ret_mask);
 void stdio_fill(void);    /* no hole at 0, 1, 2 */
 void kill_children(void); /* SIGKILL to (some thousand of) them; as PID 1 to everybody */
 
@@ -227,15 +230,14 @@ ssize_t recv_said(int sock, void *data, size_t size, int *ret_fd, pid_t *ret_pid
 #define PACK_ITEM_MAX     512
 struct pack_section {
 	const void *items;
-	uint32_t count, size;                    /* of an item: at most PACK_ITEM_MAX */
+	uint32_t count, size;                       /* of an item: at most PACK_ITEM_MAX */
 	bool (*take)(uint32_t i, const void *item); /* false: there is something wrong with it */
 };
 /* A descriptor (not CLOEXEC) or -errno. oldest: the first version that understands this pack. */
 int pack_save(const struct pack_section *s, unsigned n, uint32_t version, uint32_t oldest);
 /* Calls take for each item. -EBADMSG, and nothing is taken: damaged, cut off, or from a version that
  * is older than oldest or says that ours does not understand it. */
-int pack_load(
-	int fd, const struct pack_section *s, unsigned n, uint32_t version, uint32_t oldest);
+int pack_load(int fd, const struct pack_section *s, unsigned n, uint32_t version, uint32_t oldest);
 
 /* ---- time, identity, randomness --------------------------------------------------------- */
 
@@ -328,7 +330,8 @@ struct loop {
 	int exit_code;
 	struct source timer;
 	void (*on_timer)(struct loop *l);
-	void (*before_wait)(struct loop *l); /* what was put off to the end of the turn; may be NULL */
+	void (*before_wait)(
+		struct loop *l);  /* what was put off to the end of the turn; may be NULL */
 	struct source *ready[64]; /* of this turn; removed sources are cleared in here */
 	uint32_t ready_events[64];
 	int n_ready;

@@ -18,6 +18,7 @@
 #include <sys/wait.h>
 
 #include "keeper/keeper.h"
+#include "table/table.h"
 
 #define TRIAL_SEC 5
 
@@ -80,7 +81,7 @@ _Noreturn static void try_program(int program)
 {
 	char version[16], name[] = "stayd", role[] = "--role=trial";
 	char *argv[] = {name, role, version, NULL};
-	(void)put_number(version, KEEPER_STATE_VERSION);
+	(void)put_number(version, STATE_VERSION);
 	signal(SIGPIPE, SIG_DFL);
 	(void)alarm(TRIAL_SEC); /* holds over the exec, and kills */
 	(void)exec_with_fds(program, argv, NULL, 0);

@@ -15,7 +15,6 @@
 #include "stayd/stayd.h"
 
 #include <signal.h>
-#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
@@ -58,12 +57,9 @@ static void become(char **cmd, const sigset_t *mask)
 
 int init_main(char **cmd)
 {
-	if (getpid() != 1 && prctl(PR_SET_CHILD_SUBREAPER, 1) < 0)
-		say_line("cannot become a subreaper (%s): orphans go elsewhere", errno_name(errno));
 	sigset_t all, mask;
 	sigfillset(&all);
-	sigprocmask(SIG_SETMASK, &all, &mask);
-	signal(SIGCHLD, SIG_DFL); /* inherited SIG_IGN would reap the status away */
+	reaper_begin(&mask);
 	pid_t pid = fork();
 	if (pid < 0) {
 		say_line("cannot fork: %s", errno_name(errno));

@@ -14,7 +14,6 @@
 #include <linux/close_range.h>
 #include <poll.h>
 #include <sys/auxv.h>
-#include <sys/prctl.h>
 #include <sys/reboot.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
@@ -41,7 +40,7 @@ static bool signal_rows(bool roles, int signal)
 {
 	bool any = false;
 	for (unsigned i = 1; i <= rows_high() && !(any && !signal); i++) {
-		struct row *r = &K.row[i];
+		struct row *r = &table.row[i];
 		if (r->kind && !r->code && (r->kind == ROW_ROLE) == roles && is_ours(r->pid))
 			any |= kill(r->pid, signal) == 0;
 	}
@@ -64,7 +63,7 @@ void stop_begin(enum stop_phase phase, int status, int how)
 	K.exit_status = status;
 	K.exit_how = how;
 	for (enum role r = ROLE_CORE; r < ROLE_MAX; r++)
-		K.role[r].is_wanted = 0;
+		table.role[r].is_wanted = 0;
 	if (phase == STOP_ROLES)
 		core_gone();
 	if (phase < STOP_REST)
@@ -116,7 +115,7 @@ static void on_signal(int signal)
 		bit &= told | signal_ends();
 	if (K.stop && (bit & signal_ends()))
 		K.stop_by_us = MIN(K.stop_by_us, now_mono_us() + STOP_AGAIN_US);
-	K.kept.signals |= bit;
+	table.kept.signals |= bit;
 }
 
 /* SIGCHLD names one exit, whatever the number of children: that one is told first. Others may hide
@@ -157,7 +156,7 @@ static void reap(void)
 
 static void tick(uint64_t now, uint64_t *next)
 {
-	if (!K.stop && K.crashes >= CRASHES_MAX && (K.kept.signals & signal_ends())) {
+	if (!K.stop && K.crashes >= CRASHES_MAX && (table.kept.signals & signal_ends())) {
 		say_line("core cannot start: stopping its children without it");
 		stop_begin(STOP_CHILDREN, 1, 0);
 	}
@@ -181,9 +180,9 @@ static void turn(void)
 	if (next != USEC_INFINITY)
 		wait_ms = next <= now ? 0 : (int)MIN((next - now + 999) / 1000, 3600000u);
 	struct pollfd p[] = {
-		{K.signal_fd,            POLLIN,					 0},
-		{K.kept.core_link ?: -1, (short)(K.is_full ? POLLIN | POLLOUT : POLLIN), 0},
-		{K.kept.words[0] ?: -1,  POLLIN,                                         0},
+		{K.signal_fd,                POLLIN,					 0},
+		{table.kept.core_link ?: -1, (short)(K.is_full ? POLLIN | POLLOUT : POLLIN), 0},
+		{table.kept.words[0] ?: -1,  POLLIN,                                         0},
 	};
 	if (K.stop == STOP_DONE || poll(p, ARRAY_SIZE(p), wait_ms) < 0)
 		return;
@@ -201,49 +200,41 @@ static void turn(void)
 
 /* ---- the beginning ---------------------------------------------------------------------------------- */
 
-static void become_reaper(void)
-{
-	K.is_pid1 = getpid() == 1;
-	K.is_host = K.is_pid1 && !getenv("container") && first_pid_namespace();
-	if (K.is_host)
-		(void)reboot(RB_DISABLE_CAD); /* Ctrl-Alt-Del becomes SIGINT */
-	if (!K.is_pid1 && prctl(PR_SET_CHILD_SUBREAPER, 1) < 0)
-		say_line("cannot become a subreaper (%s): orphans go elsewhere", errno_name(errno));
-	struct rlimit limit;
-	if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
-		limit.rlim_cur = limit.rlim_max;
-		(void)setrlimit(RLIMIT_NOFILE, &limit);
-	}
-}
-
 static void open_self(const char *name)
 {
 	const char *started = (const char *)getauxval(AT_EXECFN);
 	int fd = open("/proc/self/exe", O_PATH);
 	if (fd < 0)
 		fd = open(started ? started : name, O_PATH);
-	K.kept.self_fd = MAX(fd, 0);
+	table.kept.self_fd = MAX(fd, 0);
 }
 
 static void start(int argc, char **argv)
 {
+	struct rlimit limit;
 	sigset_t all;
 	sigfillset(&all);
-	(void)sigprocmask(SIG_SETMASK, &all, NULL);
-	signal(SIGCHLD, SIG_DFL); /* inherited SIG_IGN would throw exits away */
+	reaper_begin(NULL);
 	stdio_fill();
-	become_reaper();
-	int skip = argc > 1 && startswith(argv[1], "--keeper-state="), n = 2;
+	K.is_host = getpid() == 1 && !getenv("container") && first_pid_namespace();
+	if (K.is_host)
+		(void)reboot(RB_DISABLE_CAD); /* Ctrl-Alt-Del becomes SIGINT */
+	if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+		limit.rlim_cur = limit.rlim_max;
+		(void)setrlimit(RLIMIT_NOFILE, &limit);
+	}
+	int skip = argc > 1 && startswith(argv[1], STATE_OPTION), n = 2;
 	K.args[0] = argv[0];
 	for (int i = 1 + skip; i < argc && n < KEEPER_ARGS_MAX + 2; i++)
 		K.args[n++] = argv[i];
-	for (uint32_t r = ROLE_CORE; r < ROLE_MAX; r++)
-		(void)row_new(ROW_ROLE, &(struct spawn_id){.seq = r}, 0, CLD_EXITED);
-	if (!skip || !state_load((int)strtol(argv[1] + 15, NULL, 10))) {
+	rows_init();
+	if (skip)
+		reexec_begin((int)strtol(argv[1] + strlen(STATE_OPTION), NULL, 10));
+	if (!table.kept.self_fd) {
 		(void)close_range(3, ~0u, 0);
 		open_self(argv[0]);
 	}
-	K.role[ROLE_CORE].is_wanted = K.role[ROLE_LAUNCHER].is_wanted = 1;
+	table.role[ROLE_CORE].is_wanted = table.role[ROLE_LAUNCHER].is_wanted = 1;
 	K.signal_fd = signalfd(-1, &all, SFD_CLOEXEC | SFD_NONBLOCK);
 	K.has_more_dead = true; /* children of a previous life */
 }

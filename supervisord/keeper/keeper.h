@@ -13,14 +13,6 @@
 /* The daemon: starts ROLE_CORE and ROLE_LAUNCHER and never returns before everything is stopped. */
 int keeper_main(int argc, char **argv);
 
-/* The layout of the state that goes over a re-exec, and the oldest one this program reads. */
-#ifndef STAYD_NEXT
-#	define KEEPER_STATE_VERSION 2
-#else
-#	define KEEPER_STATE_VERSION 3
-#endif
-#define KEEPER_STATE_OLDEST 2
-
 /* `--role=trial` ends with this when the program can take over a state of that version: anything
  * else is not a program keeper should become. */
 #define KEEPER_TRIAL_OK 88

@@ -36,7 +36,7 @@ bool words_read_one(void)
 	struct kp_frame f;
 	int fd = -1, r;
 	pid_t pid;
-	if (!K.kept.words[0] || (r = read_frame(K.kept.words[0], &f, &fd, &pid)) == 0)
+	if (!table.kept.words[0] || (r = read_frame(table.kept.words[0], &f, &fd, &pid)) == 0)
 		return false;
 	if (r > 0)
 		child_said(&f, pid);
@@ -56,23 +56,6 @@ static void on_hello(const struct kp_frame *f UNUSED, int *fd UNUSED)
 	K.fds_told = K.crashes = 0;
 	if (K.prove_by_us)
 		K.prove_by_us = now_mono_us() + timing.prove_us;
-}
-
-int deposit_put(const char *name, int fd)
-{
-	struct deposit *d = K.deposit, *unused = NULL, *end = d + K.n_deposits;
-	for (; d < end && !(d->fd && streq(d->name, name)); d++)
-		if (!d->fd && !unused)
-			unused = d;
-	if (d == end && unused)
-		d = unused;
-	if (d == K.deposit + KEEPER_FDS_MAX || !name[0])
-		return name[0] ? -ENOSPC : -EINVAL;
-	drop_fd(&d->fd);
-	d->fd = fd;
-	str_copy(d->name, name, sizeof(d->name));
-	K.n_deposits += d == end;
-	return 0;
 }
 
 static void on_put(const struct kp_frame *f, int *fd)
@@ -112,8 +95,8 @@ void core_read(void)
 	struct kp_frame f;
 	int fd, r = 1;
 	pid_t pid;
-	for (int i = 0; i < READ_BATCH && K.kept.core_link; i++) {
-		if ((r = read_frame(K.kept.core_link, &f, &fd, &pid)) <= 0)
+	for (int i = 0; i < READ_BATCH && table.kept.core_link; i++) {
+		if ((r = read_frame(table.kept.core_link, &f, &fd, &pid)) <= 0)
 			break;
 		if (f.kind < ARRAY_SIZE(from_core) && from_core[f.kind])
 			from_core[f.kind](&f, &fd);
@@ -124,7 +107,7 @@ void core_read(void)
 	if (r < 0) {
 		say_line("a frame of core is broken (%s): killing it", errno_name(r));
 		core_gone();
-		(void)kill(K.row[ROLE_CORE].pid, SIGKILL);
+		(void)kill(table.row[ROLE_CORE].pid, SIGKILL);
 	}
 }
 
@@ -133,7 +116,7 @@ void core_read(void)
 static int core_send(struct kp_frame f, int fd)
 {
 	f.magic = KP_MAGIC;
-	ssize_t n = send_fds(K.kept.core_link, &f, sizeof(f), &fd, fd > 0, MSG_DONTWAIT);
+	ssize_t n = send_fds(table.kept.core_link, &f, sizeof(f), &fd, fd > 0, MSG_DONTWAIT);
 	if (n < 0)
 		return (int)n;
 	K.sent++;
@@ -175,12 +158,12 @@ static int send_row(const struct row *r)
 /* The next thing core does not know: 0 told, 1 there is none, < 0 no room. */
 static int tell_next(void)
 {
-	uint64_t signals = K.kept.signals & ~K.signals_told;
+	uint64_t signals = table.kept.signals & ~K.signals_told;
 	int e = 1, bit = signals ? __builtin_ctzll(signals) : 0;
 	if (!K.has_hello)
 		return 1;
-	if (K.fds_told < K.n_deposits) {
-		struct deposit *d = &K.deposit[K.fds_told];
+	if (K.fds_told < table.n_deposits) {
+		struct deposit *d = &table.deposit[K.fds_told];
 		struct kp_frame f = {.kind = KP_FD};
 		str_copy(f.name, d->name, sizeof(f.name));
 		if ((e = d->fd && !K.is_welcome ? core_send(f, d->fd) : 0) == 0)
@@ -190,9 +173,9 @@ static int tell_next(void)
 			news_told();
 	} else if (!K.is_welcome) {
 		e = core_send((struct kp_frame){.kind = KP_WELCOME,
-				      .status = (int32_t)K.kept.cores - 1,
-				      .pid = (int32_t)K.kept.reexecs,
-				      .code = K.kept.came_back},
+				      .status = (int32_t)table.kept.cores - 1,
+				      .pid = (int32_t)table.kept.reexecs,
+				      .code = table.kept.came_back},
 			0);
 		K.is_welcome = e == 0;
 	} else if (signals) {
@@ -209,13 +192,13 @@ void core_flush(void)
 		;
 	K.is_full = e == -EAGAIN;
 	K.is_stuck = e < 0 && !K.is_full;
-	K.kept.signals &= signal_ends() | ~K.signals_told;
-	K.signals_told &= K.kept.signals;
+	table.kept.signals &= signal_ends() | ~K.signals_told;
+	K.signals_told &= table.kept.signals;
 }
 
 void core_gone(void)
 {
-	drop_fd(&K.kept.core_link);
+	drop_fd(&table.kept.core_link);
 	K.has_hello = K.is_welcome = K.is_full = K.is_stuck = false;
 	K.signals_told = K.look_at_us = 0;
 }
@@ -224,7 +207,7 @@ void core_gone(void)
  * too. */
 void hang_tick(uint64_t now, uint64_t *next)
 {
-	struct row *core = &K.row[ROLE_CORE];
+	struct row *core = &table.row[ROLE_CORE];
 	int unread = 0;
 	if (K.look_at_us && K.look_at_us <= now) {
 		(void)ioctl(core->fd, FIONREAD, &unread);

@@ -23,9 +23,9 @@ static void become(enum role r, int end)
 {
 	static char option[32] = "--role=";
 	const int up = r == ROLE_CORE       ? end
-		       : r == ROLE_LAUNCHER ? K.kept.words[1]
-					    : K.kept.leash[1];
-	const int fds[] = {up, end}, program = K.role[r].program_fd ?: K.kept.self_fd;
+		       : r == ROLE_LAUNCHER ? table.kept.words[1]
+					    : table.kept.leash[1];
+	const int fds[] = {up, end}, program = table.role[r].program_fd ?: table.kept.self_fd;
 	str_copy(option + 7, names[r], sizeof(option) - 7);
 	K.args[1] = option;
 	(void)setpgid(0, 0); /* Ctrl-C of a terminal is for keeper alone, which tells core */
@@ -39,10 +39,10 @@ static int spawn(enum role r)
 {
 	int32_t link[2] = {0, 0};
 	int on = 1, e;
-	if ((e = pair_open(K.kept.words)) < 0 || (e = pair_open(K.kept.leash)) < 0 ||
+	if ((e = pair_open(table.kept.words)) < 0 || (e = pair_open(table.kept.leash)) < 0 ||
 		(e = pair_open(link)) < 0)
 		return e;
-	pid_t pid = setsockopt(K.kept.words[0], SOL_SOCKET, SO_PASSCRED, &on, sizeof(on)) < 0
+	pid_t pid = setsockopt(table.kept.words[0], SOL_SOCKET, SO_PASSCRED, &on, sizeof(on)) < 0
 			    ? -1
 			    : fork();
 	if (pid < 0) {
@@ -53,13 +53,13 @@ static int spawn(enum role r)
 	}
 	if (pid == 0)
 		become(r, link[1]);
-	struct row *row = &K.row[r];
+	struct row *row = &table.row[r];
 	row_begin(row, pid);
 	row->time_us = now_boot_us();
 	row->is_stale = 0;
 	row->fd = link[r == ROLE_CORE];
 	if (r == ROLE_CORE)
-		K.kept.core_link = link[0];
+		table.kept.core_link = link[0];
 	else
 		drop_fd(&link[1]);
 	news_add(row);
@@ -68,7 +68,7 @@ static int spawn(enum role r)
 
 static void start_later(enum role r, uint64_t first_us)
 {
-	struct role_state *s = &K.role[r];
+	struct role_state *s = &table.role[r];
 	s->start_at_us = now_mono_us() + s->backoff_us;
 	s->backoff_us = MIN(MAX(s->backoff_us * 2, first_us), timing.backoff_max_us);
 }
@@ -78,10 +78,10 @@ static void start(enum role r)
 	int e = spawn(r);
 	if (e < 0) {
 		say_line("cannot start %s: %s", names[r], errno_name(e));
-		K.role[r].backoff_us = MAX(K.role[r].backoff_us, FAILED_US);
+		table.role[r].backoff_us = MAX(table.role[r].backoff_us, FAILED_US);
 		start_later(r, 0);
 	} else if (r == ROLE_CORE) {
-		K.kept.cores++;
+		table.kept.cores++;
 		K.look_at_us = now_mono_us() + timing.hang_us / 2;
 	}
 }
@@ -89,18 +89,18 @@ static void start(enum role r)
 void role_ended(enum role r, int wait_status)
 {
 	bool is_signal = WIFSIGNALED(wait_status);
-	drop_fd(&K.row[r].fd);
+	drop_fd(&table.row[r].fd);
 	if (r == ROLE_CORE)
 		core_gone();
-	if (now_boot_us() - K.row[r].time_us >= timing.settled_us)
-		K.role[r].backoff_us = 0;
-	if (!K.role[r].is_wanted)
+	if (now_boot_us() - table.row[r].time_us >= timing.settled_us)
+		table.role[r].backoff_us = 0;
+	if (!table.role[r].is_wanted)
 		return;
 	K.crashes += r == ROLE_CORE;
 	say_line("%s ended (%s %d), starting it again in %d ms", names[r],
 		is_signal ? "signal" : "status",
 		is_signal ? WTERMSIG(wait_status) : WEXITSTATUS(wait_status),
-		(int)(K.role[r].backoff_us / USEC_PER_MSEC));
+		(int)(table.role[r].backoff_us / USEC_PER_MSEC));
 	start_later(r, (r == ROLE_CORE ? 50 : 100) * USEC_PER_MSEC);
 }
 
@@ -110,7 +110,7 @@ void role_asked(const struct kp_frame *f, int *fd)
 		core_refuse(KP_ROLE, K.stop ? -EBUSY : -EINVAL, f);
 		return;
 	}
-	struct role_state *s = &K.role[f->role];
+	struct role_state *s = &table.role[f->role];
 	s->is_wanted = f->status != 0;
 	if (*fd > 0) {
 		drop_fd(&s->program_fd);
@@ -122,10 +122,10 @@ void role_asked(const struct kp_frame *f, int *fd)
 void roles_tick(uint64_t now, uint64_t *next)
 {
 	for (enum role r = ROLE_CORE; r < ROLE_MAX; r++) {
-		bool is_due = K.role[r].is_wanted && K.row[r].code;
-		if (is_due && K.role[r].start_at_us <= now)
+		bool is_due = table.role[r].is_wanted && table.row[r].code;
+		if (is_due && table.role[r].start_at_us <= now)
 			start(r);
 		if (is_due)
-			earliest(next, K.role[r].start_at_us);
+			earliest(next, table.role[r].start_at_us);
 	}
 }

@@ -91,7 +91,7 @@ START_TEST(news_keep_their_order_and_a_freed_row_is_not_used_before_it_left_them
 	ck_assert_ptr_eq(news_head(), r[2]);
 	news_all();
 	for (unsigned i = 0; i < 6; i++, news_told())
-		ck_assert_ptr_eq(news_head(), &K.row[i + 1]);
+		ck_assert_ptr_eq(news_head(), &table.row[i + 1]);
 	ck_assert_ptr_null(news_head());
 }
 END_TEST
@@ -103,7 +103,7 @@ START_TEST(news_of_a_full_table_fit_twice_over)
 	for (unsigned i = 0; i < ROWS_MAX / 2; i++)
 		news_told();
 	for (unsigned i = 1; i <= ROWS_MAX / 2; i++)
-		news_add(&K.row[i]);
+		news_add(&table.row[i]);
 	for (unsigned i = 0; i < ROWS_MAX; i++, news_told())
 		ck_assert_ptr_nonnull(news_head());
 	ck_assert_ptr_null(news_head());
@@ -116,11 +116,11 @@ START_TEST(a_deposit_of_the_same_name_replaces_and_closes_the_old_one)
 	ck_assert_int_eq(deposit_put("x", a), 0);
 	ck_assert_int_eq(deposit_put("x", b), 0);
 	ck_assert_int_lt(fcntl(a, F_GETFD), 0);
-	ck_assert_int_eq(K.deposit[0].fd, b);
-	ck_assert_uint_eq(K.n_deposits, 1);
+	ck_assert_int_eq(table.deposit[0].fd, b);
+	ck_assert_uint_eq(table.n_deposits, 1);
 	ck_assert_int_eq(deposit_put("x", 0), 0);
 	ck_assert_int_lt(fcntl(b, F_GETFD), 0);
-	ck_assert_int_eq(K.deposit[0].fd, 0);
+	ck_assert_int_eq(table.deposit[0].fd, 0);
 	ck_assert_int_eq(deposit_put("", 5), -EINVAL);
 }
 END_TEST
