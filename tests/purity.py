@@ -29,7 +29,7 @@ getrlimit ioctl kill memfd_create mmap munmap open poll prctl read reboot recvms
 sigemptyset sigfillset signal signalfd sigprocmask socketpair sync syscall tcsetpgrp usleep waitid waitpid write
 chain_add chain_del chain_first crc32_of errno_name exec_with_fds fd_close fifo_head fifo_put fifo_take first_pid_namespace
 hash_bytes kill_children now_boot_us now_mono_us pack_load pack_save put_number reap_pause_us reaper_begin recv_said say_line send_fds slot_give
-slot_take startswith stdio_fill str_copy
+slot_take startswith fds_begin str_copy
 table deposit_put is_ours news_add news_all news_head news_told orphan_add orphan_find row_begin row_end row_ended row_free row_new
 row_of_id row_of_pid rows_high rows_init state_load state_save
 """.split())

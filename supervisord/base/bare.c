@@ -12,6 +12,7 @@
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <time.h>
 
@@ -86,8 +87,13 @@ void reaper_begin(sigset_t *ret_mask)
 		say_line("cannot become a subreaper (%s): orphans go elsewhere", errno_name(errno));
 }
 
-void stdio_fill(void)
+void fds_begin(void)
 {
+	struct rlimit limit;
+	if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+		limit.rlim_cur = limit.rlim_max;
+		(void)setrlimit(RLIMIT_NOFILE, &limit);
+	}
 	for (int fd = 0; fd <= STDERR_FILENO; fd++)
 		if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) < 0)
 			(void)!memfd_create("null", 0); /* no /dev: anything but a hole */

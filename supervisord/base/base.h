@@ -190,7 +190,7 @@ uint64_t now_mono_us(void);              /* CLOCK_MONOTONIC: stands while the ma
 uint64_t reap_pause_us(uint64_t cost_us);
 /* All signals blocked (ret_mask: as it was before, may be NULL), exits not thrown away, orphans ours. */
 void reaper_begin(sigset_t *ret_mask);
-void stdio_fill(void);    /* no hole at 0, 1, 2 */
+void fds_begin(void);     /* no hole at 0, 1, 2; as many as the hard limit allows */
 void kill_children(void); /* SIGKILL to (some thousand of) them; as PID 1 to everybody */
 
 /* In a child, behind fork(): becomes the program with fds as 3, 4 ..., 0 to 2 as they are and nothing

@@ -6,7 +6,7 @@
  *  2. It never blocks but in poll(), and wakes up for nothing but news and deadlines.
  *  3. Nothing is signalled but what it has not reaped.
  *
- * Called by main(). Read in this order: turn(), children.c, table.c, links.c, roles.c, reexec.c.
+ * Called by main(). Read turn() first, then table/table.h, children.c, links.c, roles.c.
  */
 #include "private.h"
 
@@ -15,15 +15,16 @@
 #include <poll.h>
 #include <sys/auxv.h>
 #include <sys/reboot.h>
-#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
 
-#define WORDS_BATCH   256
-#define REAP_BATCH    512 /* exits in one turn, so that links are served in a storm too */
-#define CRASHES_MAX   5   /* of core without a welcome: we answer SIGTERM ourselves then */
-#define RETRY_US      (10 * USEC_PER_MSEC) /* when the machine has no memory or descriptor for us */
-#define STOP_AGAIN_US USEC_PER_SEC         /* what a second SIGTERM leaves */
+#define WORDS_BATCH      256
+#define REAP_BATCH       512 /* exits in one turn, so that links are served in a storm too */
+#define CRASHES_MAX      5   /* of core without a welcome: we answer SIGTERM ourselves then */
+#define RETRY_US         (10 * USEC_PER_MSEC) /* when the machine has no memory or descriptor for us */
+#define STOP_CHILDREN_US (10 * USEC_PER_SEC)
+#define STOP_US          (5 * USEC_PER_SEC)
+#define STOP_AGAIN_US    USEC_PER_SEC /* what a second SIGTERM leaves */
 
 struct keeper K;
 struct timing timing = {
@@ -47,19 +48,14 @@ static bool signal_rows(bool roles, int signal)
 	return any;
 }
 
-/* A phase lasts until nobody it is about is left, or its time is over. */
+/* A phase lasts until nobody it is about is left, or its time is over: without core, those in our table
+ * (SIGTERM); roles, as a logger has still to write (SIGTERM); whoever is left, and whom they leave. */
 void stop_begin(enum stop_phase phase, int status, int how)
 {
-	static const uint64_t time_us[] = {
-		[STOP_CHILDREN] = 10 * USEC_PER_SEC, /* without core: those in our table */
-		[STOP_ROLES] = 5 * USEC_PER_SEC,     /* a logger has still to write */
-		[STOP_REST] = 5 * USEC_PER_SEC,      /* killed, and whom they leave behind */
-		[STOP_DONE] = 0,
-	};
 	if (phase <= K.stop)
 		return;
 	K.stop = phase;
-	K.stop_by_us = now_mono_us() + time_us[phase];
+	K.stop_by_us = now_mono_us() + (phase == STOP_CHILDREN ? STOP_CHILDREN_US : STOP_US);
 	K.exit_status = status;
 	K.exit_how = how;
 	for (enum role r = ROLE_CORE; r < ROLE_MAX; r++)
@@ -118,6 +114,13 @@ static void on_signal(int signal)
 	table.kept.signals |= bit;
 }
 
+static int signals_open(void)
+{
+	sigset_t all;
+	sigfillset(&all);
+	return signalfd(-1, &all, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
 /* SIGCHLD names one exit, whatever the number of children: that one is told first. Others may hide
  * behind it, because pending signals of one kind are merged. */
 static void read_signals(void)
@@ -165,7 +168,11 @@ static void tick(uint64_t now, uint64_t *next)
 	hang_tick(now, next);
 	if (K.stop)
 		stop_tick(now, next);
-	if (K.has_more_dead)
+	if (K.signal_fd < 0 && (K.signal_fd = signals_open()) < 0)
+		K.has_more_dead = true; /* looked for, then */
+	if (K.signal_fd < 0 || K.is_stuck)
+		earliest(next, now + RETRY_US);
+	else if (K.has_more_dead)
 		earliest(next, MAX(K.reap_at_us, 1u));
 }
 
@@ -175,8 +182,6 @@ static void turn(void)
 	int wait_ms = -1;
 	tick(now, &next);
 	core_flush(); /* behind the tick, which makes news too */
-	if (K.signal_fd < 0 || K.is_stuck)
-		earliest(&next, now + RETRY_US);
 	if (next != USEC_INFINITY)
 		wait_ms = next <= now ? 0 : (int)MIN((next - now + 999) / 1000, 3600000u);
 	struct pollfd p[] = {
@@ -211,18 +216,11 @@ static void open_self(const char *name)
 
 static void start(int argc, char **argv)
 {
-	struct rlimit limit;
-	sigset_t all;
-	sigfillset(&all);
 	reaper_begin(NULL);
-	stdio_fill();
+	fds_begin();
 	K.is_host = getpid() == 1 && !getenv("container") && first_pid_namespace();
 	if (K.is_host)
 		(void)reboot(RB_DISABLE_CAD); /* Ctrl-Alt-Del becomes SIGINT */
-	if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
-		limit.rlim_cur = limit.rlim_max;
-		(void)setrlimit(RLIMIT_NOFILE, &limit);
-	}
 	int skip = argc > 1 && startswith(argv[1], STATE_OPTION), n = 2;
 	K.args[0] = argv[0];
 	for (int i = 1 + skip; i < argc && n < KEEPER_ARGS_MAX + 2; i++)
@@ -235,7 +233,7 @@ static void start(int argc, char **argv)
 		open_self(argv[0]);
 	}
 	table.role[ROLE_CORE].is_wanted = table.role[ROLE_LAUNCHER].is_wanted = 1;
-	K.signal_fd = signalfd(-1, &all, SFD_CLOEXEC | SFD_NONBLOCK);
+	K.signal_fd = -1;
 	K.has_more_dead = true; /* children of a previous life */
 }
 

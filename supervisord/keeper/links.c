@@ -60,16 +60,12 @@ static void on_hello(const struct kp_frame *f UNUSED, int *fd UNUSED)
 
 static void on_put(const struct kp_frame *f, int *fd)
 {
-	int r = *fd > 0 ? deposit_put(f->name, *fd) : -EBADF;
-	if (r == 0)
+	bool is_drop = f->kind == KP_DROP;
+	int r = is_drop ? deposit_put(f->name, 0) : *fd > 0 ? deposit_put(f->name, *fd) : -EBADF;
+	if (r < 0)
+		core_refuse(f->kind, r, f);
+	else if (!is_drop)
 		*fd = 0;
-	else
-		core_refuse(KP_PUT, r, f);
-}
-
-static void on_drop(const struct kp_frame *f, int *fd UNUSED)
-{
-	(void)deposit_put(f->name, 0);
 }
 
 static void on_leave(const struct kp_frame *f, int *fd UNUSED)
@@ -84,7 +80,7 @@ static void (*const from_core[])(const struct kp_frame *f, int *fd) = {
 	[KP_FORGET] = child_forget,
 	[KP_TRACK] = child_track,
 	[KP_PUT] = on_put,
-	[KP_DROP] = on_drop,
+	[KP_DROP] = on_put,
 	[KP_ROLE] = role_asked,
 	[KP_REEXEC] = reexec_asked,
 	[KP_EXIT] = on_leave,

@@ -50,7 +50,7 @@ static inline void earliest(uint64_t *next, uint64_t at)
 		*next = at;
 }
 
-/* ---- children.c, links.c, roles.c, reexec.c, keeper.c ---------------------------------------------- */
+/* ---- children.c, links.c, roles.c, keeper.c ----------------------------------------------------------  */
 
 void child_ended(pid_t pid, int wait_status);
 void child_said(const struct kp_frame *f, pid_t pid);

@@ -1,22 +1,36 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Owns the role processes, core among them: starts them with their links, and again when they end.
+ * Owns what runs: the role processes, core among them, and our own program.
  *
  *  1. A wanted role that is not alive is started at its time, again and again (never gives up).
  *  2. Core's end of a role's link is kept as long as the role lives: core may come and go.
+ *  3. Core has tried a new program (--role=trial) before it asks. All in the table goes over as it is;
+ *     core is replaced at once, the other roles when the new core says so.
+ *  4. The previous program stays open until the new core has said hello and lived timing.prove_us
+ *     from then on; else it comes back, with everything, and tells its core.
  */
 #include "private.h"
 
+#include <fcntl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 
-#define FAILED_US (100 * USEC_PER_MSEC) /* before the next try when a start failed */
+#define FAILED_US    (100 * USEC_PER_MSEC) /* before the next try when a start failed */
+#define PROVE_STARTS 3 /* of the new program's core; instead of the next one, the way back */
+
+extern char **environ;
 
 static const char *const names[] = {"keeper", "core", "launcher", "logger", "net", "web"};
 
+/* Who speaks into it is said by the kernel. */
 static int pair_open(int32_t fds[2])
 {
-	return fds[0] || socketpair(AF_UNIX, SOCK_SEQPACKET, 0, fds) == 0 ? 0 : -errno;
+	int on = 1;
+	if (fds[0])
+		return 0;
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET, 0, fds) < 0)
+		return -errno;
+	return setsockopt(fds[0], SOL_SOCKET, SO_PASSCRED, &on, sizeof(on)) < 0 ? -errno : 0;
 }
 
 static void become(enum role r, int end)
@@ -34,35 +48,30 @@ static void become(enum role r, int end)
 	_exit(EXIT_EXEC);
 }
 
-/* 0 or -errno, and then nothing is left open. */
 static int spawn(enum role r)
 {
 	int32_t link[2] = {0, 0};
-	int on = 1, e;
-	if ((e = pair_open(table.kept.words)) < 0 || (e = pair_open(table.kept.leash)) < 0 ||
-		(e = pair_open(link)) < 0)
-		return e;
-	pid_t pid = setsockopt(table.kept.words[0], SOL_SOCKET, SO_PASSCRED, &on, sizeof(on)) < 0
-			    ? -1
-			    : fork();
+	int e = pair_open(table.kept.words);
+	e = e < 0 ? e : pair_open(table.kept.leash);
+	e = e < 0 ? e : pair_open(link);
+	pid_t pid = e < 0 ? -1 : fork();
+	if (pid == 0)
+		become(r, link[1]);
 	if (pid < 0) {
-		e = -errno;
+		e = e < 0 ? e : -errno;
 		drop_fd(&link[0]);
 		drop_fd(&link[1]);
 		return e;
 	}
-	if (pid == 0)
-		become(r, link[1]);
-	struct row *row = &table.row[r];
-	row_begin(row, pid);
-	row->time_us = now_boot_us();
-	row->is_stale = 0;
-	row->fd = link[r == ROLE_CORE];
+	row_begin(&table.row[r], pid);
+	table.row[r].time_us = now_boot_us();
+	table.row[r].is_stale = 0;
+	table.row[r].fd = link[r == ROLE_CORE];
 	if (r == ROLE_CORE)
 		table.kept.core_link = link[0];
 	else
 		drop_fd(&link[1]);
-	news_add(row);
+	news_add(&table.row[r]);
 	return 0;
 }
 
@@ -128,4 +137,67 @@ void roles_tick(uint64_t now, uint64_t *next)
 		if (is_due)
 			earliest(next, table.role[r].start_at_us);
 	}
+}
+
+/* ---- the change of program -------------------------------------------------------------------------- */
+
+/* Becomes the program; -errno when it cannot, with all as before. Signals stay blocked over the exec
+ * and wait for the successor. */
+static int exec_self(int program, int previous, int came_back)
+{
+	static char option[40] = STATE_OPTION;
+	const struct kept before = table.kept;
+	table.kept.self_fd = program;
+	table.kept.previous_fd = previous;
+	table.kept.came_back = came_back;
+	table.kept.reexecs++;
+	int state = state_save(), e = state;
+	table.kept = before;
+	if (state < 0)
+		return e;
+	(void)put_number(option + strlen(STATE_OPTION), state);
+	K.args[1] = option;
+	(void)execveat(program, "", K.args, environ, AT_EMPTY_PATH);
+	e = -errno;
+	fd_close(state);
+	return e;
+}
+
+void reexec_begin(int state)
+{
+	int r = state_load(state);
+	fd_close(state);
+	if (r < 0)
+		say_line(
+			"the state is damaged or not ours (%s): starting with none", errno_name(r));
+	if (table.kept.previous_fd)
+		K.prove_by_us = now_mono_us() + timing.prove_us;
+	K.prove_cores = table.kept.cores + PROVE_STARTS;
+	if (!table.row[ROLE_CORE].code)
+		(void)kill(table.row[ROLE_CORE].pid, SIGKILL);
+}
+
+/* A core that can ask has proven the present program. */
+void reexec_asked(const struct kp_frame *f, int *fd)
+{
+	int self = table.kept.self_fd;
+	K.prove_by_us = 0;
+	drop_fd(&table.kept.previous_fd);
+	core_refuse(KP_REEXEC, *fd > 0 ? exec_self(*fd, self, 0) : exec_self(self, 0, 0), f);
+}
+
+void reexec_tick(uint64_t now, uint64_t *next)
+{
+	bool is_dead = table.kept.cores == K.prove_cores && table.row[ROLE_CORE].code;
+	if (!K.prove_by_us || (K.prove_by_us > now && !is_dead)) {
+		earliest(next, K.prove_by_us);
+		return;
+	}
+	K.prove_by_us = 0;
+	if (!K.has_hello) {
+		say_line("the new program's core does not come up: going back to the previous one");
+		say_line("cannot go back: %s",
+			errno_name(exec_self(table.kept.previous_fd, 0, -ECANCELED)));
+	}
+	drop_fd(&table.kept.previous_fd);
 }
