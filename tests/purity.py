@@ -23,7 +23,7 @@ PREFIXES = ("__asan_", "__ubsan_", "_GLOBAL_OFFSET_TABLE_")
 
 KEEPER_ALLOWED = set("""
 __errno_location __libc_current_sigrtmax __libc_current_sigrtmin __stack_chk_fail __memcpy_chk __memmove_chk
-__memset_chk memcpy memmove memset memcmp strcmp strlen strtol environ getenv getauxval
+__memset_chk memcpy memmove memset memcmp strcmp strlen strtol strtoul environ getenv getauxval
 _exit clock_gettime close_range dup2 execveat execvp fallocate fcntl fork fstat getpgrp getpid
 getrlimit ioctl kill memfd_create mmap munmap open poll prctl read reboot recvmsg setpgid setrlimit setsockopt sigaction
 sigemptyset sigfillset signal signalfd sigprocmask socketpair sync syscall tcsetpgrp usleep waitid waitpid write

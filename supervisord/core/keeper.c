@@ -171,12 +171,14 @@ void keeper_exit(struct core *c, int code, const char *how)
 	send_frame(c, &f, -1);
 }
 
-/* Behind the answer to who asked: keeper ends us soon. */
 void keeper_reexec(struct core *c, int program_fd)
 {
 	struct kp_frame f = {.kind = KP_REEXEC};
 	log_flush();
-	send_frame(c, &f, program_fd);
+	if (program_fd < 0)
+		hold_frame(c, &f); /* behind the answer to who asked: keeper ends us soon */
+	else
+		send_frame(c, &f, program_fd);
 	fd_close(program_fd);
 }
 

@@ -225,6 +225,9 @@ static void start(int argc, char **argv)
 	K.args[0] = argv[0];
 	for (int i = 1 + skip; i < argc && n < KEEPER_ARGS_MAX + 2; i++)
 		K.args[n++] = argv[i];
+	const char *hang_ms = getenv("STAYD_TEST_HANG_MS"); /* for tests: a minute in a second */
+	if (hang_ms)
+		timing.hang_us = strtoul(hang_ms, NULL, 10) * USEC_PER_MSEC;
 	rows_init();
 	if (skip)
 		reexec_begin((int)strtol(argv[1] + strlen(STATE_OPTION), NULL, 10));
