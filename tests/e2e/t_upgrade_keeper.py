@@ -12,10 +12,6 @@ def version(d):
     return d.status()["daemon"]["version"]
 
 
-def unit(puppets, *steps, **more):
-    return puppets.unit("control:%s", *steps, **more)
-
-
 class Services:
     """One that lives through everything, one that is restarted, one that says how it ends."""
 
@@ -35,7 +31,7 @@ class Services:
         """The i-th one ends by itself with that code, and that is what status says."""
         self.puppets.command(self.control % i, "exit:%d" % code)
         u = self.d.wait_unit("end%d.service" % i, deadline=20, active_state="failed")
-        check((u["exec_main_code"], u["exec_main_status"]) == ("exited", code), "told wrong: %r" % u)
+        check((u["exec_main_code"], u["exec_main_status"]) == (os.CLD_EXITED, code), "told wrong: %r" % u)
 
     def crash(self):
         before = self.d.wait_unit("again.service", deadline=20, active_state="active")
