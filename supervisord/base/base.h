@@ -266,6 +266,7 @@ struct loop {
 	uint64_t timer_armed_us; /* CLOCK_BOOTTIME; USEC_INFINITY when not armed */
 	bool is_done;
 	int exit_code;
+	uint64_t turn; /* its number, for those who share one out */
 	struct source timer;
 	void (*on_timer)(struct loop *l);
 	void (*before_wait)(struct loop *l); /* what was put off to the end of the turn; may be NULL */
