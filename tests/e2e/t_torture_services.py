@@ -1,10 +1,7 @@
 """Torture list 9, 12, 13, 35, 39: services that do not end, end at once, or whose pids come again."""
-import ctypes, struct, threading
-
 from bed import *
+from fusefs import HungFs
 from torture import *
-
-libc = ctypes.CDLL(None, use_errno=True)
 
 
 @test
@@ -41,7 +38,7 @@ def exit_loop_costs_less_than_two_percent_of_a_processor():
     """By systemd's defaults the start limit ends it; without a limit the growing delay bounds it; and with
     OnLimit=slow it goes on slowly. Measured over the life of the daemon's processes, not by the wall."""
     units = {"limit.service": "[Service]\nExecStart=/bin/true\nRestart=always\n",
-             "grows.service": "[Unit]\nStartLimitIntervalSec=0\n[Service]\nExecStart=/bin/true\nRestart=always\nRestartSec=50ms\nRestartSteps=5\n"
+             "grows.service": "[Unit]\nStartLimitIntervalSec=0\n[Service]\nExecStart=/bin/false\nRestart=always\nRestartSec=50ms\nRestartSteps=5\n"
                               "RestartMaxDelaySec=5s\n",
              "slow.service": "[Unit]\nStartLimitIntervalSec=10\nStartLimitBurst=5\n[Service]\nExecStart=/nonexistent/x\nRestart=always\nRestartSec=10ms\n"
                              "[X-Restart]\nOnLimit=slow\n"}
@@ -147,57 +144,6 @@ def ptraced_process_is_waited_for_until_its_tracer_lets_go():
             stop.communicate(timeout=30)
             r.d.wait_unit("k.service", lambda u: u["active_state"] in ("inactive", "failed"), deadline=20)
         r.torture(round)
-
-
-class HungFs(threading.Thread):
-    """A file system (FUSE, spoken by hand) whose file "hang" is never answered for: who reads it is in D state.
-    release() answers what is open and makes further reads fail."""
-
-    def __init__(self, at):
-        super().__init__(daemon=True)
-        self.at, self.held, self.is_open = at, [], True
-        self.fd = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
-        text = "fd=%d,rootmode=40000,user_id=0,group_id=0,allow_other" % self.fd
-        if libc.mount(b"hung", at.encode(), b"fuse", 0, text.encode()) != 0:
-            os.close(self.fd)
-            skip("cannot mount FUSE here: %s" % os.strerror(ctypes.get_errno()))
-        self.start()
-
-    def answer(self, unique, data=b"", error=0):
-        with contextlib.suppress(OSError):
-            os.write(self.fd, struct.pack("<IiQ", 16 + len(data), -error, unique) + data)
-
-    def attr(self, node):
-        return struct.pack("<QQQQQQIIIIIIIIII", node, 4096, 8, 0, 0, 0, 0, 0, 0, 0o40755 if node == 1 else 0o100755, 1, 0, 0, 0, 4096, 0)
-
-    def run(self):
-        with contextlib.suppress(OSError):
-            while True:
-                b = os.read(self.fd, 1 << 17)
-                _, op, unique, node = struct.unpack_from("<IIQQ", b)
-                if op == 26:  # INIT
-                    self.answer(unique, struct.pack("<IIIIHHII", 7, 19, 0, 0, 12, 10, 4096, 1) + b"\0" * 36)
-                elif op == 1:  # LOOKUP
-                    self.answer(unique, struct.pack("<QQQQII", 2, 0, 1, 1, 0, 0) + self.attr(2))
-                elif op == 3:  # GETATTR
-                    self.answer(unique, struct.pack("<QII", 1, 0, 0) + self.attr(node))
-                elif op in (14, 27):  # OPEN, OPENDIR
-                    self.answer(unique, struct.pack("<QII", 0, 1, 0))
-                elif op == 15 and self.is_open:  # READ
-                    self.held.append(unique)
-                elif op not in (2, 42):  # FORGET has no answer
-                    self.answer(unique, error=5 if op == 15 else 0 if op in (18, 25, 36) else 38)
-
-    def release(self):
-        self.is_open = False
-        for u in self.held:
-            self.answer(u, error=5)
-        self.held = []
-
-    def close(self):
-        self.release()
-        libc.umount2(self.at.encode(), 2)
-        os.close(self.fd)
 
 
 @test
