@@ -86,7 +86,7 @@ MUTANTS = [
      "		if (!u || lb >= lb_count(u) || !attach(w, u))",
      "		if (!u || lb >= lb_count(u) || !u->lb || u->rec.lb_phase == LBP_NONE)"),
     ("an exit does not take it out of the load balancer", "lb.c",
-     "		feed(w, u, LBE_GONE);", "		;"),
+     "	feed(w, u, LBE_GONE);", "	;"),
     ("a stop does not wait for the drain", "lb.c",
      "	return u->rec.lb_phase != LBP_OUT;", "	return false;"),
     ("a step is not journalled", "rollout.c",

@@ -565,7 +565,9 @@ START_TEST(a_command_before_the_start_cannot_name_the_main_process)
 	step((struct event){.kind = EV_MAIN_PID, .pid = 99});
 	ck_assert_uint_eq(u->rec.main.seq, 0);
 	control_ends(0);
-	spawned(EXEC_START);
+	step((struct event){.kind = EV_MAIN_PID, .pid = 99});
+	ck_assert_int_eq(u->rec.main_pid, 0); /* its own is on its way */
+	step((struct event){.kind = EV_SPAWNED, .id = u->rec.main, .pid = 98});
 	step((struct event){.kind = EV_MAIN_PID, .pid = 99});
 	ck_assert_int_eq(u->rec.main_pid, 99);
 	teardown();
