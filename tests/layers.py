@@ -11,16 +11,18 @@ MAY = {
     "base": {"base"},
     "unit": {"base", "unit"},
     "model": {"base", "unit", "model"},
-    "keeper": {"base", "keeper"},
+    "table": {"base", "table"},
+    "keeper": {"base", "table", "keeper"},
+    "init": {"base", "init"},
     "launch": {"base", "unit", "launch"},
     "logd": {"base", "logd"},
     "net": {"base", "net"},
     "control": {"base", "unit", "model", "logd", "control"},
-    "core": {"base", "unit", "model", "launch", "logd", "keeper", "control", "core"},
-    "main": {"base", "keeper", "launch", "logd", "core"},
+    "core": {"base", "unit", "model", "launch", "logd", "table", "keeper", "control", "core"},
+    "main": {"base", "init", "keeper", "launch", "logd", "table", "core"},
     "ctl": {"base", "unit", "ctl"},
 }
-FACE = {"base": "base.h", "unit": "units.h", "model": "model.h", "keeper": "keeper.h",
+FACE = {"base": "base.h", "unit": "units.h", "model": "model.h", "table": "table.h", "keeper": "keeper.h", "init": "init.h",
         "launch": "launch.h", "logd": "logd.h", "net": "net.h", "control": "control.h",
         "core": "core.h"}
 PURE_HEADERS = {"model": {"sys/", "unistd.h", "time.h", "signal.h", "fcntl.h"}}

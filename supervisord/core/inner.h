@@ -96,6 +96,9 @@ struct stored_fd {
 	char name[64];
 };
 
+/* What a service is told off for, each at most once a second. */
+enum notify_fault { NOTIFY_FAULT_MAIN, NOTIFY_FAULT_STORE, NOTIFY_FAULT_MAX };
+
 /* Core's companion of a unit. */
 struct unit_core {
 	struct core *core;
@@ -119,6 +122,7 @@ struct unit_core {
 	int empty_fd;
 	uint8_t said_in[16]; /* the activation that STATUS= and ERRNO= are of */
 	int said_errno;      /* ERRNO=; 0 = none */
+	uint64_t notify_warned_us[NOTIFY_FAULT_MAX];
 	struct stored_fd *fds;
 	size_t n_fds, cap_fds;
 	uint32_t next_fd_number;
@@ -163,17 +167,28 @@ struct core {
 	bool logs_to_console;
 	bool is_restoring; /* records and journals of the core before this one are being read */
 	/* links */
-	int keeper_fd, launcher_fd, logger_fd, net_fd;
+	int keeper_fd, launcher_fd, logger_fd, net_fd, launcher_pidfd;
 	struct source keeper_source, launcher_source, logger_source, net_source, notify_source,
 		listen_source;
 	int notify_fd, control_fd;
 	struct control *control;
 	pid_t keeper_pid, role_pid[ROLE_MAX];
 	uint32_t restarts_of_core;
+	bool role_is_stale[ROLE_MAX]; /* it runs the program of before a re-exec */
+	struct {
+		struct source source; /* of a trial: its pidfd */
+		int program;          /* tried; -1 none */
+		const char *state;
+		char *text;
+		uint32_t count;
+		int error; /* of the last one: it came back */
+	} reexec;
 	uint64_t started_us, started_wall_us;
 	uint32_t launchers;  /* connected so far: the number of the newest */
 	uint32_t n_asked;    /* starts the launcher has not answered yet */
 	uint64_t n_answered; /* starts the launcher has answered in our life */
+	/* Does the launcher get on? Looked at when it was asked for something; 0: not. */
+	uint64_t launcher_look_us, n_answered_then;
 	uint64_t
 		notify_hold_until; /* of n_answered: see notify.c; 0 = not holding for a stranger */
 	bool notify_is_held;       /* until it has: see notify.c */
@@ -234,6 +249,10 @@ void core_tell(struct core *c, const struct effects *fx); /* before the records 
 void core_perform(struct core *c, const struct effects *fx);
 bool core_acts(const struct effects *fx); /* the records are to be written before */
 
+/* reexec.c; core_reexec() is in verbs.h */
+void reexec_welcomed(struct core *c);
+void reexec_refused(struct core *c, const char *why);
+
 /* keeper.c */
 int keeper_connect(struct core *c); /* HELLO ... WELCOME; fills links, deposited fds, children */
 int deposit_take(const char *name); /* before the records are restored; -1 = none */
@@ -244,11 +263,10 @@ void keeper_track(struct core *c, const struct spawn_id *id, pid_t pid);
 void keeper_forget(struct core *c, const struct spawn_id *id, pid_t pid); /* pid 0: all of the id */
 void keeper_role(struct core *c, enum role role, bool is_wanted);
 void keeper_exit(struct core *c, int code, const char *how); /* exit, reboot, poweroff */
-void keeper_reexec(struct core *c, const char *path);
+void keeper_reexec(struct core *c, int program_fd); /* takes it; -1: the present program again */
 void keeper_adopt_begin(
 	struct core *c);           /* deposits; and what the records say, before EV_RESTORED */
 void keeper_adopt(struct core *c); /* children of before, after the records are restored */
-void keeper_alive(struct core *c);
 void keeper_flush(struct core *c); /* what was put off to the end of the turn */
 void keeper_relist(struct core *c);
 void proc_ended(struct core *c, struct proc *p, enum kp_row row, pid_t pid, int code, int status);
@@ -267,6 +285,8 @@ int launcher_sync(struct core *c);        /* blocks, bounded: see keeper_connect
 void launcher_words_lost(struct core *c); /* of launchers before the present one */
 bool launcher_word_is_lost(const struct core *c, const struct proc *p);
 void launcher_relist_later(struct core *c);
+void launcher_watch(struct core *c);
+uint64_t launcher_watch_deadline(const struct core *c);
 void launcher_listed(struct core *c); /* keeper has told again who lives: ask again for the rest */
 void launcher_replay(struct core *c); /* what it answered meanwhile */
 void launcher_spawn(struct core *c, struct unit *u, enum exec_kind exec, uint32_t index,
@@ -321,6 +341,11 @@ int store_reload(struct core *c, struct buf *notes);
 void journal_write(struct core *c, struct set *s, const char *text);
 void journal_commit(struct core *c, struct set *s); /* current revision + release, ReleaseLink */
 int journal_last(struct core *c, struct set *s, struct rollout_rec *ret);
+int journal_last_done(struct core *c, const char *set, struct rollout_rec *ret);
+
+/* state.c: small files of the state directory */
+char *state_dir_of(const struct core *c, const char *set, const char *below);
+int state_read(struct core *c, const char *set, const char *file, struct buf *ret); /* said if < 0 */
 int state_read_number(struct core *c, const char *set, const char *file, uint32_t *ret);
 int state_write(struct core *c, const char *set, const char *file, const char *text);
 
@@ -328,6 +353,7 @@ int state_write(struct core *c, const char *set, const char *file, const char *t
 void cgroup_setup(struct core *c);
 int cgroup_open_unit(struct core *c, struct unit *u, struct err *e); /* fd; made when missing */
 int cgroup_fd_of(struct core *c, struct unit *u);
+bool cgroup_is_frozen(struct core *c, struct unit *u);
 void cgroup_check_empty(struct core *c, struct unit *u);
 /* The only process of the unit, as GuessMainPID= wants it; 0 = none or several. */
 int32_t cgroup_only_process(struct core *c, struct unit *u);

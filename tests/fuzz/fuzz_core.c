@@ -39,7 +39,7 @@ static void pair(int type, int *ret_ours, int *ret_peer)
 
 static void check_kp(const struct kp_frame *f)
 {
-	assert(f->build == WIRE_BUILD && memchr(f->name, '\0', sizeof(f->name)));
+	assert(f->magic == KP_MAGIC && memchr(f->name, '\0', sizeof(f->name)));
 	assert(f->kind >= KP_HELLO && f->kind <= KP_EXIT);
 	assert(f->kind != KP_SIGNAL || (f->status > 0 && f->status <= 64));
 	assert(f->kind != KP_TRACK || f->pid > 1);
@@ -49,7 +49,7 @@ static void check_request(const char *data, size_t size)
 {
 	const struct ln_head *h = (const void *)data;
 	assert(size >= sizeof(*h) && h->build == WIRE_BUILD);
-	if (h->flags & (LN_SYNC | LN_PLAN_IN_FD))
+	if (h->flags & (LN_SYNC | LN_HOLD | LN_PLAN_IN_FD))
 		return;
 	assert(size == sizeof(*h) + h->plan_size);
 	struct plan *p = exact_copy(data + sizeof(*h), h->plan_size);
@@ -112,7 +112,7 @@ static void to_core(enum role role, const void *data, size_t size, const int *fd
 static void say_link(enum role role)
 {
 	struct kp_frame f = {
-		.build = WIRE_BUILD, .kind = KP_LINK, .role = (uint16_t)role, .pid = 500 + role};
+		.magic = KP_MAGIC, .kind = KP_LINK, .role = (uint16_t)role, .pid = 500 + role};
 	int ours;
 	if (role == ROLE_LAUNCHER || role == ROLE_LOGGER || role == ROLE_NET)
 		fd_close(peer[role]);
@@ -125,7 +125,7 @@ static void say_link(enum role role)
 
 static void say_welcome(void)
 {
-	struct kp_frame f = {.build = WIRE_BUILD, .kind = KP_WELCOME};
+	struct kp_frame f = {.magic = KP_MAGIC, .kind = KP_WELCOME};
 	say_link(ROLE_LAUNCHER);
 	say_link(ROLE_LOGGER);
 	say_link(ROLE_NET);
@@ -166,7 +166,7 @@ static int32_t pick_pid(struct input *in)
 
 static void say_kp(struct input *in, uint16_t kind)
 {
-	struct kp_frame f = {.build = WIRE_BUILD,
+	struct kp_frame f = {.magic = KP_MAGIC,
 		.kind = kind,
 		.id = pick_id(in),
 		.pid = pick_pid(in),
@@ -224,19 +224,18 @@ static void begin(struct input *in)
 	fake_boot_us = 1000 * USEC_PER_SEC;
 	n_asked = 0;
 	core.launcher_fd = core.logger_fd = core.net_fd = core.control_fd = core.record_fd = -1;
-	core.cgroup_base_fd = -1;
+	core.cgroup_base_fd = core.lock_fds[0] = core.lock_fds[1] = -1;
 	core.is_in_memory = true; /* no files */
 	core.runtime_dir = (char *)"@fuzz";
 	core.runtime_root = (char *)"/proc/fuzz";
 	core.state_dir = core.log_dir = (char *)"/proc/fuzz/state";
 	core.notify_path = (char *)"@fuzz/notify";
 	core.keeper_pid = 2;
-	core.path.config_dir = core.path.state_dir = core.path.cache_dir = core.path.logs_dir =
-		core.path.runtime_dir = (char *)"/proc/fuzz";
 	if (loop_init(&core.loop) < 0)
 		abort();
 	core.loop.before_wait = before_wait;
 	core.world = rig_world(&core);
+	core.path = rig_path;
 	if (record_open(&core, memfd_create("fuzz", MFD_CLOEXEC)) < 0)
 		abort();
 	pair(SOCK_SEQPACKET, &core.keeper_fd, &peer[ROLE_CORE]);
