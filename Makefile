@@ -19,7 +19,7 @@ CFLAGS  += -std=gnu11 -D_GNU_SOURCE $(WARN) -Iinclude -Isupervisord -MMD -MP -ff
 LDFLAGS += $(if $(SAN),-fsanitize=address$(,)undefined,-Wl$(,)-z$(,)relro$(,)-z$(,)now -Wl$(,)--gc-sections -Wl$(,)--build-id=sha1)
 STATIC   = $(if $(SAN),,-static)
 LIBS    := -lcap -lseccomp -linih -ljansson
-DIRS    := core logd launch keeper model unit base
+DIRS    := core logd launch keeper model unit confine base
 ARCH    := $(foreach d,$(DIRS),$(if $(wildcard supervisord/$d/*.c),$B/$d.a))
 objs     = $(patsubst %.c,$B/%.o,$(wildcard $(1)))
 Q       := $(if $(V),,@)
@@ -39,7 +39,7 @@ $B/stayd: $(call objs,supervisord/main.c) $(ARCH)
 	$(Q)$(CC) $(STATIC) $(LDFLAGS) -o $@ $< -Wl,--start-group $(ARCH) -Wl,--end-group $(LIBS)
 $B/stayctl: $(call objs,ctl/*.c) $B/unit.a $B/base.a
 	$(Q)$(CC) $(STATIC) $(LDFLAGS) -o $@ $^ $(LIBS)
-$B/stay-net: $(call objs,supervisord/net/*.c supervisord/net/lb/*.c) $B/base.a
+$B/stay-net: $(call objs,supervisord/net/*.c supervisord/net/lb/*.c) $B/confine.a $B/base.a
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ -lcurl -ljansson
 
 # ---- tests: every file is a program that prints TAP; tests/run.py runs them and counts ----

@@ -1,24 +1,25 @@
 #!/usr/bin/python3
 """Arrows point down only: checks every #include "..." against the layering of the folders.
 
-base <- unit <- model <- {keeper, launch, logd, net} <- core; the roles never include each other;
+base <- unit <- model <- {keeper, launch, logd, net} <- core; confine stands on base; the roles never include each other;
 ctl uses include/, base/ and unit/. Within another folder only its face may be included."""
 import os, re, sys
 
 TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 MAY = {
     "base": {"base"},
+    "confine": {"base", "confine"},
     "unit": {"base", "unit"},
     "model": {"base", "unit", "model"},
     "keeper": {"base", "keeper"},
     "launch": {"base", "unit", "launch"},
-    "logd": {"base", "logd"},
-    "net": {"base", "net"},
-    "core": {"base", "unit", "model", "launch", "logd", "keeper", "core"},
+    "logd": {"base", "confine", "logd"},
+    "net": {"base", "confine", "net"},
+    "core": {"base", "confine", "unit", "model", "launch", "logd", "keeper", "core"},
     "main": {"base", "keeper", "launch", "logd", "core"},
     "ctl": {"base", "unit", "ctl"},
 }
-FACE = {"base": "base.h", "unit": "units.h", "model": "model.h", "keeper": "keeper.h",
+FACE = {"base": "base.h", "confine": "confine.h", "unit": "units.h", "model": "model.h", "keeper": "keeper.h",
         "launch": "launch.h", "logd": "logd.h", "net": "net.h", "core": "core.h"}
 PURE_HEADERS = {"model": {"sys/", "unistd.h", "time.h", "signal.h", "fcntl.h"}}
 

@@ -10,6 +10,8 @@
 
 #include "core/inner.h"
 
+#include "confine/confine.h"
+
 #include <fcntl.h>
 #include <getopt.h>
 #include <signal.h>
@@ -469,6 +471,19 @@ static int core_come_up(struct core *c)
 	return 0;
 }
 
+/* From here on: no programs, no mounts, no other identities, and few capabilities (confine/). What
+ * needs more is behind us (mounting a bare machine, trying what this host allows) or the launcher's. */
+static int core_confine(struct core *c)
+{
+	struct err e = {0};
+	launch_getent_by(core_getent, c);
+	c->can_give_logs_away = confine_can_change_user();
+	int r = confine(ROLE_CORE, &e);
+	if (r < 0)
+		log_error(NULL, "%s", e.text);
+	return r;
+}
+
 int core_main(int argc, char **argv)
 {
 	static struct core core;
@@ -477,6 +492,8 @@ int core_main(int argc, char **argv)
 	(void)prctl(PR_SET_NAME, "stayd-core");
 	signal(SIGPIPE, SIG_IGN);
 	int r = core_init(c, argc, argv);
+	if (r == 0)
+		r = core_confine(c);
 	if (r == 0)
 		r = core_come_up(c);
 	if (r < 0) {
