@@ -6,7 +6,7 @@
  */
 #pragma once
 
-#include "core/verbs_call.h"
+#include "control/call.h"
 #include "logd/logd.h"
 
 #define WEAK __attribute__((weak))

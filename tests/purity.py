@@ -7,7 +7,7 @@ assert and no other function that does (a list too, of what it may use), and its
 import glob, os, re, subprocess, sys
 
 ALLOWED = set("""
-memcpy memmove memset memcmp strcmp strncmp strlen strchr strrchr strstr strnlen strspn strcspn
+memchr memcpy memmove memset memcmp strcmp strncmp strlen strchr strrchr strstr strnlen strspn strcspn
 strtoul strtoull strtol snprintf __snprintf_chk vsnprintf __vsnprintf_chk qsort bsearch abort
 __assert_fail __stack_chk_fail __memcpy_chk __memset_chk __memmove_chk free fnmatch
 xmalloc xcalloc xrealloc xstrdup xstrndup xasprintf oom arena_alloc arena_strdup arena_strndup

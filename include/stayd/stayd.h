@@ -7,7 +7,11 @@
  */
 #pragma once
 
+#ifndef STAYD_NEXT
 #define STAYD_VERSION "0.1.0"
+#else /* make NEXT=1: a later version as the tests of upgrades need one */
+#define STAYD_VERSION "0.1.0+next"
+#endif
 
 /* Names. A unit name longer than this is refused by the loader (systemd: UNIT_NAME_MAX). */
 #define UNIT_NAME_MAX    255
@@ -38,6 +42,9 @@
 #define CONTROL_CLIENTS_UID_MAX 64
 /* A client that sends nothing of a started message for this long is closed. */
 #define CONTROL_IDLE_US (5 * 1000000ULL)
+
+/* What users and groups outside of a user namespace look like from within: they are nobody's. */
+#define OVERFLOW_ID 65534
 
 /* Exit codes of stayctl beyond the LSB ones (LSB keeps 150-199 for the application). */
 enum stay_exit {

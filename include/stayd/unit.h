@@ -444,6 +444,11 @@ struct install_conf {
 	char *default_instance;
 };
 
+/* Who may do what with this unit beside those whom stayd.conf names: "user", "@group", numbers. */
+struct access_conf {
+	struct conf_list owner, viewer;
+};
+
 struct unit_conf {
 	unsigned refs;
 	char *name;     /* web@1.service */
@@ -475,6 +480,7 @@ struct unit_conf {
 	struct health_check health[CHECK_KIND_MAX];
 	struct lb_conf lb;
 	struct rollout_conf rollout;
+	struct access_conf access;
 
 	struct degraded *degraded;
 	size_t n_degraded;

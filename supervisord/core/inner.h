@@ -14,13 +14,11 @@
 #pragma once
 
 #include "base/base.h"
+#include "control/control.h"
 #include "launch/launch.h"
 #include "logd/logd.h"
 #include "model/model.h"
 #include "unit/units.h"
-
-#include "core/control.h"
-#include "core/verbs.h"
 
 struct core;
 struct unit_core;
@@ -136,8 +134,12 @@ struct core {
 	struct unit_path path;
 	struct launch_caps caps;
 	/* where things are */
+<<<<<<< HEAD
 	char *runtime_dir, *state_dir, *log_dir;
 	bool can_give_logs_away; /* the logger has a uid of its own */
+=======
+	char *runtime_dir, *state_dir, *log_dir, *config_path;
+>>>>>>> main
 	bool is_log_volatile; /* the log directory is in memory: keep less */
 	bool is_in_memory; /* no runtime directory can be written: runtime_dir is an abstract name */
 	char *notify_path, *control_path;
@@ -249,6 +251,7 @@ void launcher_spawn(struct core *c, struct unit *u, enum exec_kind exec, uint32_
 	const struct spawn_id *id);
 /* Made when there is none yet; NULL: impossible. */
 const struct launch_image *launcher_image(struct core *c, struct unit *u);
+void launcher_image_forget(struct unit *u);
 void launcher_probe(struct core *c, struct unit *u, enum check_kind check, uint64_t number,
 	uint64_t timeout_us);
 void launcher_probe_over(struct core *c, struct proc *p);

@@ -66,7 +66,7 @@ static void steps_text(const uint8_t *v, unsigned n, char *out)
 static void steps_parse(const char *s, uint8_t *v)
 {
 	for (unsigned i = 0; s && s[i] && i < SET_MEMBERS_MAX; i++)
-		v[i] = (uint8_t)(s[i] - 'a');
+		v[i] = (uint8_t)(s[i] - 'a'); /* rollout_rec_check() knows the last letter */
 }
 
 static char *record_text(const struct rollout_rec *r, uint64_t seq, const char *event)
@@ -112,6 +112,18 @@ static uint64_t number_field(const json_t *j, const char *key)
 	return (uint64_t)json_integer_value(json_object_get(j, key));
 }
 
+/* What does not fit becomes the largest value: for a bounded field one that rollout_rec_check()
+ * refuses, never a small one by wrapping. */
+static uint32_t u32_field(const json_t *j, const char *key)
+{
+	return (uint32_t)MIN(number_field(j, key), (uint64_t)UINT32_MAX);
+}
+
+static uint8_t u8_field(const json_t *j, const char *key)
+{
+	return (uint8_t)MIN(number_field(j, key), (uint64_t)UINT8_MAX);
+}
+
 static uint8_t state_field(const json_t *j, const char *key)
 {
 	const char *s = json_string_value(json_object_get(j, key));
@@ -135,19 +147,19 @@ static int record_parse(const char *line, size_t size, struct rollout_rec *ret)
 	ret->state = state_field(j, "state");
 	ret->resume_state = state_field(j, "resume");
 	ret->id = number_field(j, "id");
-	ret->from_revision = (uint32_t)number_field(j, "from");
-	ret->to_revision = (uint32_t)number_field(j, "to");
-	ret->count = (uint32_t)number_field(j, "count");
-	ret->surge = (uint32_t)number_field(j, "surge");
-	ret->unavailable = (uint32_t)number_field(j, "unavailable");
+	ret->from_revision = u32_field(j, "from");
+	ret->to_revision = u32_field(j, "to");
+	ret->count = u32_field(j, "count");
+	ret->surge = u32_field(j, "surge");
+	ret->unavailable = u32_field(j, "unavailable");
 	ret->began_wall_us = number_field(j, "began");
 	ret->ended_wall_us = number_field(j, "ended");
 	ret->request = number_field(j, "request");
-	ret->is_undo = (uint8_t)number_field(j, "undo");
-	ret->is_rollback_wanted = (uint8_t)number_field(j, "rollback");
-	ret->is_restart = (uint8_t)number_field(j, "restart");
-	ret->is_canary_passed = (uint8_t)number_field(j, "canary_passed");
-	ret->pause_after = (uint32_t)number_field(j, "pause_after");
+	ret->is_undo = u8_field(j, "undo");
+	ret->is_rollback_wanted = u8_field(j, "rollback");
+	ret->is_restart = u8_field(j, "restart");
+	ret->is_canary_passed = u8_field(j, "canary_passed");
+	ret->pause_after = u32_field(j, "pause_after");
 	copy_field(j, "set", ret->set, sizeof(ret->set));
 	copy_field(j, "from_release", ret->from_release, sizeof(ret->from_release));
 	copy_field(j, "to_release", ret->to_release, sizeof(ret->to_release));
@@ -156,7 +168,7 @@ static int record_parse(const char *line, size_t size, struct rollout_rec *ret)
 	steps_parse(json_string_value(json_object_get(j, "steps")), ret->step);
 	steps_parse(json_string_value(json_object_get(j, "touched")), ret->touched);
 	json_decref(j);
-	return 0;
+	return rollout_rec_check(ret);
 }
 
 /* ---- the journal ----------------------------------------------------------------------------------- */

@@ -328,6 +328,8 @@ static void on_signal(struct core *c, int signo)
 	struct event ev = {.kind = EV_SHUTDOWN};
 	if (signo == SIGHUP) {
 		struct buf notes = {0}; /* they are in the log */
+		if (c->control)
+			control_reload(c->control, NULL);
 		store_reload(c, &notes);
 		buf_done(&notes);
 		return;

@@ -357,7 +357,7 @@ static int start_streams(
 static int image_of(struct core *c, struct unit *u, struct err *e)
 {
 	struct unit_core *x = uc(u);
-	if (x->image && x->image_conf == u->conf)
+	if (x->image && x->image_conf == u->conf && launch_image_is_current(x->image))
 		return 0;
 	bool is_other = x->image_conf != u->conf;
 	x->image = launch_image_free(x->image);
@@ -369,6 +369,14 @@ static int image_of(struct core *c, struct unit *u, struct err *e)
 	x->cgroup_fd =
 		fd_close(x->cgroup_fd); /* its limits may be others now: they are set again */
 	return 0;
+}
+
+/* Settings or the meaning of names may have changed: the next start makes it anew. */
+void launcher_image_forget(struct unit *u)
+{
+	struct unit_core *x = uc(u);
+	x->image = launch_image_free(x->image);
+	x->image_conf = unit_conf_unref(x->image_conf);
 }
 
 /* Nothing was looked up or compiled for it: it is made again in no time, and thousands idle. */

@@ -14,6 +14,7 @@
 
 #include <fcntl.h>
 #include <getopt.h>
+#include <malloc.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -22,6 +23,8 @@
 #include <sys/un.h>
 
 #define CONTROL_BACKLOG 128
+/* Blocks from this size on are mappings of their own, gone when they are freed. */
+#define ALLOC_MAPPED_MIN (256 * 1024)
 #define STOP_BUDGET_DEFAULT                                                                        \
 	(8 * USEC_PER_SEC) /* as PID 1 of a container: docker stop kills after 10 s */
 
@@ -223,6 +226,11 @@ static void default_dirs(struct core *c)
 	c->runtime_root = runtime_root_of(c);
 	CLEANUP_FREE char *state =
 		c->is_root ? xstrdup("/var/lib") : xdg_dir("XDG_STATE_HOME", "/.local/state");
+	if (!c->config_path) {
+		CLEANUP_FREE char *config =
+			c->is_root ? xstrdup("/etc") : xdg_dir("XDG_CONFIG_HOME", "/.config");
+		c->config_path = xasprintf("%s/stayd/stayd.conf", config);
+	}
 	if (!c->state_dir)
 		c->state_dir = xasprintf("%s/stayd", state);
 	if (!c->log_dir)
@@ -251,6 +259,9 @@ static int parse_options(struct core *c, int argc, char **argv)
 			break;
 		case OPT_LOG_DIR:
 			c->log_dir = xstrdup(optarg);
+			break;
+		case OPT_CONFIG:
+			c->config_path = xstrdup(optarg);
 			break;
 		case OPT_TRACKING:
 			c->tracking_is_forced_shim = streq(optarg, "shim");
@@ -341,18 +352,25 @@ static int control_listen(struct core *c, int deposited_fd)
 			(void)chmod(c->control_path, 0666);
 		keeper_put(c, "control", c->control_fd);
 	}
-	return control_new(&c->loop, c->control_fd, c, &c->control);
+	return control_new(&c->loop, c->control_fd, c->config_path, c, &c->control);
 }
 
 static void restore_record(struct core *c, uint32_t slot, uint64_t generation, const char *name,
 	const struct unit_rec *r)
 {
+	if (!unit_name_is_valid(name) || unit_rec_check(r) < 0) {
+		log_error(NULL,
+			"the record in slot %u is whole, but says what cannot be: ignored; what ran by it is killed",
+			slot);
+		return;
+	}
 	struct unit *u = store_restore_unit(c, name, r);
 	if (uc(u)->slot != UINT32_MAX && uc(u)->record_generation >= generation)
 		return;
 	uc(u)->slot = slot;
 	uc(u)->record_generation = generation;
-	world_restore_unit(c->world, u, r);
+	if (world_restore_unit(c->world, u, r) < 0)
+		log_error(u->name, "its record is of another instance: ignored");
 }
 
 static void restore(struct core *c)
@@ -490,6 +508,9 @@ int core_main(int argc, char **argv)
 	struct core *c = &core;
 	log_open("stayd", getenv("STAYD_DEBUG") ? LOG_TRACE : LOG_INFORM);
 	(void)prctl(PR_SET_NAME, "stayd-core");
+	/* Left alone, the allocator raises this to the largest block ever freed, and a unit file of
+	 * 10 MB that was looked at once costs 20 MB for good. */
+	(void)mallopt(M_MMAP_THRESHOLD, ALLOC_MAPPED_MIN);
 	signal(SIGPIPE, SIG_IGN);
 	int r = core_init(c, argc, argv);
 	if (r == 0)

@@ -12,6 +12,7 @@
 
 #include <fcntl.h>
 #include <limits.h>
+#include <malloc.h>
 #include <sys/stat.h>
 
 #define CLOSURE_MAX UNITS_MAX
@@ -176,11 +177,10 @@ static void remember_rollout(struct core *c, struct set *s)
 {
 	struct set_core *x = sc(s);
 	struct rollout_rec last;
-	if (journal_last(c, s, &last) < 0)
+	if (journal_last(c, s, &last) < 0 || world_restore_rollout(c->world, s, &last) < 0)
 		return;
 	x->last_revision = MAX(x->last_revision, last.to_revision);
 	x->last_revision = MAX(x->last_revision, last.from_revision);
-	world_restore_rollout(c->world, s, &last);
 	if (!c->is_restoring)
 		end_interrupted(c, s);
 }
@@ -365,9 +365,8 @@ void store_restore_rollouts(struct core *c)
 	for (size_t i = 0; i < c->world->n_sets; i++) {
 		struct set *s = c->world->sets[i];
 		struct rollout_rec r;
-		if (journal_last(c, s, &r) < 0)
+		if (journal_last(c, s, &r) < 0 || world_restore_rollout(c->world, s, &r) < 0)
 			continue;
-		world_restore_rollout(c->world, s, &r);
 		if (!rollout_is_active(s) && r.state != ROLL_HALTED)
 			continue;
 		load_members(c, s, 1, r.count + r.surge);
@@ -408,13 +407,16 @@ int store_reload(struct core *c, struct buf *notes)
 				? load_revision(c, u->name, u->set->name, u->rec.revision)
 				: unit_load(&c->path, u->name, NULL);
 		bool is_kept = conf->load != LOAD_LOADED && !unit_is_down(u);
-		bool is_changed = conf->load != u->conf->load ||
-				  conf->text_hash != u->conf->text_hash;
+		bool is_changed =
+			conf->load != u->conf->load || conf->text_hash != u->conf->text_hash;
 		uc(u)->is_stale = false;
 		if (is_changed) {
 			log_diagnostics(conf);
 			note_diagnostics(conf, notes);
 		}
+		if (is_changed ||
+			u->conf->exec.identity.user) /* which NSS may answer otherwise now */
+			launcher_image_forget(u);
 		if (is_kept && is_changed)
 			keep_conf(u, conf, notes);
 		if (!is_kept && is_changed) {
@@ -431,13 +433,17 @@ int store_reload(struct core *c, struct buf *notes)
 		}
 		unit_conf_unref(conf);
 	}
-	return store_load_closure(c);
+	int r = store_load_closure(c);
+	(void)malloc_trim(0); /* what the old settings took lies between what is kept */
+	return r;
 }
 
 int core_daemon_reload(struct core *c, const char *actor, struct buf *notes, struct err *e)
 {
 	(void)e;
 	log_note(NULL, "unit files loaded again, asked for by %s", actor);
+	if (c->control)
+		control_reload(c->control, notes);
 	int r = store_reload(c, notes);
 	struct event ev = {.kind = EV_TIME}; /* who waited for what is written no longer goes on */
 	core_step(c, &ev);

@@ -214,6 +214,13 @@ static void set_privileges(struct launch_image *i)
 			       (filter_is_wanted(s) && !has_admin);
 }
 
+/* Who a name is may change at any time; a number that was its user's may be somebody else's now. */
+bool launch_image_is_current(const struct launch_image *i)
+{
+	bool has_names = i->user_name || i->n_groups || i->gid != UINT32_MAX;
+	return !has_names || i->users_stamp == users_stamp();
+}
+
 int launch_image_new(const struct unit_conf *conf, const struct launch_caps *caps,
 	struct launch_image **ret, struct err *e)
 {
@@ -221,6 +228,7 @@ int launch_image_new(const struct unit_conf *conf, const struct launch_caps *cap
 	i->conf = conf;
 	i->caps = caps;
 	i->uid = i->gid = UINT32_MAX;
+	i->users_stamp = users_stamp();
 	int r = set_user(i, e);
 	if (r == 0)
 		r = set_groups(i, e);

@@ -50,6 +50,7 @@ struct launch_image {
 	const struct launch_caps *caps; /* the caller's */
 	struct degraded *degraded; /* what this host does not allow, with the reason */
 	size_t n_degraded;
+	uint64_t users_stamp; /* of the files that users and groups were looked up in */
 	struct arena arena;
 };
 /* Has getent(1) started for a name that is not in the files, its output going to fd: core's way to the
@@ -64,6 +65,8 @@ void launch_getent_by(launch_getent_fn *fn, void *arg);
 int launch_image_new(const struct unit_conf *conf, const struct launch_caps *caps,
 	struct launch_image **ret, struct err *e);
 struct launch_image *launch_image_free(struct launch_image *i);
+/* False: it names users or groups, and /etc/passwd or /etc/group have changed since. */
+bool launch_image_is_current(const struct launch_image *i);
 
 /* What differs from start to start. */
 struct launch_vars {

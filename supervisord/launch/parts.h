@@ -28,6 +28,8 @@ struct user_entry {
 	char *name, *home, *shell; /* in the arena; home and shell NULL when of no use */
 };
 int user_lookup(struct arena *a, const char *name, struct user_entry *ret, struct err *e);
+/* Changes when one of the files does. */
+uint64_t users_stamp(void);
 int group_lookup(const char *name, uint32_t *ret_gid, struct err *e);
 /* Every group that lists user, and base itself. */
 int user_groups(struct arena *a, const char *user, uint32_t base, uint32_t **ret, size_t *ret_n);
@@ -55,6 +57,11 @@ int mounts_build(const struct unit_conf *conf, const struct launch_vars *v, stru
 void mounts_done(struct mount_list *l);
 
 /* ---- the child's side: system calls only ---- */
+
+/* clone.c: pid or -errno; the child calls fn on the stack that *a names, and never comes back. */
+struct clone_args;
+struct child;
+long clone3_raw(struct clone_args *a, void (*fn)(struct child *), struct child *c);
 
 /* What the child leaves for the launcher: by shared memory (vfork) or by the error pipe. */
 enum report_kind { REPORT_FAILED = 1, REPORT_PROGRAM, REPORT_AT_EXEC };

@@ -16,6 +16,7 @@
 #include <limits.h>
 #include <poll.h>
 #include <pwd.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define NAME_SIZE_MAX       255
@@ -100,6 +101,27 @@ static int getent(const char *database, const char *name, struct buf *out)
 	return r < 0 ? r : out->size ? 0 : -ESRCH;
 }
 
+/* ---- the files ---- */
+
+static const char passwd_file[] = "/etc/passwd", group_file[] = "/etc/group";
+
+uint64_t users_stamp(void)
+{
+	static const char *const files[] = {passwd_file, group_file};
+	struct {
+		uint64_t inode, size, seconds, nanoseconds;
+	} of[ARRAY_SIZE(files)] = {{0}};
+	struct stat st;
+	for (size_t i = 0; i < ARRAY_SIZE(files); i++)
+		if (stat(files[i], &st) == 0) {
+			of[i].inode = st.st_ino;
+			of[i].size = (uint64_t)st.st_size;
+			of[i].seconds = (uint64_t)st.st_mtim.tv_sec;
+			of[i].nanoseconds = (uint64_t)st.st_mtim.tv_nsec;
+		}
+	return hash_bytes(of, sizeof(of));
+}
+
 /* ---- users ---- */
 
 static bool is_of_use(const char *path)
@@ -143,7 +165,7 @@ int user_lookup(struct arena *a, const char *name, struct user_entry *ret, struc
 	bool is_id = parse_id(name, &id) == 0;
 	if (!is_id && !name_is_valid(name))
 		return err_set(e, -EINVAL, "User=%.64s is neither a user name nor a uid", name);
-	int r = user_from(fopen("/etc/passwd", "re"), a, name, is_id, id, ret);
+	int r = user_from(fopen(passwd_file, "re"), a, name, is_id, id, ret);
 	if (r == -ESRCH) {
 		struct buf b = {0};
 		r = getent("passwd", name, &b);
@@ -181,7 +203,7 @@ int group_lookup(const char *name, uint32_t *ret_gid, struct err *e)
 		return 0;
 	if (!name_is_valid(name))
 		return err_set(e, -EINVAL, "Group=%.64s is neither a group name nor a gid", name);
-	int r = group_from(fopen("/etc/group", "re"), name, ret_gid);
+	int r = group_from(fopen(group_file, "re"), name, ret_gid);
 	if (r == -ESRCH) {
 		struct buf b = {0};
 		r = getent("group", name, &b);
@@ -200,7 +222,7 @@ int user_groups(struct arena *a, const char *user, uint32_t base, uint32_t **ret
 {
 	size_t n = 0, cap = 0;
 	uint32_t *v = NULL;
-	FILE *f = fopen("/etc/group", "re");
+	FILE *f = fopen(group_file, "re");
 	GROW(v, n, cap);
 	v[n++] = base;
 	for (struct group *g; f && n < GROUPS_PER_USER_MAX && (g = fgetgrent(f));)

@@ -16,7 +16,6 @@
  */
 #include "parts.h"
 
-enum { CHECK_UNKNOWN, CHECK_PASSING, CHECK_FAILING };
 
 /* Part of the interval within which the first probe of an activation is made. */
 #define FIRST_PART 10
@@ -93,6 +92,30 @@ void health_restored(struct world *w, struct unit *u)
 	}
 	if (u->rec.state == INST_RUNNING || u->rec.state == INST_RELOAD)
 		begin_all(w, u, 1);
+}
+
+/* The unit file was loaded again, and its process goes on. A start that is over is not judged anew;
+ * what is asked of a running one is asked from now on. */
+void health_conf_changed(struct world *w, struct unit *u)
+{
+	struct health *h = u->health;
+	bool was_starting = h[CHECK_STARTUP].is_running;
+	if (u->rec.state != INST_RUNNING && u->rec.state != INST_RELOAD)
+		return;
+	for (int c = 0; c < CHECK_KIND_MAX; c++)
+		if (h[c].is_running && !has_check(u, (enum check_kind)c))
+			end(w, u, (enum check_kind)c);
+	if (was_starting && !h[CHECK_STARTUP].is_running && u->rec.state == INST_RUNNING)
+		timer_drop(w, &u->timers[TIMER_STATE]);
+	if (!was_starting && !passes(u, CHECK_STARTUP)) {
+		u->rec.check_ok[CHECK_STARTUP] = CHECK_PASSING;
+		unit_touch(w, u);
+	}
+	for (int c = CHECK_READY; c <= CHECK_LIVE && passes(u, CHECK_STARTUP); c++)
+		if (!h[c].is_running && u->rec.check_ok[c] != CHECK_FAILING)
+			begin(w, u, (enum check_kind)c, u->conf->health[c].interval_us);
+	unit_poke(w, u);
+	set_unit_changed(w, u);
 }
 
 /* ---- verdicts ---- */

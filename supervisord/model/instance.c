@@ -213,7 +213,7 @@ static enum inst_event_id nothing(struct world *w, struct unit *u)
 
 static enum inst_event_id now_empty(struct world *w, struct unit *u)
 {
-	if (u->rec.left_over && !u->n_dropped) {
+	if (u->rec.left_over && u->is_empty) {
 		u->rec.left_over = 0;
 		unit_touch(w, u);
 	}
@@ -221,8 +221,11 @@ static enum inst_event_id now_empty(struct world *w, struct unit *u)
 	return FSM_NONE;
 }
 
+/* Its children may outlive it, and what was said of them before says nothing now. */
 static enum inst_event_id survivor_gone(struct world *w, struct unit *u)
 {
+	if (u->rec.left_over)
+		inst_check_empty(w, u);
 	job_survivors_gone(w, u);
 	return FSM_NONE;
 }
@@ -269,10 +272,12 @@ static enum inst_event_id kill_again(struct world *w, struct unit *u)
 	return FSM_NONE;
 }
 
-/* Born after its unit was given up. */
+/* Born after its unit was given up, perhaps with children by now. */
 enum inst_event_id inst_kill_late(struct world *w, struct unit *u)
 {
-	kill_at(w, u, false, SIGNAL_KILL);
+	kill_at(w, u, owns_group(u), SIGNAL_KILL);
+	u->rec.left_over = 1;
+	unit_touch(w, u);
 	inst_check_empty(w, u);
 	return FSM_NONE;
 }
@@ -479,6 +484,7 @@ struct row {
 	enum inst_state next;
 	pick_fn *pick;
 	action_fn *act;
+	const char *why; /* it never is */
 };
 
 /* One enumerator per row: a doubled row is a redeclaration, and a missing one is undeclared below. */
@@ -486,7 +492,7 @@ enum {
 #define GO(state, event, next)     ROW_##state##_##event,
 #define PICK(state, event, choose) ROW_##state##_##event,
 #define STAY(state, event, act)    ROW_##state##_##event,
-#define NEVER(state, event)        ROW_##state##_##event,
+#define NEVER(state, event, why)   ROW_##state##_##event,
 #include "instance.def"
 #undef GO
 #undef PICK
@@ -495,11 +501,12 @@ enum {
 };
 
 static const struct row rows[] = {
-#define GO(state, event, to) [ROW_##state##_##event] = {ROW_GO, INST_##to, NULL, NULL},
+#define GO(state, event, to) [ROW_##state##_##event] = {ROW_GO, INST_##to, NULL, NULL, NULL},
 #define PICK(state, event, choose)                                                                 \
-	[ROW_##state##_##event] = {ROW_PICK, INST_STATE_MAX, choose, NULL},
-#define STAY(state, event, act) [ROW_##state##_##event] = {ROW_STAY, INST_##state, NULL, act},
-#define NEVER(state, event)     [ROW_##state##_##event] = {ROW_NEVER, INST_##state, NULL, NULL},
+	[ROW_##state##_##event] = {ROW_PICK, INST_STATE_MAX, choose, NULL, NULL},
+#define STAY(state, event, act) [ROW_##state##_##event] = {ROW_STAY, INST_##state, NULL, act, NULL},
+#define NEVER(state, event, why)                                                                   \
+	[ROW_##state##_##event] = {ROW_NEVER, INST_##state, NULL, NULL, why},
 #include "instance.def"
 #undef GO
 #undef PICK
@@ -531,6 +538,11 @@ _Static_assert(ARRAY_SIZE(rows) == INST_STATE_MAX * FSM_MAX, "instance.def is th
 char inst_row_kind(enum inst_state s, enum inst_event_id e)
 {
 	return "GPSN"[rows[table[s][e]].kind];
+}
+
+const char *inst_row_why(enum inst_state s, enum inst_event_id e)
+{
+	return rows[table[s][e]].why;
 }
 
 /* ---- entering states ---- */

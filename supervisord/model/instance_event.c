@@ -255,12 +255,12 @@ static void conditions(struct world *w, struct unit *u, const struct event *ev)
 /* A process that core found, or that the service named, is the main one from now on. */
 static void main_pid(struct world *w, struct unit *u, const struct event *ev)
 {
-	enum active_state a = inst_active_state((enum inst_state)u->rec.state);
-	bool is_alive = a == ACTIVE_ACTIVATING || a == ACTIVE_ACTIVE || a == ACTIVE_RELOADING;
+	enum inst_state s = (enum inst_state)u->rec.state;
+	/* As systemd: what runs before the start has no main process to name. */
+	bool may_be_named = s == INST_START || s == INST_START_POST || is_live_state(s);
 	bool is_searching = u->rec.state == INST_START && service(u)->type == SERVICE_FORKING &&
 			    !u->rec.control.seq;
-	if (ev->pid > 0 && is_alive && u->rec.state != INST_AUTO_RESTART &&
-		u->rec.state != INST_EXITED && ev->pid != u->rec.main_pid) {
+	if (ev->pid > 0 && may_be_named && ev->pid != u->rec.main_pid) {
 		u->rec.main.seq = ++u->rec.next_seq;
 		u->rec.main_pid = ev->pid;
 		u->rec.main_code = 0;

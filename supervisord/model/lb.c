@@ -415,7 +415,7 @@ static enum lb_phase pick_undrain(struct world *w, struct unit *u)
 struct row {
 	enum lb_phase next;
 	enum lb_phase (*pick)(struct world *, struct unit *);
-	bool is_never;
+	const char *never; /* why it cannot be */
 };
 
 /* Every row is an enumerator, every pair refers to one: a double or a gap does not compile. */
@@ -423,7 +423,7 @@ enum {
 #define GO(p, e, n)    ROW_##p##_##e,
 #define PICK(p, e, fn) ROW_##p##_##e,
 #define STAY(p, e)     ROW_##p##_##e,
-#define NEVER(p, e)    ROW_##p##_##e,
+#define NEVER(p, e, y) ROW_##p##_##e,
 #include "model/lb.def"
 #undef GO
 #undef PICK
@@ -433,10 +433,10 @@ enum {
 };
 
 static const struct row rows[ROW_MAX] = {
-#define GO(p, e, n)    [ROW_##p##_##e] = {LBP_##n, NULL, false},
-#define PICK(p, e, fn) [ROW_##p##_##e] = {LBP_##p, fn, false},
-#define STAY(p, e)     [ROW_##p##_##e] = {LBP_##p, NULL, false},
-#define NEVER(p, e)    [ROW_##p##_##e] = {LBP_##p, NULL, true},
+#define GO(p, e, n)    [ROW_##p##_##e] = {LBP_##n, NULL, NULL},
+#define PICK(p, e, fn) [ROW_##p##_##e] = {LBP_##p, fn, NULL},
+#define STAY(p, e)     [ROW_##p##_##e] = {LBP_##p, NULL, NULL},
+#define NEVER(p, e, y) [ROW_##p##_##e] = {LBP_##p, NULL, y},
 #include "model/lb.def"
 #undef GO
 #undef PICK
@@ -469,7 +469,12 @@ char lb_row_kind(enum lb_phase p, unsigned event, const char **ret_event)
 		return 0;
 	const struct row *row = &rows[table[p][event]];
 	*ret_event = names[event];
-	return row->is_never ? 'N' : row->pick ? 'P' : row->next == p ? 'S' : 'G';
+	return row->never ? 'N' : row->pick ? 'P' : row->next == p ? 'S' : 'G';
+}
+
+const char *lb_row_why(enum lb_phase p, unsigned event)
+{
+	return rows[table[p][event]].never;
 }
 
 static void enter_draining(struct world *w, struct unit *u)
@@ -564,9 +569,12 @@ static void feed(struct world *w, struct unit *u, enum lb_event event)
 		const struct row *row = &rows[table[from][event]];
 		enum lb_phase next;
 
-		assert(!row->is_never);
 		if (w->lb_coverage)
 			w->lb_coverage[from][event]++;
+		if (row->never) {
+			w->step_error = -EINVAL;
+			return;
+		}
 		next = row->pick ? row->pick(w, u) : row->next;
 		if (next == from)
 			break;
@@ -608,6 +616,13 @@ static bool attach(struct world *w, struct unit *u)
 	return true;
 }
 
+/* Whoever undrained it hears so: when it gets in after all is another story. */
+static void entry_is_off(struct world *w, struct unit *u, const char *why)
+{
+	if (u->rec.lb_phase != LBP_HELD)
+		answer(w, u, REPLY_FAILED, why);
+}
+
 /* ---- what the others call ---------------------------------------------------------------------- */
 
 void lb_unit_available(struct world *w, struct unit *u)
@@ -618,14 +633,18 @@ void lb_unit_available(struct world *w, struct unit *u)
 
 void lb_unit_unavailable(struct world *w, struct unit *u)
 {
-	if (attach(w, u))
-		feed(w, u, LBE_UNAVAILABLE);
+	if (!attach(w, u))
+		return;
+	feed(w, u, LBE_UNAVAILABLE);
+	entry_is_off(w, u, "its ready check fails; it enters when that passes");
 }
 
 void lb_unit_gone(struct world *w, struct unit *u)
 {
-	if (u->lb && u->rec.lb_phase != LBP_NONE)
-		feed(w, u, LBE_GONE);
+	if (!u->lb || u->rec.lb_phase == LBP_NONE)
+		return;
+	feed(w, u, LBE_GONE);
+	entry_is_off(w, u, "its process ended before it was in the load balancer");
 }
 
 bool lb_hold_stop(struct world *w, struct unit *u)

@@ -227,6 +227,8 @@ struct unit_rec {
 };
 
 #define ROLLOUT_REC_VERSION 1
+#define REVISION_MAX        1000000000u /* revisions are below it */
+#define ROLLOUT_ID_MAX      (1ULL << 53) /* exact in JSON, wherever it is read */
 
 /* One line of the rollout journal holds one of these, fsync'ed before the effects that follow. */
 struct rollout_rec {
@@ -573,8 +575,11 @@ void world_set_next_conf(struct world *w, struct unit *u, struct unit_conf *conf
 /* The port core allocated at spawn (kept in the record). */
 void world_set_port(struct world *w, struct unit *u, uint16_t port);
 
-void world_restore_unit(struct world *w, struct unit *u, const struct unit_rec *rec);
-void world_restore_rollout(struct world *w, struct set *s, const struct rollout_rec *rec);
+/* 0, or -EBADMSG: the record says what cannot be (record.c), or is another's; nothing changed. */
+int world_restore_unit(struct world *w, struct unit *u, const struct unit_rec *rec);
+int world_restore_rollout(struct world *w, struct set *s, const struct rollout_rec *rec);
+int unit_rec_check(const struct unit_rec *r);
+int rollout_rec_check(const struct rollout_rec *r);
 
 /* The whole supervisor. Appends to out; 0, or -EINVAL for an event that cannot be (a bug). */
 int world_step(struct world *w, const struct event *ev, struct effects *out);

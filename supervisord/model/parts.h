@@ -87,6 +87,8 @@ enum inst_event_id {
 const char *inst_event_name(enum inst_event_id e);
 /* What the table says: 'G' go, 'S' stay, 'P' pick, 'N' never. */
 char inst_row_kind(enum inst_state s, enum inst_event_id e);
+/* Why a row that never is cannot be; NULL for the others. */
+const char *inst_row_why(enum inst_state s, enum inst_event_id e);
 /* Runs one event through the table; for tests, and for instance.c itself. */
 void inst_fire(struct world *w, struct unit *u, enum inst_event_id e);
 bool inst_can_reload(const struct unit *u);
@@ -105,16 +107,20 @@ void backoff_stable(struct world *w, struct unit *u); /* TIMER_STABLE */
 struct unit *edge_next(const struct unit *u, uint32_t *pos, enum dep_kind kind, bool is_inverse);
 
 /* ---- health.c ---- */
+/* unit_rec.check_ok */
+enum { CHECK_UNKNOWN, CHECK_PASSING, CHECK_FAILING };
 void health_start(struct world *w, struct unit *u); /* the process runs: probes begin */
 void health_stop(struct world *w, struct unit *u);
 void health_probed(struct world *w, struct unit *u, const struct event *ev);
 void health_timer(struct world *w, struct unit *u, enum check_kind check);
 bool health_is_ready(const struct unit *u); /* startup and ready checks pass, or there are none */
 void health_restored(struct world *w, struct unit *u);
+void health_conf_changed(struct world *w, struct unit *u);
 
 /* ---- lb.c: one instance and its load balancers ---- */
 /* What lb.def says, for tests: 'G' go, 'P' pick, 'S' stay, 'N' never; 0: no such event. */
 char lb_row_kind(enum lb_phase p, unsigned event, const char **ret_event);
+const char *lb_row_why(enum lb_phase p, unsigned event); /* as inst_row_why() */
 void lb_unit_available(struct world *w, struct unit *u); /* up and ready check passing: enter */
 void lb_unit_unavailable(
 	struct world *w, struct unit *u); /* ready check failing: drain, come back later */
@@ -139,6 +145,7 @@ bool lb_unit_is_known(const struct unit *u, struct buf *ret_why);
 /* ---- set.c, rollout.c ---- */
 /* What rollout.def says, for tests; as lb_row_kind(), and 'R' refuse. */
 char rollout_row_kind(enum rollout_state s, unsigned event, const char **ret_event);
+const char *rollout_row_why(enum rollout_state s, unsigned event);
 void set_unit_changed(struct world *w, struct unit *u); /* anything a set may care about */
 void set_run(struct world *w);                          /* reconcile the dirty sets */
 void set_request(struct world *w, const struct request *r);

@@ -177,7 +177,8 @@ static enum rollout_state pick_retry(struct world *w, struct set *s, struct unit
 struct row {
 	enum rollout_state next;
 	enum rollout_state (*pick)(struct world *, struct set *, struct unit *);
-	bool is_refused, is_never;
+	bool is_refused;
+	const char *never; /* why it cannot be */
 };
 
 /* Every row is an enumerator, every pair refers to one: a double or a gap does not compile. */
@@ -186,7 +187,7 @@ enum {
 #define PICK(p, e, fn) ROW_##p##_##e,
 #define STAY(p, e)     ROW_##p##_##e,
 #define REFUSE(p, e)   ROW_##p##_##e,
-#define NEVER(p, e)    ROW_##p##_##e,
+#define NEVER(p, e, y) ROW_##p##_##e,
 #include "model/rollout.def"
 #undef GO
 #undef PICK
@@ -197,11 +198,11 @@ enum {
 };
 
 static const struct row rows[ROW_MAX] = {
-#define GO(p, e, n)    [ROW_##p##_##e] = {ROLL_##n, NULL, false, false},
-#define PICK(p, e, fn) [ROW_##p##_##e] = {ROLL_##p, fn, false, false},
-#define STAY(p, e)     [ROW_##p##_##e] = {ROLL_##p, NULL, false, false},
-#define REFUSE(p, e)   [ROW_##p##_##e] = {ROLL_##p, NULL, true, false},
-#define NEVER(p, e)    [ROW_##p##_##e] = {ROLL_##p, NULL, false, true},
+#define GO(p, e, n)    [ROW_##p##_##e] = {ROLL_##n, NULL, false, NULL},
+#define PICK(p, e, fn) [ROW_##p##_##e] = {ROLL_##p, fn, false, NULL},
+#define STAY(p, e)     [ROW_##p##_##e] = {ROLL_##p, NULL, false, NULL},
+#define REFUSE(p, e)   [ROW_##p##_##e] = {ROLL_##p, NULL, true, NULL},
+#define NEVER(p, e, y) [ROW_##p##_##e] = {ROLL_##p, NULL, false, y},
 #include "model/rollout.def"
 #undef GO
 #undef PICK
@@ -235,11 +236,16 @@ char rollout_row_kind(enum rollout_state state, unsigned event, const char **ret
 		return 0;
 	const struct row *row = &rows[table[state][event]];
 	*ret_event = names[event];
-	return row->is_never        ? 'N'
+	return row->never           ? 'N'
 	       : row->is_refused    ? 'R'
 	       : row->pick          ? 'P'
 	       : row->next == state ? 'S'
 				    : 'G';
+}
+
+const char *rollout_row_why(enum rollout_state state, unsigned event)
+{
+	return rows[table[state][event]].never;
 }
 
 static void answer(struct world *w, struct set *s, enum reply_result result, const char *what)
@@ -381,9 +387,12 @@ bool rollout_feed(struct world *w, struct set *s, enum rollout_event event, stru
 	const struct row *row = &rows[table[from][event]];
 	enum rollout_state next;
 
-	assert(!row->is_never);
 	if (w->rollout_coverage)
 		w->rollout_coverage[from][event]++;
+	if (row->never) {
+		w->step_error = -EINVAL;
+		return false;
+	}
 	if (ret_is_refused)
 		*ret_is_refused = row->is_refused;
 	next = row->pick ? row->pick(w, s, u) : row->next;

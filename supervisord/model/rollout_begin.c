@@ -378,7 +378,9 @@ void rollout_restored(struct world *w, struct set *s)
 			rollout_enter(w, s, ROLL_HALTED);
 			return;
 		}
-		if (rollout_is_extra(s, i))
+		if (r->state == ROLL_PREFLIGHT)
+			; /* nothing is touched yet: who is on the new revision was so before */
+		else if (rollout_is_extra(s, i))
 			restore_extra(w, s, i);
 		else
 			restore_member(w, s, i);

@@ -124,6 +124,7 @@ struct unit *world_put_unit(struct world *w, struct unit_conf *conf)
 	if (conf->lb.is_set && !u->lb)
 		u->lb = xcalloc(1, sizeof(*u->lb));
 	w->missing_from = MIN(w->missing_from, (size_t)u->id);
+	health_conf_changed(w, u);
 	return u;
 }
 
@@ -394,20 +395,26 @@ uint64_t world_next_deadline(const struct world *w)
 
 /* ---- restoring ---- */
 
-void world_restore_unit(struct world *w, struct unit *u, const struct unit_rec *rec)
+int world_restore_unit(struct world *w, struct unit *u, const struct unit_rec *rec)
 {
-	(void)w;
 	uint16_t index = u->rec.index;
+	(void)w;
+	if (unit_rec_check(rec) < 0 || (index && rec->index && index != rec->index))
+		return -EBADMSG;
 	u->rec = *rec;
 	if (!u->rec.index)
 		u->rec.index = index;
+	return 0;
 }
 
-void world_restore_rollout(struct world *w, struct set *s, const struct rollout_rec *rec)
+int world_restore_rollout(struct world *w, struct set *s, const struct rollout_rec *rec)
 {
+	if (rollout_rec_check(rec) < 0 || !streq(rec->set, s->name))
+		return -EBADMSG;
 	s->rollout = *rec;
 	if (rec->id >= w->next_rollout_id)
 		w->next_rollout_id = rec->id + 1;
+	return 0;
 }
 
 /* Deadlines that passed while nobody looked are due at once: timer_arm() moves them to now. */

@@ -331,13 +331,11 @@ static void complain_unit_name(struct parser *p, const char *word)
 		lacks_type ? "; its type is missing" : "");
 }
 
-void set_units(struct parser *p, const char *value)
+/* Names in any number; on itself: left out, as in systemd. */
+static void add_units(struct parser *p, struct conf_list *l, const char *value)
 {
-	struct conf_list *l = &p->conf->deps[p->d->arg];
 	const char *pos = value;
 	char *word;
-	if (!*value && p->d->arg != DEP_AFTER && p->d->arg != DEP_BEFORE)
-		list_reset(l); /* systemd itself cannot reset After= and Before= either */
 	while (next_word(p, value, &pos, &word)) {
 		char *s = specifier_expand(p, word);
 		if (!s)
@@ -346,8 +344,24 @@ void set_units(struct parser *p, const char *value)
 		if (!unit_name_is_valid(name))
 			complain_unit_name(p, name);
 		else if (!streq(name, p->conf->name) && !conf_list_has(l, name))
-			conf_list_add(p, l, name); /* on itself: left out, as in systemd */
+			conf_list_add(p, l, name);
 	}
+}
+
+void set_units(struct parser *p, const char *value)
+{
+	struct conf_list *l = &p->conf->deps[p->d->arg];
+	if (!*value && p->d->arg != DEP_AFTER && p->d->arg != DEP_BEFORE)
+		list_reset(l); /* systemd itself cannot reset After= and Before= either */
+	add_units(p, l, value);
+}
+
+void set_sockets(struct parser *p, const char *value)
+{
+	struct conf_list *l = FIELD(p, struct conf_list);
+	if (!*value)
+		list_reset(l);
+	add_units(p, l, value);
 }
 
 void set_install(struct parser *p, const char *value)

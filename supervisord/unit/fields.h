@@ -21,6 +21,7 @@ directive_fn set_path;        /* char *, absolute; arg PATH_* */
 directive_fn set_path_list;   /* conf_list of absolute paths, "-" and "+" in front kept */
 directive_fn set_words;       /* conf_list, specifiers expanded; empty resets */
 directive_fn set_units;       /* deps[arg] */
+directive_fn set_sockets;     /* conf_list of unit names */
 directive_fn set_install;     /* conf_list of unit names, specifiers left for enable */
 directive_fn set_condition;   /* arg: condition_kind, + COND_ASSERT */
 directive_fn set_description;
@@ -36,7 +37,7 @@ directive_fn set_environment, set_environment_file, set_names;
 directive_fn set_user, set_groups, set_working_directory, set_std_in, set_std_out, set_exec_dirs;
 directive_fn set_nice, set_oom_adjust, set_cpu_priority, set_io_class, set_io_priority;
 directive_fn set_cpu_affinity, set_limit;
-directive_fn set_sockets, set_protect_home, set_protect_system, set_preserve, set_search_path;
+directive_fn set_protect_home, set_protect_system, set_preserve, set_search_path;
 
 /* fields_sandbox.c: security and cgroup settings */
 directive_fn set_bounding_set, set_ambient_set, set_secure_bits;
@@ -47,4 +48,4 @@ directive_fn set_label;
 /* fields_ours.c: the X- sections */
 directive_fn set_count, set_ports, set_check_target, set_check_time, set_check_count;
 directive_fn set_amount, set_ramp, set_percent, set_address, set_commands, set_reset_after;
-directive_fn set_driver;
+directive_fn set_driver, set_principals;

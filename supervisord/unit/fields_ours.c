@@ -190,6 +190,24 @@ void set_ramp(struct parser *p, const char *value)
 	p->conf->lb.ramp.step_us = step;
 }
 
+/* ---- access ---- */
+
+/* arg: may be "*". */
+void set_principals(struct parser *p, const char *value)
+{
+	struct conf_list *l = FIELD(p, struct conf_list), all = *l;
+	set_words(p, value);
+	size_t from = l->n > all.n ? all.n : 0;
+	size_t n = from;
+	for (size_t i = from; i < l->n; i++)
+		if (principal_is_valid(l->v[i], p->d->arg))
+			l->v[n++] = l->v[i];
+		else
+			complain(p, S0134, NULL, "%s=%s: not a user or an @group", p->d->info.key,
+				l->v[i]);
+	l->n = n;
+}
+
 /* ---- rollout ---- */
 
 void set_amount(struct parser *p, const char *value)

@@ -665,11 +665,6 @@ void set_limit(struct parser *p, const char *value)
 	l->rlimit[p->d->arg] = (struct conf_rlimit){true, soft, hard};
 }
 
-void set_sockets(struct parser *p, const char *value)
-{
-	set_words(p, value);
-}
-
 /* ---- yes, no, or one word more ---- */
 
 static void set_boolean_or_word(struct parser *p, const char *value)

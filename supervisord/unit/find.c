@@ -119,12 +119,13 @@ struct drop_ins {
 	size_t n, cap;
 };
 
-static void add_dir(const struct unit_path *p, const char *entry, size_t i, struct drop_ins *l)
+static int add_dir(const struct unit_path *p, const char *entry, size_t i, struct drop_ins *l)
 {
+	int r = 0;
 	CLEANUP_FREE char *dir = xasprintf("%s/%s", p->dirs.v[i], entry);
 	DIR *d = opendir(dir);
 	struct dirent *e;
-	while (d && (e = readdir(d)) && l->n < ITEMS_MAX) {
+	while (d && r == 0 && (e = readdir(d))) {
 		if (e->d_name[0] == '.' || !endswith(e->d_name, ".conf"))
 			continue;
 		bool is_known = false;
@@ -132,12 +133,17 @@ static void add_dir(const struct unit_path *p, const char *entry, size_t i, stru
 			is_known |= streq(l->v[k].base, e->d_name);
 		if (is_known)
 			continue;
+		if (l->n == DROP_INS_MAX) {
+			r = -E2BIG; /* readdir() has no order: some of them would be any of them */
+			break;
+		}
 		GROW(l->v, l->n, l->cap);
 		l->v[l->n++] =
 			(struct drop_in){xstrdup(e->d_name), xasprintf("%s/%s", dir, e->d_name)};
 	}
 	if (d)
 		closedir(d);
+	return r;
 }
 
 /* Directory names for one unit name, most specific first: web-api@1.service.d,
@@ -160,7 +166,7 @@ static int compare_drop_ins(const void *a, const void *b)
 	return strcmp(((const struct drop_in *)a)->base, ((const struct drop_in *)b)->base);
 }
 
-void unit_find_drop_ins(
+int unit_find_drop_ins(
 	const struct unit_path *p, const char *asked, const char *name, struct strv *ret_files)
 {
 	struct strv names = {0};
@@ -173,6 +179,7 @@ void unit_find_drop_ins(
 		if (!streq(aliases->v[i], asked))
 			drop_in_names(aliases->v[i], &names);
 	uint64_t any = 0;
+	int r = 0;
 	size_t n_own = names.n;
 	strv_add_take(&names, xasprintf("%s.d", unit_type_name(unit_name_type(name))));
 	for (size_t k = 0; k < names.n; k++)
@@ -181,14 +188,18 @@ void unit_find_drop_ins(
 	for (size_t pass = 0; any && pass < 2; pass++)
 		for (size_t i = 0; i < p->dirs.n && i < 64; i++)
 			for (size_t k = pass ? n_own : 0; k < (pass ? names.n : n_own); k++)
-				if (unit_cache_lookup(p, names.v[k]) & 1ULL << i)
-					add_dir(p, names.v[k], i, &l);
+				if (r == 0 && unit_cache_lookup(p, names.v[k]) & 1ULL << i)
+					r = add_dir(p, names.v[k], i, &l);
 	if (l.n)
 		qsort(l.v, l.n, sizeof(*l.v), compare_drop_ins);
 	for (size_t i = 0; i < l.n; i++) {
 		free(l.v[i].base);
-		strv_add_take(ret_files, l.v[i].path);
+		if (r == 0)
+			strv_add_take(ret_files, l.v[i].path);
+		else
+			free(l.v[i].path);
 	}
 	free(l.v);
 	strv_done(&names);
+	return r;
 }

@@ -12,6 +12,8 @@
 #define DIAGNOSTICS_MAX 100
 /* Items of one list (words, conditions, commands ...); further ones are refused with S0129. */
 #define ITEMS_MAX 4096
+/* Drop-ins of one unit; with more of them the unit is not loaded. */
+#define DROP_INS_MAX 4096
 /* Links followed from an alias to its unit. */
 #define ALIAS_DEPTH_MAX 8
 
@@ -68,6 +70,7 @@ enum section_id {
 	SECTION_LOADBALANCER,
 	SECTION_ROLLOUT,
 	SECTION_FAILOVER,
+	SECTION_ACCESS,
 	SECTION_MAX,
 };
 extern const char *const section_names[SECTION_MAX];

@@ -5,7 +5,7 @@
  *  1. There is always a conf; ->load and ->diagnostics say how it went.
  *  2. ->name is the name after following aliases; it may differ from the one asked for.
  *  3. Everything of a conf but its text is in its arena; it never changes after it was returned.
- *  4. A file that everybody may write is refused when we are the system's manager.
+ *  4. A file that others than root can change or replace is refused when we are the system's manager.
  *
  * Called by core for each unit it wants to know, and by stayctl check.
  */
@@ -94,16 +94,14 @@ void unit_conf_drop_text(struct unit_conf *c)
 
 static int check_access(struct parser *p, const char *file)
 {
-	struct stat st;
-	if (!p->path->is_system || geteuid() != 0 || stat(file, &st) < 0)
-		return 0;
-	if (!(st.st_mode & S_IWOTH))
-		return 0;
+	struct err e = {0};
 	char hint[512];
-	snprintf(hint, sizeof(hint), "chmod o-w %s", file);
-	complain_file(p, S0003, file, hint, "everybody may write this file (mode %04o)",
-		(unsigned)(st.st_mode & 07777));
-	return -EPERM;
+	if (!p->path->is_system || geteuid() != 0)
+		return 0;
+	int r = file_check_safe(file, &e, hint, sizeof(hint));
+	if (r < 0)
+		complain_file(p, S0003, file, hint, "%s", e.text);
+	return r;
 }
 
 /* Reads and parses one file, and adds it to the effective text. */
@@ -140,7 +138,9 @@ static bool is_masked_file(const char *file)
 static void take_drop_ins(struct parser *p, const char *asked)
 {
 	struct strv files = {0};
-	unit_find_drop_ins(p->path, asked, p->conf->name, &files);
+	if (unit_find_drop_ins(p->path, asked, p->conf->name, &files) < 0)
+		complain_file(p, S0002, NULL, "merge them into fewer files",
+			"more than %d drop-ins", DROP_INS_MAX);
 	for (size_t i = 0; i < files.n; i++) {
 		if (is_masked_file(files.v[i]))
 			continue;

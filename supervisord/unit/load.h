@@ -13,5 +13,6 @@ struct unit_found {
 void unit_find(const struct unit_path *p, const char *name, struct unit_found *ret);
 void unit_found_done(struct unit_found *f);
 /* Drop-ins in the order they apply. */
-void unit_find_drop_ins(
+/* -E2BIG: more than DROP_INS_MAX, and ret_files is empty. */
+int unit_find_drop_ins(
 	const struct unit_path *p, const char *asked, const char *name, struct strv *ret_files);

@@ -30,6 +30,7 @@ const char *const section_names[SECTION_MAX] = {
 	[SECTION_LOADBALANCER] = "X-LoadBalancer",
 	[SECTION_ROLLOUT] = "X-Rollout",
 	[SECTION_FAILOVER] = "X-Failover",
+	[SECTION_ACCESS] = "X-Access",
 };
 
 /* Units of these types load with their names, links and [Install]; what they would do is not

@@ -62,6 +62,21 @@ unsigned amount_of(const struct amount *a, unsigned total, bool round_up);
 /* systemd's word splitting with quotes and escapes. *pos moves on. 1 = a word, 0 = end, -EINVAL. */
 int split_word(const char **pos, char **ret_word, bool unquote_escapes, struct err *e);
 
+/* "alice", "@deploy", "1000", "@1000"; "*" where everybody may be meant. Says nothing of whether
+ * there is such a user. */
+bool principal_is_valid(const char *s, bool may_be_all);
+
+/* ---- other files in the same syntax: stayd.conf ---- */
+/* Calls each() for every assignment, in order; a wrong line ends it. -ENOENT: there is no file.
+ * Other failures say in e where and what. The file must be safe, see file_check_safe(). */
+int conf_read(const char *path,
+	int (*each)(
+		void *arg, const char *section, const char *key, const char *value, struct err *e),
+	void *arg, struct err *e);
+/* Can nobody but root (or we ourselves) change this file, or put another in its place? -EPERM
+ * with the cause in e and the remedy in hint. Follows links and looks at every directory above. */
+int file_check_safe(const char *path, struct err *e, char *hint, size_t hint_size);
+
 /* ---- install ---- */
 /* Makes or removes the links [Install] asks for below config_dir (the first writable unit dir).
  * ret_changes gets lines "created PATH -> TARGET" / "removed PATH". */

@@ -39,7 +39,7 @@ static void start(void)
 	if (loop_init(&loop) < 0)
 		abort();
 	core = fake_core();
-	if (control_new(&loop, listen_somewhere(), core, &core->control) < 0)
+	if (control_new(&loop, listen_somewhere(), NULL, core, &core->control) < 0)
 		abort();
 }
 

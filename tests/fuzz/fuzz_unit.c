@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Any bytes as a unit file: loading ends, the conf is sane, every diagnostic has its place. */
+/* Any bytes as a unit file: loading ends, the conf is sane, every diagnostic has its place.
+ * Options: -max_len=1536 */
 #include "unit/units.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

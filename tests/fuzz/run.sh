@@ -1,46 +1,93 @@
 #!/bin/bash
-# Fuzzes every tests/fuzz/fuzz_*.c for SECONDS each (60) with clang's libFuzzer under ASan and UBSan.
-# New inputs that reach new code are kept in build-fuzz/NAME.corpus, findings in build-fuzz/NAME.crash-*;
-# a finding, once fixed, belongs in tests/fuzz/corpus/NAME/. FUZZ="unit values" picks some.
+# Fuzzes with clang's libFuzzer under ASan and UBSan, leaks included.
+#   run.sh [SECONDS]      every tests/fuzz/fuzz_*.c, or those in $FUZZ, for SECONDS each (60)
+#   run.sh --total        executions, seconds, rate, coverage and findings of all runs so far (the ledger)
+#   run.sh --merge        what was found and reaches new code goes into tests/fuzz/corpus, minimised
+# build-fuzz/ledger.tsv has a line a run; build-fuzz/corpus/NAME keeps what the runs learned, a
+# finding is build-fuzz/finding/NAME-*. Fixed, it belongs in tests/fuzz/corpus/NAME: make check replays it.
+# A target's own libFuzzer options stand in its source as "Options: -max_len=N ...".
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-seconds=${1:-60}
 out=build-fuzz
-mkdir -p "$out"
-command -v clang >/dev/null || { echo "fuzz: clang is needed: apt-get install clang" >&2; exit 1; }
-flags="-std=gnu11 -D_GNU_SOURCE -O1 -g -Iinclude -Isupervisord -Itests -fno-strict-aliasing
-       -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined"
-lib=()
-for d in base unit model keeper launch logd core net net/lb; do
-	for c in supervisord/$d/*.c; do
-		[ -e "$c" ] && [ "$c" != supervisord/net/main.c ] || continue
-		o=$out/${c//\//_}.o
-		if [ ! -e "$o" ] || [ -n "$(find "$c" supervisord include -name '*.[chd]*' -newer "$o" -print -quit)" ]; then
-			clang $flags -c -o "$o" "$c"
-		fi
-		lib+=("$o")
+ledger=$out/ledger.tsv
+corpus_files=200 corpus_bytes=300000 # of one target in the tree, at most
+
+names() {
+	for f in tests/fuzz/fuzz_*.c; do
+		n=$(basename "$f" .c)
+		n=${n#fuzz_}
+		case " ${FUZZ:-$n} " in *" $n "*) echo "$n" ;; esac
 	done
-done
-ar rcs "$out/all.a" "${lib[@]}"
-words=$out/directives.dict # every section and key, as libFuzzer's dictionary
-grep -oE '^[A-Z_]*ROW\(("[A-Za-z-]+", *)?[A-Za-z0-9]+,' include/stayd/directives.def |
-	sed -E 's/^[A-Z_]*ROW\(("([A-Za-z-]+)", *)?([A-Za-z0-9]+),/"[\2]\\x0a"\n"\3="/; s/^"\[\]\\x0a"\n//' |
-	sort -u > "$words"
-bad=0
-for f in tests/fuzz/fuzz_*.c; do
-	name=$(basename "$f" .c)
-	name=${name#fuzz_}
-	case " ${FUZZ:-$name} " in *" $name "*) ;; *) continue ;; esac
-	libs="-lcap -lseccomp -linih -ljansson"
-	if compgen -G 'supervisord/net/*.c' >/dev/null; then libs="$libs -lcurl"; fi
-	clang $flags -fsanitize=fuzzer -o "$out/fuzz_$name" "$f" -Wl,--start-group "$out/all.a" -Wl,--end-group $libs
-	mkdir -p "$out/$name.corpus"
-	dict=
-	[ "$name" = unit ] && dict="-dict=$words"
-	echo "fuzz $name: $seconds s"
-	"$out/fuzz_$name" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 -max_len=8192 $dict \
-		-print_final_stats=1 -artifact_prefix="$out/$name." "$out/$name.corpus" "tests/fuzz/corpus/$name" \
-		>"$out/$name.log" 2>&1 || { bad=1; tail -40 "$out/$name.log"; }
-	grep -E 'number_of_executed_units|^Done|cov:' "$out/$name.log" | tail -2
-done
-exit $bad
+}
+
+total() {
+	awk -F '\t' -v all="$(FUZZ='' names | tr '\n' ' ')" '
+		{ n[$3] += $4; s[$3] += $5; c[$3] = $6 > c[$3] ? $6 : c[$3]; f[$3] += $7; N += $4; S += $5; F += $7 }
+		END {
+			printf "%-12s %13s %8s %9s %7s %8s\n", "target", "executions", "seconds", "a second", "cov", "findings"
+			k = split(all, v, " ")
+			for (i = 1; i <= k; i++)
+				printf "%-12s %13d %8d %9d %7d %8d\n", v[i], n[v[i]], s[v[i]], s[v[i]] ? n[v[i]] / s[v[i]] : 0, c[v[i]], f[v[i]]
+			printf "%-12s %13d %8d %9d %7s %8d\n", "all", N, S, S ? N / S : 0, "", F
+		}' "$ledger"
+}
+
+build() {
+	command -v clang >/dev/null || { echo "fuzz: clang is needed: apt-get install clang" >&2; exit 1; }
+	make -s -j"${JOBS:-1}" -f tests/fuzz/fuzz.mk NAMES="$(names | tr '\n' ' ')"
+}
+
+# libFuzzer's arguments of one target, but for the corpora.
+options() {
+	local own
+	own=$(sed -nE 's/^ ?\*? *Options: (-.*[^ *\/])[ *\/]*$/\1/p' "tests/fuzz/fuzz_$1.c")
+	[ -e "$out/$1.dict" ] && echo "-dict=$out/$1.dict"
+	echo "-timeout=10 -rss_limit_mb=2048 -max_len=4096 $own"
+}
+
+fuzz_one() {
+	local name=$1 seconds=$2 log=$out/log/$1.log begin=$SECONDS bad=0 n cov
+	mkdir -p "$out/corpus/$name" "$out/finding" "$out/log"
+	rm -f "$log"
+	"$out/fuzz_$name" -max_total_time="$seconds" $(options "$name") -print_final_stats=1 \
+		-artifact_prefix="$out/finding/$name-" "$out/corpus/$name" $(ls -d "tests/fuzz/corpus/$name" 2>/dev/null) \
+		>"$log" 2>&1 </dev/null || bad=1
+	n=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log" | tail -1)
+	cov=$(grep -oE 'cov: [0-9]+' "$log" | tail -1 | cut -c6-)
+	printf '%s\t%s\t%s\t%s\t%s\t%s\t%s\n' "$(date -u +%FT%TZ)" "$(git rev-parse --short HEAD 2>/dev/null)" \
+		"$name" "${n:-0}" $((SECONDS - begin)) "${cov:-0}" $bad >>"$ledger"
+	printf '%-12s %12d executions, %d s, cov %d%s\n' "$name" "${n:-0}" $((SECONDS - begin)) "${cov:-0}" \
+		"$([ $bad = 0 ] || echo ": FINDING, see $log")"
+	[ $bad = 0 ] || grep -E 'SUMMARY|Assertion|ERROR|runtime error|Test unit written' "$log" | cut -c1-200
+	return $bad
+}
+
+# The smallest inputs first; whoever adds no coverage is left out by -merge=1.
+merge_one() {
+	local name=$1 to=tests/fuzz/corpus/$1 new=$out/merged
+	rm -rf "$new"
+	mkdir -p "$new" "$out/corpus/$name" "$to"
+	"$out/fuzz_$name" $(options "$name") -merge=1 "$new" "$to" "$out/corpus/$name" >"$out/log/$name.merge" 2>&1
+	# A seed or a finding has a name and stays; the others have their hashes.
+	find "$to" -type f -regextype egrep -regex '.*/[0-9a-f]{12}' -delete
+	find "$new" -type f -printf '%s %p\n' | sort -n |
+		awk -v n=$corpus_files -v max=$corpus_bytes '(sum += $1) <= max && NR <= n { print $2 }' |
+		while read -r f; do
+			cmp -s "$f" <(:) || [ -n "$(find "$to" -type f -exec cmp -s {} "$f" \; -print -quit)" ] ||
+				cp "$f" "$to/$(basename "$f" | cut -c1-12)"
+		done
+	echo "$name: $(ls "$to" | wc -l) files, $(cat "$to"/* | wc -c) bytes"
+}
+
+mkdir -p $out
+case ${1:-60} in
+--total) total ;;
+--merge) build && for n in $(names); do merge_one "$n"; done ;;
+*)
+	[ "${NOBUILD:-}" ] || build # as it was built last
+	bad=0
+	for n in $(names); do fuzz_one "$n" "${1:-60}" || bad=1; done
+	total
+	exit $bad
+	;;
+esac

@@ -42,6 +42,25 @@ bool host_unit_is_empty(const struct sim *s, uint32_t unit)
 	return true;
 }
 
+/* A command that is under way has an end of its own to tell. */
+int32_t host_some_pid(struct sim *s, uint32_t unit)
+{
+	size_t from = sim_random(s, SIM_PROCS_MAX);
+	for (size_t k = 0; k < SIM_PROCS_MAX; k++) {
+		const struct proc *p = &s->procs[(from + k) % SIM_PROCS_MAX];
+		if (p->is_used && p->is_alive && p->unit == unit && (p->is_main || !p->id.seq))
+			return p->pid;
+	}
+	return 0;
+}
+
+void host_named_main(struct sim *s, uint32_t unit, int32_t pid)
+{
+	for (size_t i = 0; i < SIM_PROCS_MAX; i++)
+		if (s->procs[i].is_used && s->procs[i].unit == unit)
+			s->procs[i].is_main = s->procs[i].pid == pid;
+}
+
 static void notify(struct sim *s, struct proc *p, uint64_t in_us, uint32_t bits)
 {
 	struct pending *n = later(s, p, in_us, P_NOTIFY);
@@ -69,7 +88,7 @@ static void proc_die(struct sim *s, struct proc *p, int code, int status)
 	p->code = code;
 	p->status = status;
 	sim_trace(s, "pid %d of %s ends: %d/%d", p->pid, p->conf->name, code, status);
-	if (p->id.seq || p->is_main) {
+	if (p->id.seq || p->is_main || s->w->units[p->unit]->rec.main_pid == p->pid) {
 		p->has_exit = true;
 		later(s, p, sim_random(s, 2 * MS), P_EXITED);
 	} else {
@@ -201,8 +220,10 @@ static void do_spawn(struct sim *s, const struct effect *e)
 	p->id = e->id;
 	p->kind = e->exec;
 	p->is_main = e->exec == EXEC_START && p->conf->service.type != SERVICE_FORKING;
-	struct pending *n =
-		later(s, p, sim_fault(s, 200) ? a_while(s) : sim_random(s, 2 * MS), P_BORN);
+	uint64_t in_us = sim_fault(s, 200) ? a_while(s) : sim_random(s, 2 * MS);
+	if (s->is_tough && sim_fault(s, 1000))
+		in_us = sim_random(s, 60 * USEC_PER_SEC);
+	struct pending *n = later(s, p, in_us, P_BORN);
 	n->code = sim_fault(s, 300) ? 1 + (int)sim_random(s, 2) : 0;
 }
 
@@ -212,7 +233,7 @@ static void signal_one(struct sim *s, struct proc *p, int signal)
 			 p->conf->service.type == SERVICE_NOTIFY_RELOAD;
 	s->n_kills++;
 	if (signal == SIGNAL_KILL) {
-		if (!sim_fault(s, 100)) /* uninterruptible, for a while */
+		if (!sim_fault(s, s->is_tough ? 3000 : 100)) /* uninterruptible, for a while */
 			end_later(s, p, sim_random(s, MS), CHILD_KILLED, signal);
 		else
 			end_later(s, p, sim_random(s, 60 * USEC_PER_SEC), CHILD_KILLED, signal);
@@ -304,7 +325,7 @@ static void tell_exit(struct sim *s, struct proc *p)
 		.status = p->status};
 	ev.unit = s->w->units[p->unit];
 	/* A tracked pid is told under the id that core gave it. */
-	if (!p->id.seq && ev.unit->rec.main_pid == p->pid)
+	if ((!p->id.seq || p->is_main) && ev.unit->rec.main_pid == p->pid)
 		ev.id = ev.unit->rec.main;
 	uint32_t core = s->core;
 	uint64_t serial = p->serial;

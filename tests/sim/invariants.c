@@ -16,7 +16,7 @@ void check_birth(struct sim *s, const struct proc *p)
 {
 	for (size_t i = 0; i < SIM_PROCS_MAX; i++) {
 		const struct proc *o = &s->procs[i];
-		if (o == p || !o->is_used || !o->is_alive || o->unit != p->unit)
+		if (o == p || !o->is_used || !o->is_alive || o->unit != p->unit || o->is_free)
 			continue;
 		bool is_other = memcmp(o->id.invocation, p->id.invocation, 16) != 0;
 		if (o->is_main && p->is_main && o->conf->service.kill_mode != KILL_NONE)
@@ -39,9 +39,19 @@ static bool is_ending(const struct unit *u)
 	return inst_active_state((enum inst_state)u->rec.state) == ACTIVE_DEACTIVATING;
 }
 
-/* The order of starts, read from what the units were told, not from job.c. */
-static void check_start_order(struct sim *s, const struct unit *u)
+/* Its start was decided in this step, but only after that. */
+static bool starts_after(const struct sim *s, const struct effect *e, const struct unit *x)
 {
+	for (const struct effect *later = e; later < s->fx.v + s->fx.n; later++)
+		if (later->kind == FX_EVENT && later->event == EVENT_STARTING && later->unit == x)
+			return true;
+	return false;
+}
+
+/* The order of starts, read from what the units were told, not from job.c. */
+static void check_start_order(struct sim *s, const struct effect *e)
+{
+	const struct unit *u = e->unit;
 	for (uint32_t i = 0; i < u->n_edges; i++) {
 		const struct unit *x = u->edges[i].to;
 		if (u->edges[i].kind == DEP_CONFLICTS && !unit_is_down(x) && !is_starting(x))
@@ -49,7 +59,11 @@ static void check_start_order(struct sim *s, const struct unit *u)
 				x->name);
 		if (u->edges[i].kind != DEP_AFTER || u->edges[i].is_inverse)
 			continue;
-		bool is_waiting = x->rec.want == WANT_UP && unit_is_down(x) && !x->is_stuck;
+		if (starts_after(s, e, x))
+			continue;
+		/* One that went down in this step may have been wanted again after that. */
+		bool is_waiting = x->rec.want == WANT_UP && unit_is_down(x) && !x->is_stuck &&
+				  x->rec.state_since_us != s->now_us;
 		if (is_starting(x) || is_ending(x) || is_waiting)
 			sim_fail(s, "%s starts before %s (%s)", u->name, x->name,
 				inst_state_name((enum inst_state)x->rec.state));
@@ -111,7 +125,7 @@ void check_effect(struct sim *s, const struct effect *e)
 		return;
 	check_limit(s, e);
 	if (e->event == EVENT_STARTING && !unit_is_down(e->unit))
-		check_start_order(s, e->unit);
+		check_start_order(s, e);
 	if (e->event == EVENT_STOPPING)
 		check_stop_order(s, e->unit);
 }

@@ -40,10 +40,14 @@ struct rows {
 	unsigned reached, possible, never;
 };
 
-static void row(struct rows *r, char kind, uint64_t n, const char *state, const char *event)
+static void row(struct rows *r, char kind, const char *why, uint64_t n, const char *state,
+	const char *event)
 {
 	if (kind == 'N') {
 		r->never++;
+		if (!why || !*why)
+			printf("# no reason is given why it cannot be: %s: %s x %s\n", r->table,
+				state, event);
 		return;
 	}
 	r->possible++;
@@ -62,19 +66,23 @@ static void print_rows(void)
 	for (int s = 0; s < INST_STATE_MAX; s++)
 		for (int e = 0; e < FSM_MAX; e++)
 			row(&inst, inst_row_kind((enum inst_state)s, (enum inst_event_id)e),
+				inst_row_why((enum inst_state)s, (enum inst_event_id)e),
 				total.inst[s * FSM_MAX + e], inst_state_name((enum inst_state)s),
 				inst_event_name((enum inst_event_id)e));
 	for (int p = 0; p < LBP_MAX; p++)
 		for (unsigned e = 0; (kind = lb_row_kind((enum lb_phase)p, e, &name)); e++)
-			row(&lb, kind, total.lb[p][e], lb_phase_name((enum lb_phase)p), name);
+			row(&lb, kind, lb_row_why((enum lb_phase)p, e), total.lb[p][e],
+				lb_phase_name((enum lb_phase)p), name);
 	for (int s = 0; s < ROLL_STATE_MAX; s++)
 		for (unsigned e = 0; (kind = rollout_row_kind((enum rollout_state)s, e, &name));
 			e++)
-			row(&rollout, kind, total.rollout[s][e],
-				rollout_state_name((enum rollout_state)s), name);
+			row(&rollout, kind, rollout_row_why((enum rollout_state)s, e),
+				total.rollout[s][e], rollout_state_name((enum rollout_state)s),
+				name);
 	for (size_t i = 0; i < ARRAY_SIZE(all); i++)
-		printf("# rows reached of %s: %u of %u (and %u that must not be)\n", all[i]->table,
-			all[i]->reached, all[i]->possible, all[i]->never);
+		printf("# rows reached of %s: %u of %u (and %u that cannot be, each with its "
+		       "reason)\n",
+			all[i]->table, all[i]->reached, all[i]->possible, all[i]->never);
 }
 
 void report_print(double seconds)

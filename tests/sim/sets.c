@@ -122,6 +122,11 @@ void fake_lb_universe(struct sim *s)
 		like = v->conf;
 		v->other = member(s, i, kind, like);
 	}
+	/* Ordered after a member: its stop waits for theirs, and may be called off meanwhile. */
+	for (uint32_t i = 0; i + 1 < t->first; i++)
+		if (sim_chance(s, 4000))
+			conf_dep(&s->arena, s->units[i].conf, DEP_AFTER,
+				s->units[t->first + sim_random(s, MEMBERS)].conf->name);
 }
 
 static bool is_going(const struct unit_rec *r)

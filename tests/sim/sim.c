@@ -278,6 +278,22 @@ uint64_t sim_request(struct sim *s, enum request_verb verb, struct unit *u, stru
 	return id;
 }
 
+/* A unit and those ordered after it are told to stop, and soon it is told otherwise. */
+static void change_of_mind(struct sim *s)
+{
+	struct unit *u = s->w->units[sim_random(s, s->n_units)];
+	uint32_t id = u->id, core = s->core;
+	for (uint32_t i = 0; i < u->n_edges && s->core == core; i++)
+		if (u->edges[i].kind == DEP_AFTER && u->edges[i].is_inverse)
+			sim_request(s, REQ_STOP, u->edges[i].to, NULL);
+	if (s->core != core || s->has_failed)
+		return;
+	sim_request(s, REQ_STOP, u, NULL);
+	struct pending *n = sim_later(s, sim_random(s, 2 * USEC_PER_SEC), P_REQUEST);
+	n->unit = id;
+	n->ev.number = sim_chance(s, 8000) ? REQ_START : REQ_RESTART;
+}
+
 static void random_request(struct sim *s)
 {
 	static const uint8_t verbs[] = {REQ_START, REQ_START, REQ_START, REQ_STOP, REQ_RESTART,
@@ -287,17 +303,28 @@ static void random_request(struct sim *s)
 		fake_lb_request(s);
 		return;
 	}
+	if (sim_chance(s, 1500)) {
+		change_of_mind(s);
+		return;
+	}
 	struct unit *u = s->w->units[sim_random(s, s->n_units)];
 	sim_request(s, (enum request_verb)verbs[sim_random(s, ARRAY_SIZE(verbs))], u, NULL);
+}
+
+static bool is_settled(const struct unit *u)
+{
+	return unit_is_down(u) || u->rec.state == INST_RUNNING || u->rec.state == INST_EXITED;
 }
 
 /* What a process may say at any time, and answers that come late or twice. */
 static void stray_event(struct sim *s)
 {
 	uint32_t i = (uint32_t)sim_random(s, s->n_units);
+	for (int k = 0; k < 8 && s->is_chatty && is_settled(s->w->units[i]); k++)
+		i = (uint32_t)sim_random(s, s->n_units);
 	struct unit *u = s->w->units[i];
 	struct event ev = {.unit = u};
-	switch (sim_random(s, 6)) {
+	switch (s->is_chatty && sim_chance(s, 8000) ? 5 : sim_random(s, 6)) {
 	case 0:
 		ev.kind = EV_CONDITIONS;
 		ev.ok = sim_chance(s, 5000);
@@ -309,6 +336,7 @@ static void stray_event(struct sim *s)
 		break;
 	case 2:
 		ev.kind = EV_MAIN_PID;
+		ev.pid = host_some_pid(s, i);
 		break;
 	case 3: /* of another time */
 		ev.kind = sim_chance(s, 5000) ? EV_EXITED : EV_SPAWN_FAILED;
@@ -330,7 +358,10 @@ static void stray_event(struct sim *s)
 		ev.bits = 1u << sim_random(s, 7);
 		ev.value_us = sim_random(s, 10 * USEC_PER_SEC);
 	}
+	uint32_t core = s->core;
 	sim_step(s, &ev);
+	if (ev.pid && s->core == core && !s->has_failed && u->rec.main_pid == ev.pid)
+		host_named_main(s, i, ev.pid);
 }
 
 /* ---- time ---- */
@@ -355,6 +386,8 @@ static bool advance(struct sim *s, uint64_t until_us)
 	s->now_us = MAX(s->now_us, p.at_us);
 	if (p.kind == P_CUSTOM)
 		fake_lb_event(s, &p);
+	else if (p.kind == P_REQUEST && !s->is_quiet)
+		sim_request(s, (enum request_verb)p.ev.number, s->w->units[p.unit], NULL);
 	else
 		host_pending(s, &p);
 	return true;
@@ -366,9 +399,9 @@ static void faulty_time(struct sim *s)
 	while (s->step < steps && !s->has_failed) {
 		if (sim_chance(s, 300))
 			random_request(s);
-		else if (sim_fault(s, 300))
+		else if (sim_fault(s, s->p_stray))
 			stray_event(s);
-		else if (sim_fault(s, 10))
+		else if (sim_fault(s, s->p_edit))
 			universe_edit(s);
 		else if (!advance(s, USEC_INFINITY)) {
 			s->now_us += sim_random(s, USEC_PER_SEC);
@@ -455,6 +488,10 @@ static struct sim *universe_run(uint64_t seed)
 		rng_next(&s->rng);
 	s->p_core_dies = sim_chance(s, 5000) ? (unsigned)sim_random(s, 200) : 0;
 	s->p_fault = (unsigned)sim_random(s, 10001);
+	s->is_chatty = sim_chance(s, 3000);
+	s->is_tough = sim_chance(s, 2000);
+	s->p_stray = s->is_chatty ? 3000 : 300;
+	s->p_edit = sim_chance(s, 3000) ? 100 : 10;
 	universe_make(s);
 	core_start(s);
 	struct event ev = {.kind = EV_RESTORED};

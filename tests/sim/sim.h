@@ -17,7 +17,8 @@
 /* One fake process; slots are reused once nothing refers to them. */
 struct proc {
 	bool is_used, is_alive, is_main, is_born;
-	bool ignores_term, is_lost_to_keeper;
+	bool ignores_term;
+	bool is_free; /* an edit of its unit changed whose business its end is */
 	bool has_exit; /* keeper holds the exit for core */
 	struct unit_conf *conf;
 	uint32_t unit;
@@ -82,6 +83,9 @@ struct sim {
 	uint8_t *requests; /* by id: 0 none, 1 open, 2 answered, 3 lost with core, 4 refused */
 	size_t n_requests, cap_requests;
 	unsigned p_core_dies, p_fault; /* of 10000 */
+	unsigned p_stray, p_edit;      /* of 10000: events out of the blue, daemon-reloads */
+	bool is_chatty;                /* what is said out of the blue are mostly notifies */
+	bool is_tough;                 /* births take long, and SIGKILL does */
 	bool is_about_sets;            /* a replica set and little beside it */
 	uint64_t coverage[INST_STATE_MAX * FSM_MAX];
 	uint64_t lb_coverage[LBP_MAX][COVERAGE_EVENTS_MAX];
@@ -104,7 +108,8 @@ uint64_t sim_request(struct sim *s, enum request_verb verb, struct unit *u, stru
 /* ---- universe.c ---- */
 void universe_make(struct sim *s);
 void universe_build_world(struct sim *s);
-void universe_edit(struct sim *s); /* a dependency is taken out of a unit file, and it is loaded */
+/* A unit file is written anew, or loses a dependency, and all are loaded again. */
+void universe_edit(struct sim *s);
 
 /* ---- fakehost.c ---- */
 void host_effect(struct sim *s, const struct effect *e);
@@ -112,6 +117,8 @@ void host_pending(struct sim *s, const struct pending *p);
 void host_core_died(struct sim *s); /* what core had asked for and not heard is forgotten */
 void host_core_back(struct sim *s); /* keeper tells what it knows */
 bool host_unit_is_empty(const struct sim *s, uint32_t unit);
+int32_t host_some_pid(struct sim *s, uint32_t unit); /* that may be named the main one, or 0 */
+void host_named_main(struct sim *s, uint32_t unit, int32_t pid);
 void host_flush_births(struct sim *s);
 void host_release(struct sim *s);
 

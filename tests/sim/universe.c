@@ -4,6 +4,8 @@
 #include "../model_conf.h"
 #include "../model_stubs.h"
 
+#define UNKNOWN_RESTARTS 1000000 /* no limit is too early then */
+
 static size_t few(struct sim *s, unsigned chance)
 {
 	return sim_chance(s, chance) ? 1 + sim_random(s, 2) : 0;
@@ -138,7 +140,7 @@ void universe_make(struct sim *s)
 	trace_units(s);
 }
 
-void universe_edit(struct sim *s)
+static void lose_dependency(struct sim *s)
 {
 	struct unit_conf *c = s->units[sim_random(s, s->n_units)].conf;
 	struct conf_list *l = &c->deps[sim_random(s, DEP_MAX)];
@@ -146,6 +148,40 @@ void universe_edit(struct sim *s)
 		return;
 	sim_trace(s, "%s: %s is written no longer", c->name, l->v[l->n - 1]);
 	l->n--;
+}
+
+static bool owns_group(const struct unit_conf *c)
+{
+	return c->service.kill_mode == KILL_CONTROL_GROUP || c->service.kill_mode == KILL_MIXED;
+}
+
+/* Another text under the same name, whatever the unit is doing; its processes know the old one. */
+static void write_anew(struct sim *s)
+{
+	uint32_t i = (uint32_t)sim_random(s, s->n_units);
+	struct sim_unit *v = &s->units[i];
+	if (v->conf->type != UNIT_SERVICE || v->conf->load != LOAD_LOADED || v->other)
+		return;
+	struct unit_conf *c = make_service(s, v->conf->name);
+	memcpy(c->deps, v->conf->deps, sizeof(c->deps));
+	sim_trace(s, "%s is written anew: type %d, was %d", c->name, (int)c->service.type,
+		(int)v->conf->service.type);
+	for (size_t k = 0; k < SIM_PROCS_MAX; k++)
+		if (s->procs[k].is_used && s->procs[k].unit == i &&
+			!(owns_group(c) && owns_group(v->conf)))
+			s->procs[k].is_free = true;
+	v->conf = c;
+	v->n_restarts = v->since_request = 0;
+	v->since_clear = UNKNOWN_RESTARTS;
+	world_put_unit(s->w, c);
+}
+
+void universe_edit(struct sim *s)
+{
+	if (sim_chance(s, 5000))
+		lose_dependency(s);
+	else
+		write_anew(s);
 	effects_reset(&s->fx);
 	world_link(s->w, &s->fx);
 	struct event ev = {.kind = EV_TIME};

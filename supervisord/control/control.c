@@ -1,0 +1,628 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The control server: connections, varlink framing, peer credentials, bounds.
+ *
+ * Owns the clients and their buffers. Invariants:
+ *  1. The peer's uid and groups are known, and its role chosen, before a byte is read.
+ *  2. A client has at most one call under way; further messages stay unparsed in its buffer, which
+ *     holds at most one message. Nobody is read from while an answer to him is unsent.
+ *  3. Nothing here blocks: sockets are non-blocking, what does not fit is queued and EPOLLOUT asked.
+ *  4. A client is freed only in its own callback or by the timer, never while somebody walks the
+ *     list. An answer that comes later (verbs_wait.c) is only queued: the socket's callback sends it
+ *     and reads the next message, so that no call is dispatched from inside a step of the world.
+ *  5. The timer is armed only while a message is incomplete or a dropped client drains: an idle
+ *     daemon with idle clients is not woken.
+ * Called by core: control_*(). Calls verbs_dispatch().
+ */
+#include <fcntl.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/timerfd.h>
+
+#include "control/call.h"
+#include "stayd/stayd.h"
+
+#define ACCEPT_TURN_MAX 16             /* connections taken in one turn of the loop */
+#define ACCEPT_PAUSE_US (USEC_PER_SEC) /* after EMFILE and the like */
+
+struct client {
+	struct source source;
+	struct control *control;
+	struct client *next, *prev;
+	struct peer peer;
+	struct buf in, out;
+	size_t out_sent;
+	uint64_t deadline_us; /* of a started message, or of a drop; 0 = none */
+	bool is_busy;         /* a call is under way */
+	bool is_oneway, is_eof;
+	bool is_ending; /* close as soon as the queue is sent */
+	struct waiting waiting;
+};
+
+struct control {
+	struct loop *loop;
+	struct core *core;
+	struct source listener, timer;
+	struct client *clients;
+	size_t n_clients;
+	uint64_t accept_again_us; /* 0 = accepting */
+	struct waits *waits;
+	struct access *access;
+};
+
+/* ---- the timer ---------------------------------------------------------------------------------- */
+
+static void timer_rearm(struct control *c)
+{
+	uint64_t at = c->accept_again_us ? c->accept_again_us : USEC_INFINITY;
+	for (struct client *cl = c->clients; cl; cl = cl->next)
+		if (cl->deadline_us)
+			at = MIN(at, cl->deadline_us);
+	struct itimerspec t = {0};
+	if (at != USEC_INFINITY) {
+		t.it_value.tv_sec = (time_t)(at / USEC_PER_SEC);
+		t.it_value.tv_nsec = (long)(at % USEC_PER_SEC * 1000 + 1);
+	}
+	(void)timerfd_settime(c->timer.fd, TFD_TIMER_ABSTIME, &t, NULL);
+}
+
+static void client_deadline(struct client *cl, uint64_t at_us)
+{
+	bool had = cl->deadline_us != 0;
+	cl->deadline_us = at_us;
+	if (had || at_us)
+		timer_rearm(cl->control);
+}
+
+/* ---- clients ------------------------------------------------------------------------------------ */
+
+struct waiting *client_waiting(struct client *cl)
+{
+	return &cl->waiting;
+}
+
+struct peer *client_peer(struct client *cl)
+{
+	return &cl->peer;
+}
+
+struct client *client_first(struct control *c)
+{
+	return c->clients;
+}
+
+struct client *client_next(const struct client *cl)
+{
+	return cl->next;
+}
+
+struct loop *control_loop(struct control *c)
+{
+	return c->loop;
+}
+
+struct core *control_core(struct control *c)
+{
+	return c->core;
+}
+
+struct access *control_access(struct control *c)
+{
+	return c->access;
+}
+
+struct waits *control_waits(struct control *c)
+{
+	return c->waits;
+}
+
+size_t control_clients(const struct control *c)
+{
+	return c->n_clients;
+}
+
+size_t client_behind(const struct client *cl)
+{
+	return cl->out.size - cl->out_sent;
+}
+
+static void client_close(struct client *cl)
+{
+	struct control *c = cl->control;
+	waits_client_gone(c->waits, cl);
+	loop_remove(c->loop, &cl->source);
+	fd_close(cl->source.fd);
+	if (cl->prev)
+		cl->prev->next = cl->next;
+	else
+		c->clients = cl->next;
+	if (cl->next)
+		cl->next->prev = cl->prev;
+	c->n_clients--;
+	bool had_deadline = cl->deadline_us != 0;
+	buf_done(&cl->in);
+	buf_done(&cl->out);
+	peer_done(&cl->peer);
+	free(cl);
+	if (had_deadline)
+		timer_rearm(c);
+}
+
+static bool has_message(const struct client *cl)
+{
+	return cl->in.size && memchr(cl->in.data, '\0', cl->in.size);
+}
+
+/* What to be woken for. */
+static void client_interest(struct client *cl)
+{
+	uint32_t events = 0;
+	bool is_sending = client_behind(cl) > 0;
+	if (!is_sending && !cl->is_eof && !cl->is_ending && cl->in.size <= CONTROL_MESSAGE_MAX)
+		events |= EPOLLIN;
+	if (is_sending || cl->is_ending || (!cl->is_busy && (has_message(cl) || cl->is_eof)))
+		events |= EPOLLOUT;
+	(void)loop_modify(cl->control->loop, &cl->source, events);
+}
+
+static void client_queue(struct client *cl, const struct buf *message)
+{
+	buf_add(&cl->out, message->data, message->size);
+	buf_add_byte(&cl->out, '\0');
+	client_interest(cl);
+}
+
+void client_send(struct client *cl, const struct buf *params, bool continues)
+{
+	if (cl->is_ending)
+		return;
+	if (!continues)
+		cl->is_busy = false;
+	if (cl->is_oneway) {
+		client_interest(cl);
+		return;
+	}
+	struct buf m = {0};
+	buf_add_str(&m, continues ? "{\"continues\":true,\"parameters\":" : "{\"parameters\":");
+	if (params && params->size)
+		buf_add(&m, params->data, params->size);
+	else
+		buf_add_str(&m, "{}");
+	buf_add_byte(&m, '}');
+	client_queue(cl, &m);
+	buf_done(&m);
+}
+
+static void send_error(
+	struct client *cl, const char *error, const char *key, const char *value, const char *hint)
+{
+	struct buf m = {0};
+	cl->is_busy = false;
+	if (cl->is_oneway) {
+		client_interest(cl);
+		return;
+	}
+	j_open(&m, NULL, '{');
+	j_str(&m, "error", error);
+	j_open(&m, "parameters", '{');
+	if (key)
+		j_str(&m, key, strna(value));
+	if (hint && hint[0])
+		j_str(&m, "hint", hint);
+	j_close(&m, '}');
+	j_close(&m, '}');
+	client_queue(cl, &m);
+	buf_done(&m);
+}
+
+void client_send_error(struct client *cl, const char *error, const char *message, const char *hint)
+{
+	char name[96];
+	snprintf(name, sizeof(name), "org.stayd.%s", error);
+	send_error(cl, name, "message", message, hint);
+}
+
+void client_drop(struct client *cl, const char *why)
+{
+	if (cl->is_ending)
+		return;
+	log_note(NULL, "control: %s pid %d is let go: %s", peer_actor(&cl->peer), (int)cl->peer.pid,
+		why);
+	client_send_error(cl, "TooSlow", why, NULL);
+	cl->is_ending = true;
+	client_deadline(cl, now_boot_us() + CONTROL_IDLE_US);
+	client_interest(cl);
+}
+
+/* A message that is none: nothing that follows can be trusted to be framed either. */
+static void client_refuse(struct client *cl, const char *why)
+{
+	cl->is_oneway = false;
+	client_send_error(cl, "Malformed", why, NULL);
+	cl->is_ending = true;
+	client_deadline(cl, now_boot_us() + CONTROL_IDLE_US);
+}
+
+/* ---- one message --------------------------------------------------------------------------------- */
+
+static void service_info(struct client *cl)
+{
+	struct buf b = {0};
+	j_open(&b, NULL, '{');
+	j_str(&b, "vendor", "stayd");
+	j_str(&b, "product", "stayd");
+	j_str(&b, "version", STAYD_VERSION);
+	j_str(&b, "url", "https://stayd.org/");
+	j_open(&b, "interfaces", '[');
+	j_str(&b, NULL, "org.varlink.service");
+	j_str(&b, NULL, "org.stayd.Control");
+	j_close(&b, ']');
+	j_close(&b, '}');
+	client_send(cl, &b, false);
+	buf_done(&b);
+}
+
+static const char varlink_service[] =
+	"interface org.varlink.service\n\n"
+	"method GetInfo() -> (vendor: string, product: string, version: string, url: string, "
+	"interfaces: []string)\n"
+	"method GetInterfaceDescription(interface: string) -> (description: string)\n\n"
+	"error InterfaceNotFound (interface: string)\n"
+	"error MethodNotFound (method: string)\n"
+	"error InvalidParameter (parameter: string)\n"
+	"error PermissionDenied ()\n";
+
+static void service_description(struct client *cl, const json_t *params)
+{
+	const char *interface = json_string_value(json_object_get(params, "interface"));
+	struct buf text = {0}, b = {0};
+	if (!interface) {
+		send_error(
+			cl, "org.varlink.service.InvalidParameter", "parameter", "interface", NULL);
+		return;
+	}
+	if (streq(interface, "org.stayd.Control")) {
+		verbs_describe(&text);
+	} else if (streq(interface, "org.varlink.service")) {
+		buf_add_str(&text, varlink_service);
+	} else {
+		send_error(
+			cl, "org.varlink.service.InterfaceNotFound", "interface", interface, NULL);
+		return;
+	}
+	j_open(&b, NULL, '{');
+	j_strn(&b, "description", text.data, text.size);
+	j_close(&b, '}');
+	client_send(cl, &b, false);
+	buf_done(&text);
+	buf_done(&b);
+}
+
+static void call_denied(struct call *c)
+{
+	struct peer *p = client_peer(c->client);
+	log_note(NULL, "control: pid %d: %s", (int)p->pid, c->e.text);
+	send_error(
+		c->client, "org.varlink.service.PermissionDenied", "message", c->e.text, c->hint);
+}
+
+static void call_verb(struct client *cl, enum method_id id, const json_t *params, bool more)
+{
+	struct call c = {
+		.control = cl->control,
+		.core = cl->control->core,
+		.client = cl,
+		.method = id,
+		.params = params,
+		.more = more,
+	};
+	char bad[64];
+	c.role = access_role(cl->control->access, &cl->peer);
+	int r = verbs_allowed(&c);
+	if (r == 0 && params_check(methods[id].in, params, bad, sizeof(bad)) < 0) {
+		send_error(cl, "org.varlink.service.InvalidParameter", "parameter", bad, NULL);
+		return;
+	}
+	if (r == 0)
+		r = verbs_dispatch(&c);
+	if (r < 0 && c.is_denied)
+		call_denied(&c);
+	else if (r < 0)
+		client_send_error(cl, verbs_error_name(&c), c.e.text, c.hint);
+	else if (r == VERB_REPLIED && c.out.size > CONTROL_REPLY_MAX)
+		client_send_error(
+			cl, "TooLarge", "the answer is too large: ask for fewer units", NULL);
+	else if (r == VERB_REPLIED)
+		client_send(cl, &c.out, false);
+	buf_done(&c.out);
+}
+
+static void call_method(struct client *cl, const char *method, const json_t *params, bool more)
+{
+	static const char prefix[] = "org.stayd.Control.";
+	const char *dot = strrchr(method, '.');
+	if (streq(method, "org.varlink.service.GetInfo")) {
+		service_info(cl);
+	} else if (streq(method, "org.varlink.service.GetInterfaceDescription")) {
+		service_description(cl, params);
+	} else if (!startswith(method, prefix) && !startswith(method, "org.varlink.service.")) {
+		char *interface = dot ? xstrndup(method, (size_t)(dot - method)) : xstrdup(method);
+		send_error(
+			cl, "org.varlink.service.InterfaceNotFound", "interface", interface, NULL);
+		free(interface);
+	} else {
+		int id = startswith(method, prefix) ? method_find(method + strlen(prefix)) : -1;
+		if (id >= 0)
+			call_verb(cl, (enum method_id)id, params, more);
+		else
+			send_error(
+				cl, "org.varlink.service.MethodNotFound", "method", method, NULL);
+	}
+}
+
+static bool is_flag(const json_t *j)
+{
+	return !j || json_is_boolean(j) || json_is_null(j);
+}
+
+static void client_message(struct client *cl, const char *text, size_t size)
+{
+	json_t *j = NULL;
+	struct err e = {0};
+	cl->is_oneway = false;
+	if (json_parse_bounded(text, size, CONTROL_DEPTH_MAX, &j, &e) < 0) {
+		client_refuse(cl, e.text);
+		return;
+	}
+	const char *method = json_string_value(json_object_get(j, "method"));
+	const json_t *params = json_object_get(j, "parameters");
+	const json_t *more = json_object_get(j, "more"), *oneway = json_object_get(j, "oneway");
+	if (json_is_null(params))
+		params = NULL;
+	if (!method || (params && !json_is_object(params)) || !is_flag(more) || !is_flag(oneway)) {
+		client_refuse(
+			cl, "not a varlink call: {\"method\": string, \"parameters\": object}");
+	} else {
+		cl->is_busy = true;
+		cl->is_oneway = json_is_true(oneway);
+		call_method(cl, method, params, json_is_true(more));
+	}
+	json_decref(j);
+}
+
+/* ---- reading and writing -------------------------------------------------------------------------- */
+
+static void client_process(struct client *cl)
+{
+	while (!cl->is_busy && !cl->is_ending && client_behind(cl) == 0 && cl->in.size) {
+		char *end = memchr(cl->in.data, '\0', cl->in.size);
+		if (!end) {
+			if (cl->in.size > CONTROL_MESSAGE_MAX)
+				client_refuse(cl, "message too large");
+			break;
+		}
+		size_t size = (size_t)(end - cl->in.data);
+		if (size > CONTROL_MESSAGE_MAX) {
+			client_refuse(cl, "message too large");
+			break;
+		}
+		/* Taken out first: the call may end in a state where the buffer is looked at. */
+		char *message = xstrndup(cl->in.data, size);
+		buf_consume(&cl->in, size + 1);
+		client_message(cl, message, size);
+		free(message);
+	}
+	if (cl->is_ending)
+		return;
+	bool is_partial = cl->in.size && !cl->is_busy && !has_message(cl);
+	client_deadline(cl, is_partial ? now_boot_us() + CONTROL_IDLE_US : 0);
+}
+
+/* -errno when the peer is gone. */
+static int client_read(struct client *cl)
+{
+	char chunk[16 * 1024];
+	size_t room = CONTROL_MESSAGE_MAX + 1 - MIN(cl->in.size, CONTROL_MESSAGE_MAX + 1);
+	if (!room)
+		return 0;
+	ssize_t n = recv(cl->source.fd, chunk, MIN(room, sizeof(chunk)), MSG_DONTWAIT);
+	if (n < 0)
+		return errno == EAGAIN || errno == EINTR ? 0 : -errno;
+	if (n == 0)
+		cl->is_eof = true;
+	buf_add(&cl->in, chunk, (size_t)n);
+	return 0;
+}
+
+static int client_write(struct client *cl)
+{
+	while (client_behind(cl) > 0) {
+		ssize_t n = send(cl->source.fd, cl->out.data + cl->out_sent, client_behind(cl),
+			MSG_DONTWAIT | MSG_NOSIGNAL);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return errno == EAGAIN ? 0 : -errno;
+		cl->out_sent += (size_t)n;
+	}
+	/* A large answer's memory is not kept for a client that may idle for days. */
+	if (cl->out.cap > 64 * 1024)
+		buf_done(&cl->out);
+	else
+		buf_reset(&cl->out);
+	cl->out_sent = 0;
+	return 0;
+}
+
+static int client_flush(struct client *cl)
+{
+	bool was_behind = client_behind(cl) > 0;
+	int r = client_write(cl);
+	if (r == 0 && was_behind && client_behind(cl) == 0)
+		logs_follow_poke(cl);
+	return r;
+}
+
+static void on_client(struct source *s, uint32_t events)
+{
+	struct client *cl = container_of(s, struct client, source);
+	int r = 0;
+	if (events & EPOLLIN)
+		r = client_read(cl);
+	if (r == 0)
+		r = client_flush(cl);
+	if (r == 0) {
+		client_process(cl);
+		r = client_flush(cl);
+	}
+	/* HUP without IN: the peer closed; nobody is left to answer. Its requests go on. */
+	bool is_gone = r < 0 || (events & EPOLLERR) || ((events & EPOLLHUP) && !(events & EPOLLIN));
+	bool is_over = client_behind(cl) == 0 &&
+		       (cl->is_ending || (cl->is_eof && !cl->is_busy && !has_message(cl)));
+	if (is_gone || is_over)
+		client_close(cl);
+	else
+		client_interest(cl);
+}
+
+static size_t clients_of(const struct control *c, uid_t uid)
+{
+	size_t n = 0;
+	for (const struct client *cl = c->clients; cl; cl = cl->next)
+		n += cl->peer.uid == uid;
+	return n;
+}
+
+/* A connection beyond the bounds gets a sentence, as far as its socket takes it at once. */
+static void refuse_connection(int fd)
+{
+	static const char busy[] =
+		"{\"error\":\"org.stayd.Busy\",\"parameters\":{\"message\":\"too many connections\"}}";
+	(void)send(fd, busy, sizeof(busy), MSG_DONTWAIT | MSG_NOSIGNAL);
+	fd_close(fd);
+}
+
+static void client_new(struct control *c, int fd)
+{
+	struct peer p = {0};
+	if (peer_identify(fd, &p) < 0 || c->n_clients >= CONTROL_CLIENTS_MAX ||
+		clients_of(c, p.uid) >= CONTROL_CLIENTS_UID_MAX) {
+		peer_done(&p);
+		refuse_connection(fd);
+		return;
+	}
+	struct client *cl = xcalloc(1, sizeof(*cl));
+	cl->control = c;
+	cl->peer = p;
+	if (loop_add(c->loop, &cl->source, fd, EPOLLIN, PRIO_CONTROL, on_client) < 0) {
+		fd_close(fd);
+		peer_done(&cl->peer);
+		free(cl);
+		return;
+	}
+	cl->next = c->clients;
+	if (cl->next)
+		cl->next->prev = cl;
+	c->clients = cl;
+	c->n_clients++;
+}
+
+static void on_listener(struct source *s, uint32_t events UNUSED)
+{
+	struct control *c = container_of(s, struct control, listener);
+	for (int i = 0; i < ACCEPT_TURN_MAX; i++) {
+		int fd = accept4(s->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+		if (fd >= 0) {
+			client_new(c, fd);
+			continue;
+		}
+		if (errno == EINTR || errno == ECONNABORTED)
+			continue;
+		if (errno != EAGAIN) {
+			/* Level-triggered: without a pause EMFILE would spin. */
+			log_warn(NULL, "control: accept: %s; again in 1s", errno_name(errno));
+			loop_remove(c->loop, &c->listener);
+			c->accept_again_us = now_boot_us() + ACCEPT_PAUSE_US;
+			timer_rearm(c);
+		}
+		return;
+	}
+}
+
+static void on_timer(struct source *s, uint32_t events UNUSED)
+{
+	struct control *c = container_of(s, struct control, timer);
+	uint64_t count, now = now_boot_us();
+	if (read(s->fd, &count, sizeof(count)) < 0)
+		return;
+	for (struct client *cl = c->clients, *next; cl; cl = next) {
+		next = cl->next;
+		if (cl->deadline_us && cl->deadline_us <= now)
+			client_close(cl);
+	}
+	if (c->accept_again_us && c->accept_again_us <= now) {
+		c->accept_again_us = 0;
+		(void)loop_add(
+			c->loop, &c->listener, c->listener.fd, EPOLLIN, PRIO_CONTROL, on_listener);
+	}
+	timer_rearm(c);
+}
+
+/* ---- the whole ------------------------------------------------------------------------------------ */
+
+void control_reload(struct control *c, struct buf *notes)
+{
+	struct err e = {0};
+	if (access_reload(c->access, &e) >= 0)
+		return;
+	log_error(NULL, "%s; until it is repaired only root and uid %u may do anything", e.text,
+		(unsigned)geteuid());
+	if (notes)
+		buf_printf(notes, "%s; only root may do anything\n", e.text);
+}
+
+int control_new(
+	struct loop *l, int listen_fd, const char *config, struct core *core, struct control **ret)
+{
+	int timer_fd = timerfd_create(CLOCK_BOOTTIME, TFD_CLOEXEC | TFD_NONBLOCK);
+	if (timer_fd < 0)
+		return -errno;
+	struct control *c = xcalloc(1, sizeof(*c));
+	c->loop = l;
+	c->core = core;
+	c->access = access_new(config, geteuid());
+	c->timer.fd = timer_fd;
+	int r = fd_set_nonblock(listen_fd, true);
+	if (r >= 0)
+		r = loop_add(l, &c->timer, timer_fd, EPOLLIN, PRIO_CONTROL, on_timer);
+	if (r >= 0)
+		r = loop_add(l, &c->listener, listen_fd, EPOLLIN, PRIO_CONTROL, on_listener);
+	if (r < 0) {
+		loop_remove(l, &c->timer);
+		fd_close(timer_fd);
+		access_free(c->access);
+		free(c);
+		return r;
+	}
+	control_reload(c, NULL);
+	c->waits = waits_new(c);
+	*ret = c;
+	return 0;
+}
+
+struct control *control_free(struct control *c)
+{
+	if (!c)
+		return NULL;
+	while (c->clients) {
+		(void)client_write(c->clients);
+		client_close(c->clients);
+	}
+	loop_remove(c->loop, &c->listener);
+	loop_remove(c->loop, &c->timer);
+	fd_close(c->timer.fd);
+	waits_free(c->waits);
+	access_free(c->access);
+	free(c);
+	return NULL;
+}

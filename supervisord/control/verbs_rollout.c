@@ -1,0 +1,309 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Handlers of sets: scale, deploy, plan, rollout and its sub-verbs, history.
+ *
+ * Owns nothing. What a rollout does is the model's; these start it, show it, and find out what
+ * would change.
+ * Called by verbs.c.
+ */
+#include "control/call.h"
+
+#define PLAN_LINES_MAX 4000 /* of one unit text that are compared line by line */
+
+static const char *actor(const struct call *c)
+{
+	return peer_actor(client_peer(c->client));
+}
+
+/* ---- showing ------------------------------------------------------------------------------------------- */
+
+static void member_json(struct buf *b, const struct set *s, unsigned i)
+{
+	const struct unit *u = s->members[i];
+	uint8_t step = s->rollout.step[i];
+	int64_t sessions = 0;
+	j_open(b, NULL, '{');
+	j_str(b, "name", u->name);
+	j_int(b, "index", i + 1);
+	j_str(b, "step", step < STEP_MAX ? rollout_step_name(step) : "");
+	j_str(b, "active_state", active_state_name(inst_active_state(u->rec.state)));
+	j_str(b, "sub_state", inst_state_name(u->rec.state));
+	j_str(b, "release", u->rec.release[0] ? u->rec.release : s->release);
+	j_int(b, "revision", u->rec.revision);
+	j_str(b, "health", unit_health(u));
+	j_str(b, "lb_state", lb_phase_name(u->rec.lb_phase));
+	for (unsigned l = 0; u->lb && l < s->n_lbs; l++)
+		sessions += (int64_t)u->lb->sample[l].sessions;
+	j_int(b, "sessions", sessions);
+	j_str(b, "cause", u->fail_text);
+	j_close(b, '}');
+}
+
+/* The record and what belongs to it; also of an earlier rollout, then without members. */
+static void rec_json(
+	struct buf *b, const char *key, const struct rollout_rec *r, const struct set *s)
+{
+	char id[32];
+	snprintf(id, sizeof(id), "d-%llu", (unsigned long long)r->id);
+	j_open(b, key, '{');
+	j_str(b, "id", r->state == ROLL_NONE ? "" : id);
+	j_str(b, "set", s ? s->name : r->set);
+	j_str(b, "state", rollout_state_name(r->state));
+	j_str(b, "from_release", r->from_release);
+	j_str(b, "to_release", r->to_release);
+	j_int(b, "from_revision", r->from_revision);
+	j_int(b, "to_revision", r->to_revision);
+	j_int(b, "count", r->count);
+	j_int(b, "surge", r->surge);
+	j_int(b, "unavailable", r->unavailable);
+	j_bool(b, "is_undo", r->is_undo);
+	j_time(b, "began", r->began_wall_us);
+	j_time(b, "ended", r->ended_wall_us);
+	j_str(b, "actor", r->actor);
+	j_str(b, "reason", r->reason);
+	if (s) {
+		j_int(b, "available", set_available(s));
+		j_str(b, "waits_for", s->wait_text);
+		j_open(b, "members", '[');
+		for (unsigned i = 0; i < SET_MEMBERS_MAX; i++)
+			if (s->members[i] && (i < s->count || !unit_is_down(s->members[i])))
+				member_json(b, s, i);
+		j_close(b, ']');
+	}
+	j_close(b, '}');
+}
+
+void rollout_json(struct buf *b, const char *key, const struct set *s)
+{
+	rec_json(b, key, &s->rollout, s);
+}
+
+int verb_ROLLOUT(struct call *c)
+{
+	struct set *s = find_set(core_world(c->core), call_str(c, "name"));
+	if (!s)
+		return fail_no_unit(c, call_str(c, "name"));
+	return waits_rollout(c, s);
+}
+
+static void history_each(void *arg, const struct rollout_rec *rec)
+{
+	rec_json(arg, NULL, rec, NULL);
+}
+
+int verb_HISTORY(struct call *c)
+{
+	struct set *s = find_set(core_world(c->core), call_str(c, "name"));
+	if (!s)
+		return fail_no_unit(c, call_str(c, "name"));
+	j_open(&c->out, NULL, '{');
+	j_str(&c->out, "schema", "stay.rollout-history/1");
+	j_str(&c->out, "set", s->name);
+	j_int(&c->out, "revision", s->revision);
+	j_open(&c->out, "rollouts", '[');
+	int r = core_history(c->core, s, history_each, &c->out);
+	j_close(&c->out, ']');
+	j_close(&c->out, '}');
+	return r < 0 ? err_set(&c->e, r, "the journal cannot be read: %s", errno_name(r)) : 0;
+}
+
+/* ---- changing ------------------------------------------------------------------------------------------- */
+
+/* A request about a set that core, not the world, begins; the outcome comes the same way. */
+static int set_begin(struct call *c, struct set **ret_set, uint64_t *ret_id, bool is_watched)
+{
+	struct set *s = call_set(c);
+	if (!s)
+		return c->e.code;
+	outcomes_begin(c);
+	uint64_t id = outcomes_add(c, s->name, NULL, s);
+	if (!id) {
+		waits_client_gone(control_waits(c->control), c->client);
+		return err_set(&c->e, -ENOSPC, "too many requests are under way (%d)", PENDING_MAX);
+	}
+	if (is_watched)
+		client_waiting(c->client)->watch = s;
+	*ret_set = s;
+	*ret_id = id;
+	return 0;
+}
+
+static int set_end(struct call *c, uint64_t id, int r)
+{
+	if (r < 0) {
+		outcomes_refuse(c, id, c->e.text[0] ? c->e.text : errno_name(r));
+		waits_client_gone(control_waits(c->control), c->client);
+		if (!c->e.text[0])
+			err_set(&c->e, r, "%s", errno_name(r));
+		if (!c->error)
+			c->error = "Refused"; /* nothing was changed */
+		return r;
+	}
+	return outcomes_end(c, call_bool(c, "no_wait"));
+}
+
+int verb_SCALE(struct call *c)
+{
+	struct set *s;
+	uint64_t id;
+	int64_t count = call_int(c, "count", -1);
+	if (count < 0 || count > SET_MEMBERS_MAX)
+		return err_set(&c->e, -EINVAL, "a set has 0 to %d instances", SET_MEMBERS_MAX);
+	int r = set_begin(c, &s, &id, false);
+	if (r < 0)
+		return r;
+	return set_end(c, id, core_scale(c->core, s, (unsigned)count, id, actor(c), &c->e));
+}
+
+static bool release_is_valid(const char *release)
+{
+	if (strlen(release) > RELEASE_NAME_MAX || release[0] == '.')
+		return false;
+	for (const char *p = release; *p; p++)
+		if (!strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-+:@~",
+			    *p))
+			return false;
+	return true;
+}
+
+int verb_DEPLOY(struct call *c)
+{
+	struct set *s;
+	uint64_t id;
+	const char *release = call_str(c, "release");
+	int64_t pause_after = call_int(c, "pause_after", 0);
+	if (release && !release_is_valid(release))
+		return err_set(&c->e, -EINVAL,
+			"a release is at most %d of A-Z a-z 0-9 . _ - + : @ ~ and begins with no dot",
+			RELEASE_NAME_MAX);
+	if (pause_after < 0 || pause_after > SET_MEMBERS_MAX)
+		return err_set(&c->e, -EINVAL, "pause-after is 0 to %d", SET_MEMBERS_MAX);
+	int r = set_begin(c, &s, &id, true);
+	if (r < 0)
+		return r;
+	r = core_deploy(c->core, s, release, (unsigned)pause_after, id, actor(c), &c->e);
+	return set_end(c, id, r);
+}
+
+int verb_UNDO(struct call *c)
+{
+	struct set *s;
+	uint64_t id;
+	int64_t revision = call_int(c, "revision", 0);
+	if (revision < 0 || revision > UINT32_MAX)
+		return err_set(&c->e, -EINVAL, "that is not a revision");
+	int r = set_begin(c, &s, &id, true);
+	if (r < 0)
+		return r;
+	r = core_undo(c->core, s, (uint32_t)revision, id, actor(c), &c->e);
+	return set_end(c, id, r);
+}
+
+static int set_request(struct call *c, enum request_verb verb, uint64_t number)
+{
+	struct set *s;
+	uint64_t id;
+	int r = set_begin(c, &s, &id, false);
+	if (r < 0)
+		return r;
+	struct request q = {.id = id, .verb = verb, .set = s, .number = number, .actor = actor(c)};
+	return set_end(c, id, core_submit(c->core, &q));
+}
+
+int verb_PAUSE(struct call *c)
+{
+	return set_request(c, REQ_PAUSE, 0);
+}
+
+int verb_RESUME(struct call *c)
+{
+	return set_request(c, REQ_RESUME, 0);
+}
+
+int verb_ABORT(struct call *c)
+{
+	return set_request(c, REQ_ABORT, !call_bool(c, "stay"));
+}
+
+/* ---- plan -------------------------------------------------------------------------------------------------- */
+
+static size_t line_size(const char *s)
+{
+	return strcspn(s, "\n");
+}
+
+static bool has_line(const char *text, const char *line, size_t size)
+{
+	unsigned n = 0;
+	for (const char *p = text; *p && n++ < PLAN_LINES_MAX;) {
+		size_t len = line_size(p);
+		if (len == size && memcmp(p, line, size) == 0)
+			return true;
+		p += len + (p[len] == '\n');
+	}
+	return false;
+}
+
+/* Lines of a that b lacks; comments (the "# path" heads too) and empty lines say nothing. */
+static unsigned lines_missing(struct buf *out, char sign, const char *a, const char *b)
+{
+	unsigned n = 0, seen = 0;
+	for (const char *p = a; *p && seen++ < PLAN_LINES_MAX;) {
+		size_t len = line_size(p);
+		if (len && p[0] != '#' && p[0] != ';' && !has_line(b, p, len)) {
+			buf_printf(out, "  %c %.*s\n", sign, (int)MIN(len, (size_t)200), p);
+			n++;
+		}
+		p += len + (p[len] == '\n');
+	}
+	return n;
+}
+
+static unsigned plan_text(struct call *c, const struct set *s, struct buf *out)
+{
+	const struct unit *u = NULL;
+	for (unsigned i = 0; !u && i < SET_MEMBERS_MAX; i++)
+		u = s->members[i];
+	if (!u || !u->conf)
+		return 0;
+	struct unit_conf *now = unit_load(core_status(c->core)->unit_path, u->name, NULL);
+	unsigned n = 0;
+	if (now->load != LOAD_LOADED) {
+		buf_printf(out, "! %s: %s; see stayctl check %s\n", u->name,
+			unit_load_name(now->load), u->name);
+	} else {
+		n = lines_missing(out, '-', strna(u->conf->text), strna(now->text));
+		n += lines_missing(out, '+', strna(now->text), strna(u->conf->text));
+	}
+	unit_conf_unref(now);
+	return n;
+}
+
+int verb_PLAN(struct call *c)
+{
+	struct set *s = call_set(c);
+	struct buf text = {0}, lines = {0};
+	const char *release = call_str(c, "release");
+	if (!s)
+		return c->e.code;
+	unsigned changes = plan_text(c, s, &lines);
+	if (release && !streq(release, s->release)) {
+		buf_printf(&lines, "  ~ release %s -> %.*s\n",
+			s->release[0] ? s->release : "(none)", RELEASE_NAME_MAX, release);
+		changes++;
+	}
+	buf_printf(&text, "%c %s (%u change%s)\n", changes ? '~' : '=', s->name, changes,
+		changes == 1 ? "" : "s");
+	if (lines.size)
+		buf_add(&text, lines.data, lines.size);
+	set_plan(core_world(c->core), s, &text);
+	j_open(&c->out, NULL, '{');
+	j_str(&c->out, "schema", "stay.plan/1");
+	j_str(&c->out, "set", s->name);
+	j_int(&c->out, "changes", changes);
+	j_strn(&c->out, "text", strna(text.data), text.size);
+	j_close(&c->out, '}');
+	buf_done(&text);
+	buf_done(&lines);
+	return VERB_REPLIED;
+}
