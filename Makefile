@@ -21,15 +21,11 @@ CFLAGS  += -std=gnu11 -D_GNU_SOURCE $(WARN) -Iinclude -Isupervisord -MMD -MP -ff
 LDFLAGS += $(if $(SAN),-fsanitize=address$(,)undefined,-Wl$(,)-z$(,)relro$(,)-z$(,)now -Wl$(,)--gc-sections -Wl$(,)--build-id=sha1)
 STATIC   = $(if $(SAN),,-static)
 LIBS    := -lcap -lseccomp -linih -ljansson
-<<<<<<< HEAD
-DIRS    := core logd launch keeper model unit confine base
-=======
 # make FAULT=1: every reference to a function of calls.def goes through tests/fault/inject.c.
 CALLS   := $(if $(FAULT),$(shell grep -o '^CALL.[a-z0-9_]*' tests/fault/calls.def | cut -c6-))
 INJECT  := $(if $(FAULT),$B/tests/fault/inject.o)
 WRAP    := $(if $(FAULT),$(CALLS:%=-Wl$(,)--wrap=%))
-DIRS    := core control logd launch keeper model unit base
->>>>>>> main
+DIRS    := core control logd launch keeper model unit confine base
 ARCH    := $(foreach d,$(DIRS),$(if $(wildcard supervisord/$d/*.c),$B/$d.a))
 objs     = $(patsubst %.c,$B/%.o,$(wildcard $(1)))
 Q       := $(if $(V),,@)
@@ -49,13 +45,8 @@ $B/stayd: $(call objs,supervisord/main.c) $(INJECT) $(ARCH)
 	$(Q)$(CC) $(STATIC) $(LDFLAGS) $(WRAP) -o $@ $< $(INJECT) -Wl,--start-group $(ARCH) -Wl,--end-group $(LIBS)
 $B/stayctl: $(call objs,ctl/*.c) $B/unit.a $B/base.a
 	$(Q)$(CC) $(STATIC) $(LDFLAGS) -o $@ $^ $(LIBS)
-<<<<<<< HEAD
-$B/stay-net: $(call objs,supervisord/net/*.c supervisord/net/lb/*.c) $B/confine.a $B/base.a
-	$(Q)$(CC) $(LDFLAGS) -o $@ $^ -lcurl -ljansson
-=======
-$B/stay-net: $(call objs,supervisord/net/*.c supervisord/net/lb/*.c) $(INJECT) $B/base.a
+$B/stay-net: $(call objs,supervisord/net/*.c supervisord/net/lb/*.c) $(INJECT) $B/confine.a $B/base.a
 	$(Q)$(CC) $(LDFLAGS) $(WRAP) -o $@ $^ -lcurl -ljansson
->>>>>>> main
 
 # ---- tests: every file is a program that prints TAP; tests/run.py runs them and counts ----
 UNIT  := $(patsubst tests/unit/%.c,$B/tests/%,$(wildcard tests/unit/test_*.c))

@@ -18,15 +18,11 @@
 
 #include "stayd/stayd.h"
 
-<<<<<<< HEAD
-#define WIRE_BUILD 0x53544103u /* "STA", layout version; change when any struct here changes */
-=======
 #ifndef STAYD_NEXT
-#define WIRE_BUILD 0x53544102u /* "STA", layout version; change when any struct here changes */
+#define WIRE_BUILD 0x53544103u /* "STA", layout version; change when any struct here changes */
 #else
-#define WIRE_BUILD 0x53544103u
+#define WIRE_BUILD 0x53544104u
 #endif
->>>>>>> main
 
 /* Roles: the processes keeper runs. Each finds its links at fixed descriptors. */
 enum role { ROLE_KEEPER, ROLE_CORE, ROLE_LAUNCHER, ROLE_LOGGER, ROLE_NET, ROLE_WEB, ROLE_MAX };

@@ -134,12 +134,8 @@ struct core {
 	struct unit_path path;
 	struct launch_caps caps;
 	/* where things are */
-<<<<<<< HEAD
-	char *runtime_dir, *state_dir, *log_dir;
-	bool can_give_logs_away; /* the logger has a uid of its own */
-=======
 	char *runtime_dir, *state_dir, *log_dir, *config_path;
->>>>>>> main
+	bool can_give_logs_away; /* the logger has a uid of its own */
 	bool is_log_volatile; /* the log directory is in memory: keep less */
 	bool is_in_memory; /* no runtime directory can be written: runtime_dir is an abstract name */
 	char *notify_path, *control_path;
