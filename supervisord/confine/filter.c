@@ -109,20 +109,34 @@ static const struct call {
 	const char *reason;
 } calls[] = {
 #define CALL(name, roles, when, reason) {#name, SYS_##name, roles, when, reason},
+#define QUIET(name, roles, reason)
 #define KILL(name)
 #include "calls.def"
 #undef CALL
+#undef QUIET
 #undef KILL
 };
 
-static const struct {
+struct refusal {
 	const char *name;
-	int nr;
-} killed[] = {
+	int nr, roles;
+};
+
+static const struct refusal quiet[] = {
 #define CALL(name, roles, when, reason)
-#define KILL(name) {#name, SYS_##name},
+#define QUIET(name, roles, reason) {#name, SYS_##name, roles},
+#define KILL(name)
+#include "calls.def"
+#undef QUIET
+#undef KILL
+};
+
+static const struct refusal killed[] = {
+#define QUIET(name, roles, reason)
+#define KILL(name) {#name, SYS_##name, C | L | N},
 #include "calls.def"
 #undef CALL
+#undef QUIET
 #undef KILL
 };
 
@@ -180,17 +194,23 @@ static void put_call(struct program *p, int nr, uint32_t answer)
 	put_answer(p, answer);
 }
 
+/* Leaves the number of the call in the accumulator. */
+static void put_head(struct program *p)
+{
+	put_load(p, offsetof(struct seccomp_data, arch));
+	put(p, BPF_JMP | BPF_JEQ | BPF_K, ARCH_HERE, 1, 0);
+	put_answer(p, SECCOMP_RET_KILL_PROCESS);
+	put_load(p, offsetof(struct seccomp_data, nr));
+	put(p, BPF_JMP | BPF_JGE | BPF_K, X32_BIT, 0, 1);
+	put_answer(p, SECCOMP_RET_KILL_PROCESS);
+}
+
 size_t confine_filter(enum role role, struct sock_filter *f)
 {
 	struct program p = {f, 0};
 	if (!ARCH_HERE || !bit_of(role))
 		return 0;
-	put_load(&p, offsetof(struct seccomp_data, arch));
-	put(&p, BPF_JMP | BPF_JEQ | BPF_K, ARCH_HERE, 1, 0);
-	put_answer(&p, SECCOMP_RET_KILL_PROCESS);
-	put_load(&p, offsetof(struct seccomp_data, nr));
-	put(&p, BPF_JMP | BPF_JGE | BPF_K, X32_BIT, 0, 1);
-	put_answer(&p, SECCOMP_RET_KILL_PROCESS);
+	put_head(&p);
 	for (size_t i = 0; i < ARRAY_SIZE(calls); i++) {
 		if (!is_for(&calls[i], role))
 			continue;
@@ -206,23 +226,45 @@ size_t confine_filter(enum role role, struct sock_filter *f)
 	return p.n;
 }
 
+/* Of two filters with the same answer the younger one's counts, and whether that one is told to audit. */
+static size_t quiet_filter(enum role role, struct sock_filter *f)
+{
+	struct program p = {f, 0};
+	bool any = false;
+	put_head(&p);
+	for (size_t i = 0; i < ARRAY_SIZE(quiet); i++)
+		if (quiet[i].roles & bit_of(role)) {
+			put_call(&p, quiet[i].nr, SECCOMP_RET_ERRNO | ENOSYS);
+			any = true;
+		}
+	put_answer(&p, SECCOMP_RET_ALLOW);
+	return any ? p.n : 0;
+}
+
+static int load(struct sock_filter *f, size_t n, unsigned flags)
+{
+	struct sock_fprog program = {(unsigned short)n, f};
+	return n && syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &program) < 0 ? -errno : 0;
+}
+
 int confine_calls(enum role role, struct err *e)
 {
 	struct sock_filter f[CONFINE_FILTER_MAX];
-	struct sock_fprog program = {(unsigned short)confine_filter(role, f), f};
-	if (!program.len) {
+	size_t n = confine_filter(role, f);
+	if (!n) {
 		log_note(NULL, "no filter over system calls: this architecture has no list");
 		return 0;
 	}
 	/* Refusals go to audit: a list that has become too short is seen in the kernel's log. */
-	if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_LOG, &program) == 0)
-		return 0;
-	if (errno == EINVAL || errno == ENOSYS) {
+	int r = load(f, n, SECCOMP_FILTER_FLAG_LOG);
+	if (r == 0)
+		r = load(f, quiet_filter(role, f), 0);
+	if (r == -EINVAL || r == -ENOSYS) {
 		log_note(NULL, "no filter over system calls: not in this kernel (%s)",
-			errno_name(errno));
+			errno_name(r));
 		return 0;
 	}
-	return err_set(e, -errno, "seccomp: %s", errno_name(errno));
+	return r < 0 ? err_set(e, r, "seccomp: %s", errno_name(r)) : 0;
 }
 
 /* ---- for tests ------------------------------------------------------------------------------ */
@@ -251,5 +293,8 @@ const char *confine_call_name(long nr)
 	for (size_t i = 0; i < ARRAY_SIZE(killed); i++)
 		if (killed[i].nr == nr)
 			return killed[i].name;
+	for (size_t i = 0; i < ARRAY_SIZE(quiet); i++)
+		if (quiet[i].nr == nr)
+			return quiet[i].name;
 	return NULL;
 }
