@@ -61,6 +61,7 @@ enum stay_exit {
 	STAY_EXIT_REFUSED = 152,
 	STAY_EXIT_TIMED_OUT = 153,
 	STAY_EXIT_UNREACHABLE = 154,
+	STAY_EXIT_ALREADY_RUNNING = 155, /* stayd itself: another one works in its directories */
 };
 
 /* Exit statuses of a child that failed before its exec; systemd's EXIT_* numbers, so that

@@ -102,10 +102,11 @@ enum ln_flags {
 	LN_HAS_STDERR = 4,
 	LN_HAS_CGROUP = 8,
 	LN_PLAN_IN_FD = 16,
+	LN_HOLD = 64, /* no plan, no answer: keep these descriptors open as long as you live */
 	LN_SYNC = 32, /* no plan: answer LN_SYNCED when every earlier request has been answered */
 	/* No plan but database NUL name NUL (passwd, group): getent writes to stdout, and the end of
 	 * that is the answer: core may not start programs itself. */
-	LN_LOOKUP = 64,
+	LN_LOOKUP = 128,
 };
 #define LN_FRAME_MAX (160 * 1024) /* below the default socket buffer; larger plans go by memfd */
 #define LN_PLAN_MAX  (8 * 1024 * 1024)

@@ -256,7 +256,8 @@ struct source {
 	uint32_t events; /* EPOLLIN ... */
 	int priority;
 	source_fn *fn;
-	bool is_added;
+	bool is_added, is_due; /* is_due: not watched yet, see loop.c */
+	struct source *next_due;
 };
 
 struct loop {
@@ -271,6 +272,7 @@ struct loop {
 	struct source *ready[64]; /* of this turn; removed sources are cleared in here */
 	uint32_t ready_events[64];
 	int n_ready;
+	struct source *due; /* added while the kernel had no memory for them */
 };
 
 int loop_init(struct loop *l);

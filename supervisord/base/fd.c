@@ -248,6 +248,10 @@ ssize_t send_fds(int sock, const void *data, size_t size, const int *fds, size_t
 	do
 		n = sendmsg(sock, &m, flags | MSG_NOSIGNAL);
 	while (n < 0 && errno == EINTR);
+	/* No memory, or too many descriptors on their way: as a full socket. */
+	if (n < 0 && (flags & MSG_DONTWAIT) &&
+		(errno == ENOBUFS || errno == ENOMEM || errno == ETOOMANYREFS))
+		return -EAGAIN;
 	return n < 0 ? -errno : n;
 }
 
@@ -271,6 +275,9 @@ ssize_t recv_fds(int sock, void *data, size_t size, int *fds, size_t *n_fds, int
 	do
 		n = recvmsg(sock, &m, flags | MSG_CMSG_CLOEXEC);
 	while (n < 0 && errno == EINTR);
+	/* The frame is still there, and so is the peer: to be read when there is memory. */
+	if (n < 0 && (flags & MSG_DONTWAIT) && (errno == ENOMEM || errno == ENOBUFS))
+		return -EAGAIN;
 	if (n < 0)
 		return -errno;
 	for (struct cmsghdr *c = CMSG_FIRSTHDR(&m); c; c = CMSG_NXTHDR(&m, c)) {

@@ -4,11 +4,16 @@
  *
  *  1. A source removed during a turn is not called later in that turn.
  *  2. The timer is re-armed only when its deadline changes: an idle loop makes no system calls.
+ *  3. A source for which the kernel has no memory, or the user no watches left, counts as added and
+ *     is tried again every DUE_MS: whoever adds the link to a process it depends on has nothing
+ *     better to do about that than to wait, and epoll is level-triggered, so nothing is missed.
  */
 #include "base.h"
 
 #include <sys/epoll.h>
 #include <sys/timerfd.h>
+
+#define DUE_MS 100
 
 static void on_timerfd(struct source *s, uint32_t epoll_events)
 {
@@ -44,16 +49,49 @@ void loop_done(struct loop *l)
 	l->epoll_fd = fd_close(l->epoll_fd);
 }
 
+static int watch(struct loop *l, struct source *s)
+{
+	struct epoll_event e = {.events = s->events, .data.ptr = s};
+	return epoll_ctl(l->epoll_fd, EPOLL_CTL_ADD, s->fd, &e) < 0 ? -errno : 0;
+}
+
+/* The first that still cannot be watched ends it: the next ones could not either. */
+static void watch_due(struct loop *l)
+{
+	while (l->due) {
+		struct source *s = l->due;
+		int r = watch(l, s);
+		if (r == -ENOMEM || r == -ENOSPC)
+			return;
+		l->due = s->next_due;
+		s->is_due = false;
+	}
+}
+
+static void not_due(struct loop *l, struct source *s)
+{
+	struct source **at = &l->due;
+	while (*at && *at != s)
+		at = &(*at)->next_due;
+	if (*at)
+		*at = s->next_due;
+	s->is_due = false;
+}
+
 int loop_add(struct loop *l, struct source *s, int fd, uint32_t events, int priority, source_fn *fn)
 {
-	struct epoll_event e = {.events = events, .data.ptr = s};
 	assert(!s->is_added && priority >= 0 && priority < PRIO_MAX);
-	*s = (struct source){fd, events, priority, fn, true};
-	if (epoll_ctl(l->epoll_fd, EPOLL_CTL_ADD, fd, &e) < 0) {
-		s->is_added = false;
-		return -errno;
+	*s = (struct source){
+		.fd = fd, .events = events, .priority = priority, .fn = fn, .is_added = true};
+	int r = watch(l, s);
+	if (r == -ENOMEM || r == -ENOSPC) {
+		s->is_due = true;
+		s->next_due = l->due;
+		l->due = s;
+		r = 0;
 	}
-	return 0;
+	s->is_added = r == 0;
+	return r;
 }
 
 int loop_modify(struct loop *l, struct source *s, uint32_t events)
@@ -61,7 +99,7 @@ int loop_modify(struct loop *l, struct source *s, uint32_t events)
 	struct epoll_event e = {.events = events, .data.ptr = s};
 	if (s->events == events)
 		return 0;
-	if (epoll_ctl(l->epoll_fd, EPOLL_CTL_MOD, s->fd, &e) < 0)
+	if (!s->is_due && epoll_ctl(l->epoll_fd, EPOLL_CTL_MOD, s->fd, &e) < 0)
 		return -errno;
 	s->events = events;
 	return 0;
@@ -71,8 +109,11 @@ void loop_remove(struct loop *l, struct source *s)
 {
 	if (!s->is_added)
 		return;
-	(void)epoll_ctl(
-		l->epoll_fd, EPOLL_CTL_DEL, s->fd, NULL); /* EBADF: closed before, gone anyway */
+	if (s->is_due)
+		not_due(l, s);
+	else
+		(void)epoll_ctl(l->epoll_fd, EPOLL_CTL_DEL, s->fd,
+			NULL); /* EBADF: closed before, gone anyway */
 	s->is_added = false;
 	for (int i = 0; i < l->n_ready; i++)
 		if (l->ready[i] == s)
@@ -99,6 +140,9 @@ int loop_turn(struct loop *l, int timeout_ms)
 	struct epoll_event events[ARRAY_SIZE(l->ready)];
 	if (l->before_wait)
 		l->before_wait(l);
+	watch_due(l);
+	if (l->due && (timeout_ms < 0 || timeout_ms > DUE_MS))
+		timeout_ms = DUE_MS;
 	int n = epoll_wait(l->epoll_fd, events, ARRAY_SIZE(events), timeout_ms);
 	if (n < 0)
 		return errno == EINTR ? 0 : -errno;

@@ -14,6 +14,7 @@
  *  3. Emptiness is watched only while the model asked for it: no descriptor per idle unit.
  */
 #include "core/inner.h"
+#include "core/procfs.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -21,24 +22,12 @@
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 
-#define PROCS_FILE_MAX (1024 * 1024)
-#define KILL_PIDS_MAX  256 /* of one unit, one by one */
+#define KILL_PIDS_MAX 256 /* of one unit, one by one */
 #define KILL_ROUNDS_MAX                                                                            \
 	50 /* a fork bomb without cgroup.kill: rounds until the walk finds nobody new */
 #define TREE_PIDS_MAX    32768
 #define SCOPE_SWEEPS_MAX 16
-
-static int pidfd_open_(pid_t pid)
-{
-	return (int)syscall(SYS_pidfd_open, pid, 0);
-}
-
-static int pidfd_signal(int pidfd, int signo)
-{
-	return (int)syscall(SYS_pidfd_send_signal, pidfd, signo, NULL, 0);
-}
 
 static int write_at(int dirfd, const char *file, const char *text)
 {
@@ -113,7 +102,7 @@ static void leave_root(int dirfd)
 	for (int sweep = 0; sweep < SCOPE_SWEEPS_MAX; sweep++) {
 		struct buf b = {0};
 		int moved = 0;
-		if (read_file(dirfd, "cgroup.procs", PROCS_FILE_MAX, &b) == 0) {
+		if (read_file(dirfd, "cgroup.procs", CGROUP_PROCS_MAX, &b) == 0) {
 			char *save = NULL;
 			for (char *pid = strtok_r(b.data, "\n", &save); pid;
 				pid = strtok_r(NULL, "\n", &save))
@@ -363,39 +352,13 @@ static bool cgroup_is_populated(int dir)
 
 /* ---- trees without cgroups ------------------------------------------------------------------------- */
 
-static pid_t parent_of(pid_t pid)
-{
-	char path[64];
-	struct buf b = {0};
-	pid_t parent = 0;
-	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
-	if (read_file(AT_FDCWD, path, 4096, &b) == 0) {
-		char *p =
-			strrchr(b.data, ')'); /* the name may hold anything but is in parentheses */
-		if (p)
-			sscanf(p + 1, " %*c %d", &parent);
-	}
-	buf_done(&b);
-	return parent;
-}
-
-static bool is_below(pid_t pid, pid_t ancestor)
-{
-	for (int depth = 0; pid > 1 && depth < 4096; depth++) {
-		if (pid == ancestor)
-			return true;
-		pid = parent_of(pid);
-	}
-	return false;
-}
-
 /* The children file of one thread: each thread has those it made itself. */
 static void children_add(int task_fd, const char *tid, pid_t **v, size_t *n, size_t *cap)
 {
 	char path[NAME_MAX + 16];
 	struct buf b = {0};
 	snprintf(path, sizeof(path), "%s/children", tid);
-	if (read_file(task_fd, path, PROCS_FILE_MAX, &b) == 0) {
+	if (read_file(task_fd, path, CGROUP_PROCS_MAX, &b) == 0) {
 		char *end = b.data;
 		for (char *p = b.data; p && *p; p = end) {
 			long child = strtol(p, &end, 10);
@@ -409,7 +372,7 @@ static void children_add(int task_fd, const char *tid, pid_t **v, size_t *n, siz
 }
 
 /* The descendants of root and root itself, breadth first. */
-static size_t tree_pids(pid_t root, pid_t **ret)
+size_t tree_pids(pid_t root, pid_t **ret)
 {
 	pid_t *v = NULL;
 	size_t n = 0, cap = 0;
@@ -449,7 +412,7 @@ static int read_procs(int dir, struct buf *b)
 	CLEANUP_CLOSE int fd = openat(dir, "cgroup.procs", O_RDONLY | O_CLOEXEC);
 	ssize_t n = fd >= 0 ? read(fd, text, sizeof(text)) : -1;
 	if (n < 0 || (size_t)n > sizeof(text) / 2)
-		return read_file(dir, "cgroup.procs", PROCS_FILE_MAX, b);
+		return read_file(dir, "cgroup.procs", CGROUP_PROCS_MAX, b);
 	buf_add(b, text, (size_t)n);
 	return 0;
 }
@@ -484,7 +447,7 @@ int32_t cgroup_only_process(struct core *c, struct unit *u)
 static bool is_in_trees(const struct unit *u, pid_t pid)
 {
 	FOR_EACH_SHIM(p, u)
-	if (is_below(pid, p->shim_pid))
+	if (proc_is_below(pid, p->shim_pid))
 		return true;
 	return false;
 }
@@ -558,7 +521,7 @@ static bool wants_cont(int signo)
 /* Signals pid if it is (still) in the unit's cgroup. */
 static void signal_member(struct core *c, struct unit *u, pid_t pid, int signo)
 {
-	CLEANUP_CLOSE int fd = pidfd_open_(pid);
+	CLEANUP_CLOSE int fd = pidfd_of(pid);
 	if (fd < 0 || cgroup_unit_of(c, pid) != u)
 		return;
 	(void)pidfd_signal(fd, signo);
@@ -646,8 +609,8 @@ static bool signal_below(pid_t shim, int signo)
 	pid_t *v;
 	size_t n = tree_pids(shim, &v), hit = 0;
 	for (size_t i = 1; i < n; i++) {
-		CLEANUP_CLOSE int fd = pidfd_open_(v[i]);
-		if (fd >= 0 && is_below(v[i], shim))
+		CLEANUP_CLOSE int fd = pidfd_of(v[i]);
+		if (fd >= 0 && proc_is_below(v[i], shim))
 			hit += pidfd_signal(fd, signo) == 0;
 	}
 	free(v);
@@ -674,7 +637,7 @@ static void signal_one(
 		keeper_signal(c, id, signo);
 		return;
 	}
-	CLEANUP_CLOSE int fd = pidfd_open_(pid);
+	CLEANUP_CLOSE int fd = pidfd_of(pid);
 	if (fd < 0 || !is_in_trees(u, pid))
 		return;
 	(void)pidfd_signal(fd, signo);
@@ -698,11 +661,10 @@ void cgroup_kill(struct core *c, struct unit *u, enum kill_who who, int signo)
 
 /* ---- whose is it? --------------------------------------------------------------------------------------- */
 
-static struct unit *unit_by_cgroup(struct core *c, pid_t pid)
+char *cgroup_unit_name(struct core *c, pid_t pid)
 {
-	char path[64];
+	char path[64], *name = NULL;
 	struct buf b = {0};
-	struct unit *u = NULL;
 	snprintf(path, sizeof(path), "/proc/%d/cgroup", (int)pid);
 	if (read_file(AT_FDCWD, path, 65536, &b) == 0) {
 		const char *base = strrchr(c->cgroup_base, '/');
@@ -710,14 +672,18 @@ static struct unit *unit_by_cgroup(struct core *c, pid_t pid)
 		p = p ? strstr(p, base) : NULL;
 		if (p) {
 			p += strlen(base);
-			if (*p == '/') {
-				p[1 + strcspn(p + 1, "/\n")] = '\0';
-				u = world_unit(c->world, p + 1);
-			}
+			if (*p == '/')
+				name = xstrndup(p + 1, strcspn(p + 1, "/\n"));
 		}
 	}
 	buf_done(&b);
-	return u;
+	return name;
+}
+
+static struct unit *unit_by_cgroup(struct core *c, pid_t pid)
+{
+	CLEANUP_FREE char *name = cgroup_unit_name(c, pid);
+	return name ? world_unit(c->world, name) : NULL;
 }
 
 struct unit *cgroup_unit_of(struct core *c, pid_t pid)
@@ -728,7 +694,8 @@ struct unit *cgroup_unit_of(struct core *c, pid_t pid)
 		struct proc *p = proc_find_pid(&c->procs, pid);
 		if (p && p->kind == PROC_UNIT)
 			return p->unit;
-		pid = parent_of(pid);
+		struct proc_stat s;
+		pid = procfs_stat(pid, &s) == 0 ? s.parent : 0;
 	}
 	return NULL;
 }

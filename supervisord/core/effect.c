@@ -64,6 +64,7 @@ static void perform_event(struct core *c, const struct effect *fx)
 static void perform_exit(struct core *c, int code, const char *how)
 {
 	cgroup_done(c);
+	lock_leave(c);
 	const char *const files[] = {"control.sock", "notify", "state"};
 	for (size_t i = 0; !c->is_in_memory && i < ARRAY_SIZE(files); i++) {
 		CLEANUP_FREE char *path = xasprintf("%s/%s", c->runtime_dir, files[i]);

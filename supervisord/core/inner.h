@@ -33,6 +33,7 @@ struct early_exit {
 	int32_t pid, code, status;
 };
 #define EARLY_MAX 8
+#define PROBE_SEQ 0x80000000u /* this bit of a spawn_id's seq: an exec: probe */
 
 struct proc {
 	struct spawn_id id;
@@ -74,6 +75,21 @@ void procs_done(struct procs *t);
 
 #define FD_STORE_MAX 512
 
+/* Within it a process was started (boot clock). */
+struct run_window {
+	uint64_t from_us, to_us;
+};
+
+/* What core itself keeps of a unit, written behind its struct unit_rec; grows like that only at its end
+ * (see record.c). */
+struct unit_kept {
+	struct run_window main, control;
+	uint64_t log_inode; /* of its output pipe; 0 = none */
+#ifdef STAYD_NEXT
+	uint64_t next_field;
+#endif
+};
+
 struct stored_fd {
 	int fd;
 	uint32_t number;
@@ -87,6 +103,9 @@ struct unit_core {
 	struct proc *procs; /* of it, the newest first; without probes */
 	uint32_t slot;      /* of its record; UINT32_MAX = none yet */
 	uint64_t record_generation;
+	struct unit_kept kept;
+	bool is_record_sound;       /* it is written, or was read without a fault */
+	bool has_main, has_control; /* taken over from a daemon before this one */
 	struct launch_image *image;
 	struct unit_conf *image_conf; /* a reference: the conf the image was made from */
 	int cgroup_fd;                /* -1 = not made */
@@ -166,7 +185,13 @@ struct core {
 	uint64_t log_sync, log_sync_until_us; /* the last LG_SYNC; 0 = not waiting for its answer */
 	/* records */
 	int record_fd;
-	uint32_t n_slots;
+	uint32_t n_slots, record_stride;
+	bool is_record_in_file; /* not in a memfd */
+	bool is_record_foreign; /* another version's: read, not yet written anew */
+	bool is_record_lost;    /* some or all of it could not be read */
+	int lock_fds[2];        /* of the runtime and the state directory; -1 */
+	bool has_state_dir;     /* it can be written */
+	bool had_holder;        /* a stayd was here in this boot and did not end in order */
 	struct id128 boot;
 	/* cgroups */
 	char *cgroup_base; /* NULL: no writable cgroup v2: shims */
@@ -228,6 +253,10 @@ void keeper_alive(struct core *c);
 void keeper_flush(struct core *c); /* what was put off to the end of the turn */
 void keeper_relist(struct core *c);
 void proc_ended(struct core *c, struct proc *p, enum kp_row row, pid_t pid, int code, int status);
+#define EXIT_UNKNOWN (-1) /* in place of a CLD_*: it has ended, the kernel does not tell how */
+void keeper_child_exited(struct core *c, const struct kp_frame *f);
+void keeper_know(const struct kp_frame *f); /* as if keeper had listed it; before adoption begins */
+void keeper_keep_shim(struct core *c, struct unit *u, const struct spawn_id *id, pid_t shim);
 void proc_early(struct core *c, const struct spawn_id *id); /* the launcher has spoken, or died */
 void main_pid_changed(
 	struct core *c, struct unit *u, pid_t pid); /* after EV_MAIN_PID was stepped */
@@ -237,6 +266,7 @@ int core_getent(void *arg, const char *database, const char *name, int fd);
 
 /* launcher.c */
 void launcher_connected(struct core *c, int fd);
+void launcher_hold_lock(struct core *c);  /* as long as it can start processes: lock.c */
 int launcher_sync(struct core *c);        /* blocks, bounded: see keeper_connect() */
 void launcher_words_lost(struct core *c); /* of launchers before the present one */
 bool launcher_word_is_lost(const struct core *c, const struct proc *p);
@@ -259,10 +289,28 @@ void host_mounts(void);
 
 /* record.c */
 int record_open(struct core *c, int deposited_fd);
+int record_clear(struct core *c);
+void record_write(struct core *c, struct unit *u);
 void record_write_dirty(struct core *c); /* all that changed */
-/* Calls fn for each valid record of this boot. */
-void record_each(struct core *c, void (*fn)(struct core *c, uint32_t slot, uint64_t generation,
-					 const char *name, const struct unit_rec *r));
+/* is_sound: the other copy was not damaged, so this is the newest. */
+typedef void record_fn(struct core *c, uint32_t slot, uint64_t generation, const char *name,
+	const struct unit_rec *r, const struct unit_kept *kept, bool is_sound);
+void record_each(struct core *c, record_fn *fn); /* for each valid record of this boot */
+void record_window(const struct proc *p); /* it was asked for at began_us and is born by now */
+void record_main_named(struct unit *u, pid_t pid); /* MAINPID= and the like */
+int record_settle(struct core *c);                 /* all are in: from now on in our own layout */
+
+/* lock.c */
+int lock_take(struct core *c);   /* -EBUSY: another daemon has it, and that was said */
+void lock_leave(struct core *c); /* everything is stopped; the lock goes with our last process */
+
+/* adopt.c: processes that a keeper before ours has started */
+void adopt_find(struct core *c); /* once, between the records and keeper_adopt_begin() */
+bool adopt_deposit(struct core *c, const char *name, int fd); /* false: not one of these */
+bool adopt_forget(struct core *c, const struct spawn_id *id, pid_t pid);
+bool adopt_signal(const struct spawn_id *id, int signo, int then); /* then: 0 = no second one */
+bool adopt_track(struct core *c, const struct spawn_id *id, pid_t pid);
+bool adopt_stray(struct core *c, const struct kp_frame *f);
 
 /* store.c */
 struct unit *core_load_unit(struct core *c, const char *name, struct err *e);
@@ -297,6 +345,9 @@ void cgroup_each_degraded(struct core *c, const struct unit *u,
 /* Has the kernel killed a process of the unit for lack of memory since this was last asked? */
 bool cgroup_oom_killed(struct core *c, struct unit *u);
 void cgroup_path_of(const struct core *c, const struct unit *u, struct buf *out);
+#define CGROUP_PROCS_MAX (1024 * 1024)
+char *cgroup_unit_name(struct core *c, pid_t pid); /* of its cgroup below ours; NULL: elsewhere */
+size_t tree_pids(pid_t root, pid_t **ret);         /* root and what is below it, breadth first */
 
 /* notify.c */
 int notify_open(struct core *c, int deposited_fd);
@@ -332,7 +383,9 @@ int logdir_open(struct core *c);
 void logger_connected(struct core *c, int fd);
 int logger_stream(struct core *c, struct unit *u); /* write end for the unit's output; -1: none */
 void logger_adopt(struct core *c, struct unit *u, int read_fd);
-bool logger_sync(struct core *c); /* see core_sync_logs() */
+void logger_regain(
+	struct core *c, struct unit *u, pid_t pid); /* from a process that writes to it */
+bool logger_sync(struct core *c);                   /* see core_sync_logs() */
 void logger_sync_over(struct core *c);
 void logger_note(struct core *c, struct unit *u, const char *text);
 

@@ -97,7 +97,8 @@ void keeper_signal(struct core *c, const struct spawn_id *id, int signo)
 	struct kp_frame f = {.kind = KP_SIGNAL, .id = *id, .status = signo};
 	if (signo != SIGKILL && signo != SIGCONT)
 		f.code = SIGCONT; /* a stopped process does not see it else (systemd too) */
-	hold_frame(c, &f);
+	if (!adopt_signal(id, signo, f.code))
+		hold_frame(c, &f);
 }
 
 void keeper_track(struct core *c, const struct spawn_id *id, pid_t pid)
@@ -109,7 +110,8 @@ void keeper_track(struct core *c, const struct spawn_id *id, pid_t pid)
 void keeper_forget(struct core *c, const struct spawn_id *id, pid_t pid)
 {
 	struct kp_frame f = {.kind = KP_FORGET, .id = *id, .pid = pid};
-	hold_frame(c, &f);
+	if (!adopt_forget(c, id, pid))
+		hold_frame(c, &f);
 }
 
 void keeper_role(struct core *c, enum role role, bool is_wanted)
@@ -166,7 +168,7 @@ static void say_exited(struct core *c, struct proc *p, pid_t pid, int code, int 
 		.unit = p->unit,
 		.id = p->id,
 		.pid = pid,
-		.code = code,
+		.code = code == EXIT_UNKNOWN ? 0 : code,
 		.status = status};
 	if (p->has_exited)
 		return;
@@ -259,7 +261,7 @@ void proc_early(struct core *c, const struct spawn_id *id)
 	}
 }
 
-static void child_exited(struct core *c, const struct kp_frame *f)
+void keeper_child_exited(struct core *c, const struct kp_frame *f)
 {
 	struct proc *p = proc_find(&c->procs, &f->id);
 	if (p && keep_early(p, f))
@@ -286,7 +288,9 @@ void main_pid_changed(struct core *c, struct unit *u, pid_t pid)
 	p->child_gone = p->child_gone || is_new;
 	p->is_spawned = true;
 	p->pid = p->tracked_pid = pid;
-	keeper_track(c, &u->rec.main, pid);
+	if (!adopt_track(c, &u->rec.main, pid))
+		keeper_track(c, &u->rec.main, pid);
+	record_main_named(u, pid);
 }
 
 /* ---- links to the other roles ---------------------------------------------------------------- */
@@ -373,8 +377,10 @@ static void child_found(struct core *c, struct proc *p, const struct kp_frame *f
 		return;
 	}
 	ev.pid = p->pid;
-	if (p->kind == PROC_UNIT)
+	if (p->kind == PROC_UNIT) {
+		record_window(p);
 		core_step(c, &ev);
+	}
 	proc_early(c, &id);
 }
 
@@ -382,7 +388,7 @@ static void child_listed(struct core *c, const struct kp_frame *f)
 {
 	struct proc *p = proc_find(&c->procs, &f->id);
 	if (f->code) {
-		child_exited(c, f);
+		keeper_child_exited(c, f);
 	} else if (!p) {
 		log_warn(NULL, "pid %d is nobody's: killing it", f->pid);
 		keeper_signal(c, &f->id, SIGKILL);
@@ -391,11 +397,22 @@ static void child_listed(struct core *c, const struct kp_frame *f)
 	}
 }
 
+/* What a keeper may say of a process: an impossible pid or end is nobody's and nothing. */
+static bool frame_is_good(const struct kp_frame *f)
+{
+	bool is_row = f->kind == KP_CHILD || f->kind == KP_EXITED;
+	if (!is_row)
+		return f->kind != KP_LINK || f->role < ROLE_MAX;
+	return f->pid > 1 && f->program >= 0 && f->program != 1 && f->role >= KP_ROW_CHILD &&
+	       f->role <= KP_ROW_BELOW && f->code >= (f->kind == KP_EXITED ? CLD_EXITED : 0) &&
+	       f->code <= CLD_DUMPED;
+}
+
 static void frame_received(struct core *c, const struct kp_frame *f, int fd)
 {
 	switch (f->kind) {
 	case KP_EXITED:
-		child_exited(c, f);
+		keeper_child_exited(c, f);
 		break;
 	case KP_LINK:
 		link_received(c, f, TAKE_FD(fd));
@@ -432,6 +449,11 @@ static ssize_t receive(struct core *c, struct kp_frame *f, int *ret_fd, int flag
 	}
 	if (n > 0)
 		f->name[sizeof(f->name) - 1] = '\0';
+	if (n > 0 && !frame_is_good(f)) {
+		log_error(NULL, "keeper says what cannot be (frame %u, pid %d): ignored", f->kind,
+			f->pid);
+		f->kind = 0;
+	}
 	return n;
 }
 
@@ -530,11 +552,13 @@ int deposit_take(const char *name)
 }
 
 /* "log/<slot>" and "fds/<number>/<slot>/<name>" find their units by the slots of their records. */
-static void adopt_deposit(struct core *c, struct deposit *d, struct unit **by_slot)
+static void take_deposit(struct core *c, struct deposit *d, struct unit **by_slot)
 {
 	unsigned number, slot;
 	int used = 0;
-	if (sscanf(d->name, "log/%u%n", &slot, &used) == 1 && !d->name[used]) {
+	if (adopt_deposit(c, d->name, d->fd))
+		d->fd = -1;
+	else if (sscanf(d->name, "log/%u%n", &slot, &used) == 1 && !d->name[used]) {
 		if (slot < c->n_slots && by_slot[slot])
 			logger_adopt(c, by_slot[slot], TAKE_FD(d->fd));
 	} else if (sscanf(d->name, "fds/%u/%u/%n", &number, &slot, &used) == 2 && used) {
@@ -555,7 +579,7 @@ static void adopt_deposits(struct core *c)
 			by_slot[uc(c->world->units[i])->slot] = c->world->units[i];
 	for (size_t i = 0; i < n_deposits; i++)
 		if (deposits[i].fd >= 0)
-			adopt_deposit(c, &deposits[i], by_slot);
+			take_deposit(c, &deposits[i], by_slot);
 	free(TAKE_PTR(deposits));
 	n_deposits = cap_deposits = 0;
 }
@@ -567,6 +591,12 @@ static int by_row(const void *a, const void *b)
 	const struct kp_frame *x = a, *y = b;
 	int r = memcmp(&x->id, &y->id, sizeof(x->id));
 	return r ? r : (int)y->role - (int)x->role;
+}
+
+void keeper_know(const struct kp_frame *f)
+{
+	GROW(known, n_known, cap_known);
+	known[n_known++] = *f;
 }
 
 static const struct kp_frame *known_child(const struct spawn_id *id, enum kp_row row)
@@ -624,6 +654,7 @@ static void adopt_tell(struct core *c, struct unit *u, const struct spawn_id *id
 		launcher_relist_later(c);
 	if (!pid && p->pid && !(child && child->code)) {
 		struct event ev = {.kind = EV_SPAWNED, .unit = u, .id = *id, .pid = p->pid};
+		record_window(p);
 		core_step(c, &ev);
 	}
 }
@@ -645,11 +676,40 @@ static void remember(struct core *c, struct unit *u, const struct spawn_id *id, 
 	adopt_enter(c, u, id, pid);
 }
 
+/* A shim whose program has ended, for what it left behind. */
+void keeper_keep_shim(struct core *c, struct unit *u, const struct spawn_id *id, pid_t shim)
+{
+	struct proc *p = proc_new(&c->procs, id, PROC_UNIT, u);
+	p->is_shimmed = p->is_spawned = p->has_exited = true;
+	p->shim_pid = shim;
+}
+
+/* Living children of keeper that no record names: which are kept all the same? */
+static void adopt_strays(struct core *c)
+{
+	CLEANUP_FREE bool *is_recorded = xcalloc(n_known + 1, sizeof(*is_recorded));
+	for (size_t i = 0; i < c->world->n_units; i++) {
+		const struct unit_rec *r = &c->world->units[i]->rec;
+		const struct spawn_id *ids[] = {&r->main, &r->control};
+		for (size_t j = 0; j < ARRAY_SIZE(ids); j++) {
+			const struct kp_frame *k =
+				ids[j]->seq ? known_child(ids[j], KP_ROW_CHILD) : NULL;
+			if (k)
+				is_recorded[k - known] = true;
+			uc(c->world->units[i])->has_main |= k && j == 0 && !k->code;
+		}
+	}
+	for (size_t i = 0; i < n_known; i++)
+		if (known[i].kind == KP_CHILD && !known[i].code && !is_recorded[i])
+			(void)adopt_stray(c, &known[i]);
+}
+
 void keeper_adopt_begin(struct core *c)
 {
 	adopt_deposits(c);
 	if (n_known)
 		qsort(known, n_known, sizeof(*known), by_row);
+	adopt_strays(c);
 	for (size_t i = 0; i < c->world->n_units; i++) {
 		struct unit *u = c->world->units[i];
 		remember(c, u, &u->rec.main, u->rec.main_pid);
@@ -670,7 +730,7 @@ void keeper_adopt(struct core *c)
 		if (k->kind == KP_GOT) {
 			on_signal(c, k->status);
 		} else if (k->kind == KP_EXITED || k->code) {
-			child_exited(c, k);
+			keeper_child_exited(c, k);
 		} else if (!proc_find(&c->procs, &k->id)) {
 			log_warn(NULL, "pid %d has no record: killing it", k->pid);
 			keeper_signal(c, &k->id, SIGKILL);

@@ -87,6 +87,8 @@ static void spawned(struct core *c, const struct ln_reply *r)
 	p->is_spawned = true;
 	p->pid = r->pid;
 	p->shim_pid = r->shim_pid;
+	if (p->kind == PROC_UNIT)
+		record_window(p);
 	uc(p->unit)->is_empty = false; /* it may have been looked at before the clone */
 	if (p->kind == PROC_UNIT) {
 		struct event ev = {.kind = EV_SPAWNED, .unit = p->unit, .id = p->id, .pid = r->pid};
@@ -177,6 +179,14 @@ void launcher_listed(struct core *c)
 static struct ln_reply *answers; /* to the core before us */
 static size_t n_answers, cap_answers;
 
+/* What a launcher of our build may say. Nobody's process is none, 1 or a group. */
+static bool reply_is_good(const struct ln_reply *r)
+{
+	return r->build == WIRE_BUILD && r->kind >= LN_SPAWNED && r->kind <= LN_SYNCED &&
+	       memchr(r->detail, '\0', sizeof(r->detail)) &&
+	       (r->kind != LN_SPAWNED || r->pid > 1) && (r->shim_pid == 0 || r->shim_pid > 1);
+}
+
 /* 1: the launcher has said LN_SYNCED; 0: not yet. */
 static int sync_read(struct core *c)
 {
@@ -186,14 +196,26 @@ static int sync_read(struct core *c)
 		ssize_t n = recv_fds(c->launcher_fd, &r, sizeof(r), NULL, &n_fds, MSG_DONTWAIT);
 		if (n == -EAGAIN)
 			return 0;
-		if (n != sizeof(r) || r.build != WIRE_BUILD)
+		if (n != sizeof(r) || !reply_is_good(&r))
 			return n < 0 ? (int)n : -EPROTO;
 		if (r.kind == LN_SYNCED)
 			return 1;
-		r.detail[sizeof(r.detail) - 1] = '\0';
 		GROW(answers, n_answers, cap_answers);
 		answers[n_answers++] = r;
 	}
+}
+
+/* The launcher is part of what is locked out: see lock.c. */
+void launcher_hold_lock(struct core *c)
+{
+	struct ln_head head = {.build = WIRE_BUILD, .flags = LN_HOLD};
+	int fds[ARRAY_SIZE(c->lock_fds)];
+	size_t n = 0;
+	for (size_t i = 0; i < ARRAY_SIZE(c->lock_fds); i++)
+		if (c->lock_fds[i] >= 0)
+			fds[n++] = c->lock_fds[i];
+	if (n && c->launcher_fd >= 0)
+		(void)send_fds(c->launcher_fd, &head, sizeof(head), fds, n, MSG_DONTWAIT);
 }
 
 /* Reads while it cannot write: the launcher takes no request while an answer has no room. */
@@ -249,13 +271,13 @@ static void on_launcher(struct source *s, uint32_t events)
 		ssize_t n = recv_fds(c->launcher_fd, &r, sizeof(r), NULL, &n_fds, MSG_DONTWAIT);
 		if (n == -EAGAIN)
 			return;
-		if (n != sizeof(r) || r.build != WIRE_BUILD) {
-			/* The launcher died; keeper replaces it and sends a new link. */
+		if (n != sizeof(r) || !reply_is_good(&r)) {
+			/* The launcher died, or does not speak as it should: keeper replaces it and
+			 * sends a new link. */
 			loop_remove(&c->loop, &c->launcher_source);
 			c->launcher_fd = fd_close(c->launcher_fd);
 			return;
 		}
-		r.detail[sizeof(r.detail) - 1] = '\0';
 		c->n_asked -= c->n_asked > 0;
 		c->n_answered++;
 		answered(c, &r);
@@ -272,6 +294,7 @@ void launcher_connected(struct core *c, int fd)
 	c->n_asked = 0;
 	notify_release(c);
 	(void)fd_set_nonblock(fd, true);
+	launcher_hold_lock(c);
 	loop_add(&c->loop, &c->launcher_source, fd, EPOLLIN, PRIO_LAUNCHER, on_launcher);
 	if (!c->world || c->world->n_units == 0)
 		return;
@@ -546,6 +569,7 @@ void launcher_spawn(struct core *c, struct unit *u, enum exec_kind exec, uint32_
 	p->is_shimmed = !c->cgroup_base;
 	p->exec = exec;
 	p->index = index;
+	p->began_us = now_boot_us();
 	/* Without a launcher not even a name can be looked up. */
 	if (c->launcher_fd < 0 || c->head_pending < c->n_pending ||
 		try_spawn(c, u, exec, index, id) > 0)
@@ -625,7 +649,7 @@ static void enqueue_probe(struct core *c, const struct spawn_id *id)
 void launcher_probe(
 	struct core *c, struct unit *u, enum check_kind check, uint64_t number, uint64_t timeout_us)
 {
-	struct spawn_id id = {.seq = (uint32_t)number | 0x80000000u};
+	struct spawn_id id = {.seq = (uint32_t)number | PROBE_SEQ};
 	random_bytes(id.invocation, sizeof(id.invocation));
 	struct proc *p = proc_new(&c->procs, &id, PROC_PROBE, u);
 	p->is_shimmed = !c->cgroup_base;

@@ -114,6 +114,7 @@ static int hand_over(struct core *c, int fd)
 	if (!each_entry(fd, &to, is_unit_log))
 		return -ENOTEMPTY;
 	(void)each_entry(fd, &to, hand_unit);
+	(void)hand_file(&to, fd, LOG_LOCK_NAME);
 	int r = hand_dir(&to, fd, &st);
 	/* Where that uid is not mapped the logger could not become it either, and is root. */
 	return r == -EINVAL ? 0 : r;

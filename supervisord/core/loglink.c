@@ -17,9 +17,11 @@
  */
 #include "core/inner.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 
 #define LOG_FILE_MAX  (10ULL * 1024 * 1024)
 #define LOG_TOTAL_MAX (512ULL * 1024 * 1024)
@@ -224,6 +226,8 @@ void logger_connected(struct core *c, int fd)
 
 static void stream_made(struct core *c, struct unit *u, int write_fd, int read_fd)
 {
+	struct stat st;
+	uc(u)->kept.log_inode = fstat(write_fd, &st) == 0 ? st.st_ino : 0;
 	uc(u)->log_fd = write_fd;
 	uc(u)->is_logged = false;
 	n_streams_due++;
@@ -232,19 +236,40 @@ static void stream_made(struct core *c, struct unit *u, int write_fd, int read_f
 	flush(c);
 }
 
+static void want_logger(struct core *c)
+{
+	if (!c->logger_wanted) {
+		c->logger_wanted = true;
+		keeper_role(c, ROLE_LOGGER, true);
+	}
+}
+
+/* The end that a service gets can be read, too: as long as it has it the pipe has a reader, and when
+ * keeper, core and logger are all gone a full pipe makes it wait, not die of SIGPIPE. Without /proc it
+ * is a plain write end. */
+static int service_end(int fd)
+{
+	char path[64];
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	int both = open(path, O_RDWR | O_CLOEXEC);
+	return both >= 0 ? both : fcntl(fd, F_DUPFD_CLOEXEC, 0);
+}
+
 int logger_stream(struct core *c, struct unit *u)
 {
 	struct unit_core *x = uc(u);
 	char name[KP_NAME_MAX];
 	int p[2];
-	if (!c->logger_wanted) {
-		c->logger_wanted = true;
-		keeper_role(c, ROLE_LOGGER, true);
-	}
+	want_logger(c);
 	if (x->log_fd >= 0)
 		return x->log_fd;
 	if (pipe2(p, O_CLOEXEC) < 0)
 		return -1;
+	int end = service_end(p[1]);
+	if (end >= 0) {
+		fd_close(p[1]);
+		p[1] = end;
+	}
 	log_name(u, name);
 	if (name[0])
 		keeper_put(c, name, p[0]);
@@ -258,10 +283,56 @@ void logger_adopt(struct core *c, struct unit *u, int read_fd)
 	char path[64];
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", read_fd);
 	c->logger_wanted = true;
-	int fd = open(path, O_WRONLY | O_CLOEXEC);
+	int fd = open(path, O_RDWR | O_CLOEXEC);
 	if (fd >= 0)
 		stream_made(c, u, fd, read_fd);
 	fd_close(read_fd);
+}
+
+/* The unit's pipe among the descriptors of a process; -ENOENT: it does not have it (any more). */
+static int find_pipe(pid_t pid, uint64_t inode)
+{
+	char dir[64], want[64];
+	int r = -ENOENT;
+	snprintf(dir, sizeof(dir), "/proc/%d/fd", (int)pid);
+	snprintf(want, sizeof(want), "pipe:[%llu]", (unsigned long long)inode);
+	DIR *d = opendir(dir);
+	if (!d)
+		return -errno;
+	for (struct dirent *e; r == -ENOENT && (e = readdir(d));) {
+		char target[64];
+		ssize_t n = readlinkat(dirfd(d), e->d_name, target, sizeof(target) - 1);
+		target[MAX(n, 0)] = '\0';
+		if (!streq(target, want))
+			continue;
+		r = openat(dirfd(d), e->d_name, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+		r = r < 0 ? -errno : r;
+	}
+	closedir(d);
+	return r;
+}
+
+/* After the death of a keeper: its deposit went with it, but whoever writes has the pipe. */
+void logger_regain(struct core *c, struct unit *u, pid_t pid)
+{
+	char name[KP_NAME_MAX];
+	if (!uc(u)->kept.log_inode || uc(u)->log_fd >= 0)
+		return;
+	int fd = find_pipe(pid, uc(u)->kept.log_inode);
+	if (fd == -ENOENT)
+		return; /* it does not write there */
+	if (fd < 0) {
+		log_error(u->name,
+			"pid %d: cannot take over its output (%s; that needs CAP_SYS_PTRACE or its"
+			" uid): restart it, or it waits once its pipe is full",
+			pid, errno_name(fd));
+		return;
+	}
+	want_logger(c);
+	log_name(u, name);
+	if (name[0])
+		keeper_put(c, name, fd);
+	logger_adopt(c, u, fd);
 }
 
 void logger_note(struct core *c, struct unit *u, const char *text)

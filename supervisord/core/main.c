@@ -15,6 +15,7 @@
 #include <fcntl.h>
 #include <getopt.h>
 #include <malloc.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -25,6 +26,7 @@
 #define CONTROL_BACKLOG 128
 /* Blocks from this size on are mappings of their own, gone when they are freed. */
 #define ALLOC_MAPPED_MIN (256 * 1024)
+#define LEAVE_MS         10000
 #define STOP_BUDGET_DEFAULT                                                                        \
 	(8 * USEC_PER_SEC) /* as PID 1 of a container: docker stop kills after 10 s */
 
@@ -324,7 +326,8 @@ static int make_dirs(struct core *c)
 		log_error(NULL, "%s: %s", c->runtime_dir, errno_name(r));
 		return r;
 	}
-	(void)make_lasting_dir(c, &c->state_dir, "lib", "what is enabled, deployed or scaled");
+	c->has_state_dir = make_lasting_dir(c, &c->state_dir, "lib",
+				   "what is enabled, deployed or scaled") >= 0;
 	c->is_log_volatile = make_lasting_dir(c, &c->log_dir, "log", "output of services") > 0;
 	c->notify_path = xasprintf("%s/notify", c->runtime_dir);
 	c->control_path = xasprintf("%s/control.sock", c->runtime_dir);
@@ -356,7 +359,7 @@ static int control_listen(struct core *c, int deposited_fd)
 }
 
 static void restore_record(struct core *c, uint32_t slot, uint64_t generation, const char *name,
-	const struct unit_rec *r)
+	const struct unit_rec *r, const struct unit_kept *kept, bool is_sound)
 {
 	if (!unit_name_is_valid(name) || unit_rec_check(r) < 0) {
 		log_error(NULL,
@@ -369,6 +372,8 @@ static void restore_record(struct core *c, uint32_t slot, uint64_t generation, c
 		return;
 	uc(u)->slot = slot;
 	uc(u)->record_generation = generation;
+	uc(u)->kept = *kept;
+	uc(u)->is_record_sound = is_sound;
 	if (world_restore_unit(c->world, u, r) < 0)
 		log_error(u->name, "its record is of another instance: ignored");
 }
@@ -381,15 +386,20 @@ static void restore(struct core *c)
 	store_load_closure(c);
 	store_restore_rollouts(c);
 	c->is_restoring = false;
+	(void)record_settle(c);
+	if (!c->restarts_of_core)
+		adopt_find(c);
 	keeper_adopt_begin(c);
 	core_step(c, &restored);
 	keeper_adopt(c);
 }
 
+/* Not what a daemon before us had: that goes on as it was, also when it was stopped since. */
 static void start_unit(struct core *c, struct unit *u)
 {
 	struct request q = {.verb = REQ_START, .unit = u, .actor = "start-up"};
-	core_submit(c, &q);
+	if (uc(u)->slot == UINT32_MAX)
+		core_submit(c, &q);
 }
 
 static int start_named(struct core *c, const char *name)
@@ -419,11 +429,19 @@ static void first_start(struct core *c)
 		start_named(c, c->start_units.v[i]);
 }
 
+/* A daemon of this boot was here and did not end by itself: its keeper was killed, or all of it. PID 1
+ * takes everything with it, so whatever is recorded of one of those is over. */
+static bool has_predecessor(const struct core *c)
+{
+	return !c->is_init && (c->n_slots || c->is_record_lost || c->had_holder);
+}
+
 static int core_init(struct core *c, int argc, char **argv)
 {
 	c->keeper_fd = ROLE_KEEPER_FD;
 	c->launcher_fd = c->logger_fd = c->net_fd = c->notify_fd = c->control_fd = c->record_fd =
 		-1;
+	c->lock_fds[0] = c->lock_fds[1] = -1;
 	c->cgroup_base_fd = -1;
 	c->is_root = geteuid() == 0;
 	c->keeper_pid = getppid();
@@ -464,6 +482,9 @@ static int core_come_up(struct core *c)
 	int r = keeper_connect(c);
 	if (r < 0)
 		return r;
+	r = lock_take(c);
+	if (r < 0)
+		return r;
 	cgroup_setup(c);
 	r = record_open(c, deposit_take("state"));
 	if (r < 0)
@@ -472,14 +493,15 @@ static int core_come_up(struct core *c)
 	if (r < 0)
 		return r;
 	int control = deposit_take("control");
-	if (c->restarts_of_core) {
+	if (c->restarts_of_core || has_predecessor(c)) {
 		restore(c);
 	} else {
+		r = record_clear(c);
 		keeper_adopt_begin(c);
 		keeper_adopt(c);
-		c->n_slots =
-			0; /* records of a daemon that is gone: overwritten as units get theirs */
 	}
+	if (r < 0)
+		return r;
 	r = control_listen(c, control);
 	if (r < 0)
 		return r;
@@ -502,6 +524,14 @@ static int core_confine(struct core *c)
 	return r;
 }
 
+/* Another daemon works here: keeper is to end too, not to start us again. It ends us. */
+static void leave_to_the_other(struct core *c)
+{
+	struct pollfd p = {.fd = c->keeper_fd, .events = 0};
+	keeper_exit(c, STAY_EXIT_ALREADY_RUNNING, NULL);
+	(void)poll(&p, 1, LEAVE_MS);
+}
+
 int core_main(int argc, char **argv)
 {
 	static struct core core;
@@ -517,6 +547,8 @@ int core_main(int argc, char **argv)
 		r = core_confine(c);
 	if (r == 0)
 		r = core_come_up(c);
+	if (r == -EBUSY)
+		leave_to_the_other(c);
 	if (r < 0) {
 		log_error(NULL, "cannot start: %s", errno_name(r));
 		return EXIT_FAILURE;

@@ -10,13 +10,19 @@
  *  5. A program may speak before the launcher's word of its pid is read. Its message then stays in
  *     the socket, with those behind it, until that word came: otherwise READY=1 would begin
  *     ExecStartPost= without $MAINPID, and a core killed in between would have lost it.
+ *  6. A message leaves the socket when what it changed is recorded, not before: a core killed in
+ *     between would leave a service that said READY=1 waiting for its start's time limit. So its
+ *     successor may hear a message a second time; a descriptor that is stored already is not stored
+ *     again.
  */
 #include "core/inner.h"
 
 #include <fcntl.h>
+#include <linux/kcmp.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 
 #define NOTIFY_BATCH 64
@@ -37,8 +43,8 @@ static void message_close(struct message *m)
 	m->n_fds = 0;
 }
 
-/* 1 = a message, 0 = nothing more. */
-static int message_receive(int sock, struct message *m)
+/* The next message, which stays there. 1: there is one; 0: none. */
+static int message_peek(int sock, struct message *m)
 {
 	union {
 		struct cmsghdr align;
@@ -51,9 +57,12 @@ static int message_receive(int sock, struct message *m)
 		.msg_controllen = sizeof(control)};
 	m->n_fds = 0;
 	m->cred.pid = 0;
-	ssize_t n = recvmsg(sock, &h, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+	ssize_t n;
+	do
+		n = recvmsg(sock, &h, MSG_DONTWAIT | MSG_CMSG_CLOEXEC | MSG_PEEK);
+	while (n < 0 && errno == EINTR);
 	if (n < 0)
-		return errno == EINTR ? 1 : 0;
+		return 0;
 	m->text[n] = '\0';
 	for (struct cmsghdr *k = CMSG_FIRSTHDR(&h); k; k = CMSG_NXTHDR(&h, k)) {
 		if (k->cmsg_level != SOL_SOCKET)
@@ -70,6 +79,15 @@ static int message_receive(int sock, struct message *m)
 		m->text[0] = '\0';
 	}
 	return 1;
+}
+
+/* Without room for its descriptors: the kernel closes them. */
+static void message_take(int sock)
+{
+	ssize_t n;
+	do
+		n = recv(sock, NULL, 0, MSG_DONTWAIT | MSG_TRUNC);
+	while (n < 0 && errno == EINTR);
 }
 
 /* Whose the next message is, without taking it. */
@@ -222,6 +240,16 @@ static void store_add(struct core *c, struct unit *u, const char *name, int fd)
 	keeper_put(c, deposit, fd);
 }
 
+/* The very same open file, as after a message that was heard twice. */
+static bool is_stored(const struct unit *u, int fd)
+{
+	pid_t self = getpid();
+	for (size_t i = 0; i < uc(u)->n_fds; i++)
+		if (syscall(SYS_kcmp, self, self, KCMP_FILE, uc(u)->fds[i].fd, fd) == 0)
+			return true;
+	return false;
+}
+
 static void store_message(struct core *c, struct unit *u, struct message *m)
 {
 	CLEANUP_FREE char *name = field(m->text, "FDNAME");
@@ -234,6 +262,8 @@ static void store_message(struct core *c, struct unit *u, struct message *m)
 	}
 	unsigned max = MIN(u->conf->service.fd_store_max, (unsigned)FD_STORE_MAX);
 	for (size_t i = 0; i < m->n_fds; i++) {
+		if (is_stored(u, m->fds[i]))
+			continue;
 		if (uc(u)->n_fds >= max) {
 			log_warn(u->name,
 				"FDSTORE: more than FileDescriptorStoreMax=%u descriptors, closed",
@@ -367,10 +397,12 @@ static void on_notify(struct source *s, uint32_t events)
 			return;
 		}
 		c->notify_hold_until = 0;
-		if (message_receive(s->fd, &m) <= 0)
+		if (message_peek(s->fd, &m) <= 0)
 			return;
 		if (m.text[0])
 			handle(c, &m);
+		record_write_dirty(c);
+		message_take(s->fd);
 		message_close(&m);
 	}
 }

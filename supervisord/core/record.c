@@ -7,104 +7,221 @@
  *     loses the newest state at worst, never the previous one.
  *  2. Records count in the same boot only (the boot id is in the header).
  *  3. Writing is pwrite(2), not a mapping: the pages are the kernel's, not ours.
+ *  4. Version N reads what N-1, N and N+1 wrote. The header says how wide a copy is, a copy says how
+ *     long its parts are: of a longer part what we do not know is left, of a shorter one the rest is
+ *     zero. In return struct unit_rec and struct unit_kept only grow at their end, an array in them
+ *     never grows, and no value changes its meaning. A file of another version is written anew as
+ *     ours (under another name, then renamed) when everything in it was read: only there the fields
+ *     that we do not know are given up, and going back and forth again they begin as zero.
+ *  5. What cannot be read (another version, damage, a cut file) is said and put aside, and adopt.c
+ *     goes by the processes themselves.
  */
 #include "core/inner.h"
+#include "core/procfs.h"
 
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 
-#define RECORD_MAGIC  0x44594154u /* "TAYD" */
-#define RECORD_HEADER 64
+#define RECORD_MAGIC      0x44594154u /* "TAYD" */
+#define RECORD_HEADER     64
+#define RECORD_STRIDE_MAX 16384 /* of one copy, in a file of any version */
 
 struct record_header {
-	uint32_t magic, version, record_size, reserved;
+	uint32_t magic, version;
+	uint32_t stride; /* bytes of a copy */
+	uint32_t crc;    /* of the header, with 0 here */
 	struct id128 boot;
 };
 
-struct record_copy {
+struct copy_head {
 	uint64_t generation;
-	uint32_t crc;
-	uint32_t size; /* of name and record */
+	uint32_t crc; /* of the head, with 0 here, and of both parts */
+	uint16_t rec_size, kept_size;
 	char name[UNIT_NAME_MAX + 1];
-	struct unit_rec rec;
 };
-#define SUMMED_SIZE (sizeof(struct record_copy) - offsetof(struct record_copy, name))
 
-static off_t slot_offset(uint32_t slot, unsigned copy)
+/* What we write. struct unit_rec's size is a multiple of 8, as is the head's. */
+struct own_copy {
+	struct copy_head head;
+	struct unit_rec rec;
+	struct unit_kept kept;
+};
+_Static_assert(
+	sizeof(struct own_copy) <= RECORD_STRIDE_MAX, "a copy fits into the reader's buffer");
+_Static_assert(sizeof(struct own_copy) == sizeof(struct copy_head) + sizeof(struct unit_rec) +
+						  sizeof(struct unit_kept),
+	"no holes between the parts");
+
+static off_t slot_offset(const struct core *c, uint32_t slot, unsigned copy)
 {
-	return RECORD_HEADER + (off_t)(slot * 2 + copy) * (off_t)sizeof(struct record_copy);
+	return RECORD_HEADER + (off_t)(slot * 2 + copy) * (off_t)c->record_stride;
+}
+
+/* ---- the file ----------------------------------------------------------------------------------- */
+
+static uint32_t header_crc(struct record_header h)
+{
+	h.crc = 0;
+	return crc32_of(&h, sizeof(h));
 }
 
 static int header_write(struct core *c)
 {
 	struct record_header h = {
-		RECORD_MAGIC, UNIT_REC_VERSION, sizeof(struct record_copy), 0, c->boot};
+		RECORD_MAGIC, UNIT_REC_VERSION, sizeof(struct own_copy), 0, c->boot};
 	char block[RECORD_HEADER] = {0};
+	h.crc = header_crc(h);
 	memcpy(block, &h, sizeof(h));
+	c->record_stride = h.stride;
+	c->is_record_foreign = false;
 	if (ftruncate(c->record_fd, 0) < 0 ||
 		pwrite(c->record_fd, block, sizeof(block), 0) != sizeof(block))
 		return -errno;
 	return 0;
 }
 
-static bool header_is_ours(struct core *c)
+/* NULL: usable. "": nothing is there, or it is of another boot. Else what is wrong with it. */
+static const char *header_fault(struct core *c, struct record_header *h)
 {
-	struct record_header h;
-	return pread(c->record_fd, &h, sizeof(h), 0) == sizeof(h) && h.magic == RECORD_MAGIC &&
-	       h.version == UNIT_REC_VERSION && h.record_size == sizeof(struct record_copy) &&
-	       id128_eq(&h.boot, &c->boot);
+	ssize_t n = pread(c->record_fd, h, sizeof(*h), 0);
+	if (n == 0)
+		return "";
+	if (n != sizeof(*h))
+		return "it is cut";
+	if (h->magic != RECORD_MAGIC || h->crc != header_crc(*h))
+		return "its head is damaged";
+	if (!id128_eq(&h->boot, &c->boot))
+		return "";
+	if (h->version + 1 < UNIT_REC_VERSION)
+		return "it is of a version too old";
+	if (h->version > UNIT_REC_VERSION + 1)
+		return "it is of a version too new";
+	if (h->stride < sizeof(struct copy_head) || h->stride > RECORD_STRIDE_MAX)
+		return "its head makes no sense";
+	return NULL;
+}
+
+static int memory_file(struct core *c)
+{
+	int fd = memfd_create("stayd-state", MFD_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	keeper_put(c, "state", fd);
+	return fd;
+}
+
+static int file_open(struct core *c, const char *name, int flags)
+{
+	CLEANUP_FREE char *path = xasprintf("%s/%s", c->runtime_dir, name);
+	int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | flags, 0600);
+	return fd < 0 ? -errno : fd;
+}
+
+/* For people to look at; ours is a new one. */
+static int put_aside(struct core *c, const char *fault)
+{
+	CLEANUP_FREE char *path = xasprintf("%s/state", c->runtime_dir);
+	CLEANUP_FREE char *aside = xasprintf("%s/state.damaged", c->runtime_dir);
+	c->is_record_lost = true;
+	log_error(NULL, "records of units: %s; kept as %s; going by the processes that run", fault,
+		c->is_record_in_file ? aside : "nothing");
+	fd_close(c->record_fd);
+	if (c->is_record_in_file)
+		(void)rename(path, aside);
+	c->record_fd = c->is_record_in_file ? file_open(c, "state", 0) : memory_file(c);
+	return c->record_fd < 0 ? c->record_fd : header_write(c);
 }
 
 int record_open(struct core *c, int deposited_fd)
 {
-	CLEANUP_FREE char *path = xasprintf("%s/state", c->runtime_dir);
-	c->record_fd = deposited_fd;
-	errno = EROFS;
-	if (c->record_fd < 0 && !c->is_in_memory)
-		c->record_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-	if (c->record_fd < 0) {
-		log_warn(NULL, "%s: %s; keeping state in memory held by the keeper", path,
-			errno_name(errno));
-		c->record_fd = memfd_create("stayd-state", MFD_CLOEXEC);
-		if (c->record_fd < 0)
-			return -errno;
-		keeper_put(c, "state", c->record_fd);
-	}
-	if (!header_is_ours(c))
-		return header_write(c);
+	struct record_header h;
 	struct stat st;
-	if (fstat(c->record_fd, &st) == 0 && st.st_size > RECORD_HEADER)
-		c->n_slots = (uint32_t)((size_t)(st.st_size - RECORD_HEADER) /
-					(2 * sizeof(struct record_copy))) +
-			     1;
+	c->record_fd = deposited_fd;
+	if (c->record_fd < 0 && !c->is_in_memory) {
+		c->record_fd = file_open(c, "state", 0);
+		c->is_record_in_file = c->record_fd >= 0;
+		if (c->record_fd < 0)
+			log_warn(NULL, "%s/state: %s; keeping state in memory held by the keeper",
+				c->runtime_dir, errno_name(c->record_fd));
+	}
+	if (c->record_fd < 0)
+		c->record_fd = memory_file(c);
+	if (c->record_fd < 0)
+		return c->record_fd;
+	const char *fault = header_fault(c, &h);
+	if (fault)
+		return *fault ? put_aside(c, fault) : header_write(c);
+	c->record_stride = h.stride;
+	c->is_record_foreign = h.version != UNIT_REC_VERSION || h.stride != sizeof(struct own_copy);
+	if (fstat(c->record_fd, &st) < 0 || st.st_size <= RECORD_HEADER)
+		return 0;
+	size_t size = (size_t)st.st_size - RECORD_HEADER, slot = 2 * (size_t)h.stride;
+	c->n_slots = (uint32_t)((size + slot - 1) / slot);
 	return 0;
 }
 
-static void record_write(struct core *c, struct unit *u)
+/* Nothing in it concerns us. */
+int record_clear(struct core *c)
+{
+	c->n_slots = 0;
+	return header_write(c);
+}
+
+/* ---- windows: what tells a process from another of the same pid ----------------------------------- */
+
+/* began_us is 0 when a core before this one asked for it. */
+void record_window(const struct proc *p)
+{
+	struct unit_kept *k = &uc(p->unit)->kept;
+	struct run_window w = {p->began_us, now_boot_us()};
+	if (memcmp(&p->id, &p->unit->rec.main, sizeof(p->id)) == 0)
+		k->main = w;
+	else
+		k->control = w;
+}
+
+void record_main_named(struct unit *u, pid_t pid)
+{
+	struct proc_stat s;
+	if (procfs_stat(pid, &s) == 0)
+		uc(u)->kept.main = (struct run_window){s.start_us, s.start_us};
+}
+
+/* ---- writing -------------------------------------------------------------------------------------- */
+
+void record_write(struct core *c, struct unit *u)
 {
 	struct unit_core *x = uc(u);
-	struct record_copy copy;
+	struct own_copy copy;
+	if (c->is_record_foreign)
+		return; /* record_settle() writes all of them */
 	if (x->slot == UINT32_MAX)
 		x->slot = c->n_slots++;
 	memset(&copy, 0, sizeof(copy));
-	copy.generation = ++x->record_generation;
-	copy.size = SUMMED_SIZE;
-	str_copy(copy.name, u->name, sizeof(copy.name));
+	copy.head.generation = ++x->record_generation;
+	copy.head.rec_size = sizeof(copy.rec);
+	copy.head.kept_size = sizeof(copy.kept);
+	str_copy(copy.head.name, u->name, sizeof(copy.head.name));
 	copy.rec = u->rec;
-	copy.crc = crc32_of(&copy, sizeof(copy)); /* of all of it, with 0 in its own place */
-	ssize_t n = pwrite(
-		c->record_fd, &copy, sizeof(copy), slot_offset(x->slot, copy.generation & 1));
+	copy.rec.version = UNIT_REC_VERSION;
+	copy.kept = x->kept;
+	copy.head.crc = crc32_of(&copy, sizeof(copy));
+	ssize_t n = pwrite(c->record_fd, &copy, sizeof(copy),
+		slot_offset(c, x->slot, copy.head.generation & 1));
 	if (n != (ssize_t)sizeof(copy))
 		log_error(u->name,
 			"cannot write its record: %s; a crash now would lose its newest state",
 			errno_name(errno));
+	x->is_record_sound = true;
 	u->is_dirty = false;
 }
 
 void record_write_dirty(struct core *c)
 {
 	struct world *w = c->world;
+	if (c->is_record_foreign)
+		return;
 	if (w->n_dirty)
 		log_flush(); /* a word may be said twice by a successor, but is never missing */
 	for (size_t i = 0; i < w->n_dirty; i++) {
@@ -116,30 +233,118 @@ void record_write_dirty(struct core *c)
 	w->n_dirty = 0;
 }
 
-static bool copy_read(struct core *c, uint32_t slot, unsigned which, struct record_copy *ret)
+/* A new file in our own layout, with the slots as they were: deposits are named by them. */
+static int write_all_anew(struct core *c)
 {
-	if (pread(c->record_fd, ret, sizeof(*ret), slot_offset(slot, which)) != sizeof(*ret))
-		return false;
-	/* The generation too: half of a new one before an old record would be the newest. */
-	uint32_t crc = ret->crc;
-	ret->crc = 0;
-	return ret->size == SUMMED_SIZE && crc == crc32_of(ret, sizeof(*ret)) &&
-	       ret->rec.version == UNIT_REC_VERSION &&
-	       memchr(ret->name, '\0', sizeof(ret->name));
+	int old = c->record_fd;
+	int fd = c->is_record_in_file ? file_open(c, "state.new", O_TRUNC) : -1;
+	if (c->is_record_in_file && fd < 0)
+		return fd;
+	if (fd < 0)
+		fd = memfd_create("stayd-state", MFD_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	c->record_fd = fd;
+	int r = header_write(c);
+	for (size_t i = 0; i < c->world->n_units; i++)
+		if (uc(c->world->units[i])->slot != UINT32_MAX)
+			record_write(c, c->world->units[i]);
+	if (!c->is_record_in_file)
+		keeper_put(c, "state", fd);
+	fd_close(old);
+	return r;
 }
 
-void record_each(struct core *c,
-	void (*fn)(struct core *c, uint32_t slot, uint64_t generation, const char *name,
-		const struct unit_rec *r))
+int record_settle(struct core *c)
 {
-	struct record_copy a, b;
-	uint32_t n = c->n_slots;
+	CLEANUP_FREE char *path = xasprintf("%s/state", c->runtime_dir);
+	CLEANUP_FREE char *tmp = xasprintf("%s/state.new", c->runtime_dir);
+	if (!c->is_record_foreign)
+		return 0;
+	log_note(NULL, "records of units: of another version; written anew as version %d",
+		UNIT_REC_VERSION);
+	int r = write_all_anew(c);
+	if (r == 0 && c->is_record_in_file && rename(tmp, path) < 0)
+		r = -errno;
+	return r;
+}
+
+/* ---- reading -------------------------------------------------------------------------------------- */
+
+enum copy_state { COPY_EMPTY, COPY_DAMAGED, COPY_SOUND };
+
+static uint32_t copy_crc(char *raw, size_t size)
+{
+	struct copy_head h;
+	memcpy(&h, raw, sizeof(h));
+	uint32_t crc = h.crc;
+	h.crc = 0;
+	memcpy(raw, &h, sizeof(h));
+	uint32_t is = crc32_of(raw, size);
+	h.crc = crc;
+	memcpy(raw, &h, sizeof(h));
+	return is;
+}
+
+/* Names of a newer version's states and the like are beyond us. */
+static bool rec_is_known(const struct unit_rec *r)
+{
+	return r->version + 1 >= UNIT_REC_VERSION && r->version <= UNIT_REC_VERSION + 1 &&
+	       r->state < INST_STATE_MAX && r->result < RES_MAX && r->want <= WANT_DOWN &&
+	       r->lb_phase < LBP_MAX && r->control_kind < EXEC_KIND_MAX &&
+	       r->index <= SET_MEMBERS_MAX && memchr(r->release, '\0', sizeof(r->release));
+}
+
+static enum copy_state copy_read(
+	struct core *c, uint32_t slot, unsigned which, struct own_copy *ret)
+{
+	static const char zero[RECORD_STRIDE_MAX];
+	char raw[RECORD_STRIDE_MAX];
+	ssize_t n = pread(c->record_fd, raw, c->record_stride, slot_offset(c, slot, which));
+	if (n <= 0 || memcmp(raw, zero, (size_t)n) == 0)
+		return COPY_EMPTY;
+	memset(ret, 0, sizeof(*ret));
+	if ((size_t)n < sizeof(ret->head))
+		return COPY_DAMAGED;
+	memcpy(&ret->head, raw, sizeof(ret->head));
+	size_t rec = ret->head.rec_size, kept = ret->head.kept_size;
+	size_t size = sizeof(ret->head) + rec + kept;
+	/* The generation too: half of a new one before an old record would be the newest. */
+	if (size > (size_t)n || ret->head.crc != copy_crc(raw, size) ||
+		!memchr(ret->head.name, '\0', sizeof(ret->head.name)))
+		return COPY_DAMAGED;
+	memcpy(&ret->rec, raw + sizeof(ret->head), MIN(rec, sizeof(ret->rec)));
+	memcpy(&ret->kept, raw + sizeof(ret->head) + rec, MIN(kept, sizeof(ret->kept)));
+	return rec_is_known(&ret->rec) ? COPY_SOUND : COPY_DAMAGED;
+}
+
+void record_each(struct core *c, record_fn *fn)
+{
+	static struct own_copy copy[2]; /* fn may go on for long: not on its stack */
+	uint32_t n = c->n_slots, n_lost = 0;
 	for (uint32_t slot = 0; slot < n; slot++) {
-		bool has_a = copy_read(c, slot, 0, &a), has_b = copy_read(c, slot, 1, &b);
-		if (!has_a && !has_b)
+		enum copy_state s[2] = {
+			copy_read(c, slot, 0, &copy[0]), copy_read(c, slot, 1, &copy[1])};
+		bool is_damaged = s[0] == COPY_DAMAGED || s[1] == COPY_DAMAGED;
+		if (s[0] != COPY_SOUND && s[1] != COPY_SOUND) {
+			n_lost += is_damaged || s[0] == s[1];
 			continue;
-		const struct record_copy *newest =
-			!has_b || (has_a && a.generation > b.generation) ? &a : &b;
-		fn(c, slot, newest->generation, newest->name, &newest->rec);
+		}
+		int newest = s[1] != COPY_SOUND
+				     ? 0
+				     : s[0] != COPY_SOUND ||
+					       copy[1].head.generation > copy[0].head.generation;
+		struct own_copy found = copy[newest];
+		if (is_damaged)
+			log_warn(found.head.name,
+				"one copy of its record is damaged: going by the other, which may be older");
+		fn(c, slot, found.head.generation, found.head.name, &found.rec, &found.kept,
+			!is_damaged);
+	}
+	if (n_lost) {
+		c->is_record_lost = true;
+		log_error(NULL,
+			"%u of %u records of units cannot be read; going by the processes that run",
+			n_lost, n);
 	}
 }

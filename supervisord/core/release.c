@@ -20,6 +20,7 @@ void start_vars_make(struct core *c, struct unit *u, enum exec_kind exec, const 
 	memset(ret, 0, sizeof(*ret));
 	memcpy(invocation.b, id->invocation, sizeof(invocation.b));
 	strv_add_take(&ret->env, xasprintf("INVOCATION_ID=%s", id128_hex(hex, &invocation)));
+	strv_add_take(&ret->env, xasprintf("STAYD_UNIT=%s/%s", c->runtime_dir, u->name));
 	if (u->conf->service.notify_access != NOTIFY_NONE && c->notify_path)
 		strv_add_take(&ret->env, xasprintf("NOTIFY_SOCKET=%s", c->notify_path));
 	if (u->rec.watchdog_us && u->rec.watchdog_us != USEC_INFINITY && exec == EXEC_START)

@@ -38,16 +38,19 @@
 #define BORN_WAIT_MS        5000 /* the keeper reads at once, or something is very wrong */
 #define IOPRIO_WHO_PROCESS_ 1
 
-void child_report(struct child *c)
+/* A report that cannot be given (no memory for the pipe) must stop the start: the launcher takes
+ * silence for a death. Without a launcher there is nobody to mislead. */
+int child_report(struct child *c)
 {
 	if (c->report_fd < 0)
-		return;
+		return 0;
 	const struct report copy =
 		c->report; /* gcc 12 under ASan takes &c->report for its first member */
 	ssize_t n;
 	do
 		n = write(c->report_fd, &copy, sizeof(copy));
 	while (n < 0 && errno == EINTR);
+	return n == sizeof(copy) || (n < 0 && errno == EPIPE) ? 0 : n < 0 ? -errno : -EIO;
 }
 
 int child_fail(struct child *c, int stage, int error, const char *detail)
@@ -56,7 +59,7 @@ int child_fail(struct child *c, int stage, int error, const char *detail)
 	c->report.stage = stage;
 	c->report.error = error;
 	str_copy(c->report.detail, strna(detail), sizeof(c->report.detail));
-	child_report(c);
+	(void)child_report(c);
 	return -error;
 }
 
@@ -360,7 +363,9 @@ static int set_filters(struct child *c)
 		return -1;
 	/* From here on only what filters always let through is called. */
 	c->report.kind = REPORT_AT_EXEC;
-	child_report(c);
+	c->report.stage = EXIT_FDS;
+	if (child_report(c) < 0)
+		return -1;
 	if (c->report_fd >= 0 && !(p->flags & PLAN_IGNORE_SIGPIPE))
 		set_sigpipe(SIG_DFL);
 	return load_filter(c, 0, p->seccomp_split ? p->seccomp_split : p->seccomp.n);
@@ -404,6 +409,13 @@ _Noreturn static void exec_program(struct child *c)
 	_exit(EXIT_EXEC);
 }
 
+void child_die_with_shim(const struct child *c)
+{
+	(void)prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+	if (syscall(SYS_getppid) != c->shim_pid) /* it was faster */
+		_exit(EXIT_CGROUP);
+}
+
 _Noreturn void child_run(struct child *c)
 {
 	struct plan *p = c->plan;
@@ -429,7 +441,7 @@ _Noreturn void child_run(struct child *c)
 	/* Below a shim that is killed, the program would be nobody's, and its successor would meet it.
 	 * Behind the change of identity, which forgets this. */
 	if (is_good && (p->flags & PLAN_SHIM))
-		(void)prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+		child_die_with_shim(c);
 	if (is_good)
 		write_pid_slots(c);
 	if (is_good && set_filters(c) >= 0)

@@ -34,6 +34,7 @@
 #define PENDING_MAX     64 /* forked starts that have not reached their exec */
 #define REPLIES_MAX     (PENDING_MAX + 8)
 #define REQUESTS_A_TURN 16 /* so that error pipes and the keeper's end are seen in a storm */
+#define HELD_MAX        2  /* locks of the daemon: LN_HOLD */
 #define CHILD_STACK     (128 * 1024)
 
 #if defined(__SANITIZE_ADDRESS__)
@@ -61,6 +62,7 @@ static struct {
 	unsigned n_pending;
 	struct ln_reply replies[REPLIES_MAX]; /* ring: waiting for room in the socket */
 	unsigned first_reply, n_replies;
+	int held[HELD_MAX];
 } L;
 
 /* The head is 36 bytes and the plan behind it wants 8-byte alignment. */
@@ -445,6 +447,19 @@ static int lookup(const struct request *q, const char *bytes, size_t size)
 	return 0;
 }
 
+/* Takes the descriptors; those of an earlier core go. */
+static int hold(const int *fds, size_t *n_fds)
+{
+	if (*n_fds > HELD_MAX)
+		return -EPROTO;
+	for (size_t i = 0; i < HELD_MAX; i++) {
+		fd_close(L.held[i]);
+		L.held[i] = i < *n_fds ? fds[i] : -1;
+	}
+	*n_fds = 0;
+	return 0;
+}
+
 /* 1: more may wait; 0: nothing there; < 0: the link is of no use any more. */
 static int receive(void)
 {
@@ -463,9 +478,11 @@ static int receive(void)
 			L.is_sync_wanted = true;
 			reply_synced();
 			r = 0;
-		} else if (q.head.build == WIRE_BUILD && (q.head.flags & LN_LOOKUP))
+		} else if (q.head.build == WIRE_BUILD && (q.head.flags & LN_HOLD)) {
+			r = hold(q.fds, &q.n_fds);
+		} else if (q.head.build == WIRE_BUILD && (q.head.flags & LN_LOOKUP)) {
 			r = lookup(&q, frame + sizeof(q.head), (size_t)n - sizeof(q.head));
-		else if (q.head.build == WIRE_BUILD)
+		} else if (q.head.build == WIRE_BUILD)
 			r = handle(&q, frame + sizeof(q.head), (size_t)n - sizeof(q.head));
 	}
 	for (size_t i = 0; i < q.n_fds; i++)
@@ -574,6 +591,8 @@ static int launcher_init(void)
 	L.has_clone3 = true;
 	for (size_t i = 0; i < PENDING_MAX; i++)
 		L.pending[i].source.fd = -1;
+	for (size_t i = 0; i < HELD_MAX; i++)
+		L.held[i] = -1;
 	int r = reset_fds();
 	if (r == 0)
 		r = loop_init(&L.loop);

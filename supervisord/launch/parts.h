@@ -80,6 +80,7 @@ struct child {
 	int report_fd;       /* -1: report is in shared memory */
 	int std[3];          /* received, -1: as the plan says */
 	int cgroup_procs_fd; /* -1: already there */
+	pid_t shim_pid;      /* 0: none above */
 	const int *pass;
 	struct report report;
 	char *const *argv, *const *envp;
@@ -99,7 +100,8 @@ int child_enter_userns(struct child *c);
 int child_build_mounts(struct child *c);
 /* Becomes the program; sets c->report before anything else can go wrong. */
 _Noreturn void child_run(struct child *c);
-void child_report(struct child *c);
+int child_report(struct child *c);
+void child_die_with_shim(const struct child *c);
 
 /* base of the capability numbers we know; the kernel's own may be higher */
 #define CAP_BIT(c) (1ULL << (c))

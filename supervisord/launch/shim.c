@@ -12,6 +12,7 @@
  */
 #include "parts.h"
 
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/mman.h>
@@ -20,6 +21,10 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+
+#define TELL_TRIES    1000 /* the word of an end is worth waiting for memory */
+#define TELL_PAUSE_MS 10
+#define FDS_SEARCHED  1024 /* without close_range(): the launcher has few, and low ones */
 
 static void tell_keeper(const struct child *c, enum kp_kind kind, pid_t pid, int code, int status)
 {
@@ -31,10 +36,14 @@ static void tell_keeper(const struct child *c, enum kp_kind kind, pid_t pid, int
 	f.pid = pid;
 	f.code = code;
 	f.status = status;
-	ssize_t n;
-	do
-		n = send(c->keeper_fd, &f, sizeof(f), MSG_NOSIGNAL);
-	while (n < 0 && errno == EINTR);
+	for (int tries = 0; tries < TELL_TRIES; tries++) {
+		if (send(c->keeper_fd, &f, sizeof(f), MSG_NOSIGNAL) >= 0)
+			return;
+		if (errno == ENOBUFS || errno == ENOMEM || errno == EAGAIN)
+			(void)poll(NULL, 0, TELL_PAUSE_MS);
+		else if (errno != EINTR)
+			return; /* no keeper: who comes after it looks for itself */
+	}
 }
 
 _Noreturn static void leave_like(const siginfo_t *si)
@@ -62,6 +71,19 @@ static void drop_memory(struct child *c)
 		(void)madvise((void *)from, to - from, MADV_DONTNEED);
 }
 
+/* The report pipe above all: its end is what the launcher waits for. */
+static void keep_one_fd(struct child *c)
+{
+	int keep = c->keeper_fd;
+	c->report_fd = fd_close(c->report_fd);
+	if (syscall(SYS_close_range, 0, keep - 1, 0) == 0 &&
+		syscall(SYS_close_range, keep + 1, ~0U, 0) == 0)
+		return;
+	for (int fd = 0; fd < FDS_SEARCHED; fd++)
+		if (fd != keep)
+			fd_close(fd);
+}
+
 _Noreturn void shim_main(struct child *c)
 {
 	sigset_t all, none;
@@ -75,8 +97,10 @@ _Noreturn void shim_main(struct child *c)
 		(void)child_fail(c, EXIT_CGROUP, errno, "subreaper");
 		_exit(EXIT_CGROUP);
 	}
+	c->shim_pid = (pid_t)syscall(SYS_getpid);
 	pid_t pid = (pid_t)syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, NULL);
 	if (pid == 0) {
+		child_die_with_shim(c);
 		(void)sigprocmask(SIG_SETMASK, &none, NULL);
 		child_run(c);
 	}
@@ -87,9 +111,9 @@ _Noreturn void shim_main(struct child *c)
 	tell_keeper(c, KP_SHIM_MAIN, pid, 0, 0);
 	c->report.kind = REPORT_PROGRAM;
 	c->report.pid = pid;
-	child_report(c);
-	(void)syscall(SYS_close_range, 0, c->keeper_fd - 1, 0);
-	(void)syscall(SYS_close_range, c->keeper_fd + 1, ~0U, 0);
+	if (child_report(c) < 0)
+		(void)kill(pid, SIGKILL);
+	keep_one_fd(c);
 	drop_memory(c);
 	for (;;) {
 		siginfo_t si = {0};

@@ -52,6 +52,7 @@ static struct logger {
 	struct stamper stamper;
 	struct batch batch;
 	unsigned n_streams;
+	int turn_fd; /* turn.c; < 0: not ours */
 	bool is_configured, all_to_console, has_keeper;
 	bool has_sync;
 	uint64_t sync_number;
@@ -285,6 +286,15 @@ static void confine_to_dir(void)
 		log_warn(NULL, "%s", e.text);
 }
 
+static void take_turn(void)
+{
+	g.turn_fd = turn_take(g.store.dir_fd);
+	if (g.turn_fd < 0 && g.turn_fd != -EROFS && g.turn_fd != -EACCES)
+		log_error(NULL,
+			"another logger writes here and does not end (%s): its lines and ours mix",
+			errno_name(g.turn_fd));
+}
+
 static void do_config(const struct lg_frame *f, int fd)
 {
 	store_limits(&g.store, f->file_max, f->total_max, f->file_keep);
@@ -294,7 +304,9 @@ static void do_config(const struct lg_frame *f, int fd)
 		g.loop.is_done = true; /* nothing is lost that is in a pipe: keeper holds it */
 		return;
 	}
-	confine_to_dir();
+	if (g.store.dir_fd >= 0 && g.turn_fd < 0)
+		take_turn();
+	confine_to_dir(); /* not before: it forbids to signal the logger whose turn is over */
 	forget_told(); /* this may be a new core */
 	if (g.is_configured)
 		return;
@@ -478,7 +490,7 @@ static int logger_init(void)
 	struct rlimit rl;
 	struct err e = {0};
 	sigset_t signals;
-	g.keeper.fd = g.core.fd = g.store.dir_fd = -1;
+	g.keeper.fd = g.core.fd = g.store.dir_fd = g.turn_fd = -1;
 	g.batch.data = xmalloc(LOG_BATCH_MAX);
 	g.has_keeper = true;
 	store_limits(&g.store, 0, 0, 0);

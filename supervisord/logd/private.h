@@ -66,6 +66,12 @@ void store_write(
 	struct store *st, struct unit_log *log, const char *data, size_t size, size_t n_lines);
 void store_release(struct unit_log *log); /* the last stream ended: close its files */
 
+/* ---- turn.c: one logger to a directory ------------------------------------------------------- */
+
+/* Waits (bounded) until the logger before us is gone. A descriptor to keep open, or -errno: it does
+ * not go, or the directory cannot be written. */
+int turn_take(int dir_fd);
+
 /* ---- lines.c: bytes -> stored lines ----------------------------------------------------------- */
 
 struct stamper {

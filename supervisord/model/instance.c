@@ -190,6 +190,13 @@ void inst_kill(struct world *w, struct unit *u)
 	}
 }
 
+static void note_dropped(struct unit *u, uint32_t seq)
+{
+	if (u->n_dropped == DROPPED_MAX)
+		memmove(u->dropped, u->dropped + 1, --u->n_dropped * sizeof(*u->dropped));
+	u->dropped[u->n_dropped++] = seq;
+}
+
 /* A command that the state being entered has no room for: its exit will be of the past. One that
  * is not born yet cannot be killed and must not be forgotten: it may come any moment. */
 static void drop_control(struct world *w, struct unit *u)
@@ -197,7 +204,8 @@ static void drop_control(struct world *w, struct unit *u)
 	if (!u->rec.control.seq)
 		return;
 	kill_one(w, u, KILL_WHO_CONTROL, SIGNAL_KILL);
-	u->n_dropped += !u->rec.control_pid;
+	if (!u->rec.control_pid)
+		note_dropped(u, u->rec.control.seq);
 	u->rec.control.seq = 0;
 	u->rec.control_pid = 0;
 }

@@ -83,6 +83,10 @@ static void main_exited(
 	enum inst_result r = exit_result(u, code, status);
 	if (index < l->n && l->v[index].ignore_failure)
 		r = RES_SUCCESS;
+	/* It was told to end and did; that nobody saw how is no failure of it. */
+	if (r == RES_LOST &&
+		inst_active_state((enum inst_state)u->rec.state) == ACTIVE_DEACTIVATING)
+		r = RES_SUCCESS;
 	/* With its pid: a core that dies after this word and before the record says it again. */
 	if (why)
 		; /* a failed start: EVENT_SPAWN_FAILED told */
@@ -179,14 +183,19 @@ static void exited(struct world *w, struct unit *u, const struct event *ev)
 		control_exited(w, u, ev->code, ev->status, NULL);
 }
 
+/* Not of one that is known to have ended: its birth may be told after its end. */
 static void dropped_answered(struct world *w, struct unit *u, const struct spawn_id *id)
 {
-	if (!u->n_dropped || memcmp(id->invocation, u->rec.main.invocation, 16) != 0 ||
-		id->seq > u->rec.next_seq)
+	if (memcmp(id->invocation, u->rec.main.invocation, 16) != 0)
 		return;
-	u->n_dropped--;
-	u->is_empty = false;
-	inst_check_empty(w, u);
+	for (unsigned i = 0; i < u->n_dropped; i++) {
+		if (u->dropped[i] != id->seq)
+			continue;
+		u->dropped[i] = u->dropped[--u->n_dropped];
+		u->is_empty = false;
+		inst_check_empty(w, u);
+		return;
+	}
 }
 
 static void spawned(struct world *w, struct unit *u, const struct event *ev)

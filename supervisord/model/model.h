@@ -187,10 +187,16 @@ struct timer {
 
 #define FAIL_TEXT_MAX 191
 
-#define UNIT_REC_VERSION 2
+#ifndef STAYD_NEXT
+#define UNIT_REC_VERSION 3
+#else
+#define UNIT_REC_VERSION 4
+#endif
 
 /* Written as is to the runtime directory, beside the unit's name, in the same boot only. POD, no
- * pointers. */
+ * pointers. A version reads what the one before and the one behind it wrote: fields are added at the
+ * end only (zero for who did not know them), arrays do not grow, values keep their meaning and new ones
+ * are added behind; one that a reader does not know makes the record unreadable to it (core/record.c). */
 struct unit_rec {
 	uint32_t version;
 	uint32_t revision; /* 0 = straight from the unit files */
@@ -224,6 +230,9 @@ struct unit_rec {
 	uint64_t state_since_us, active_since_us, inactive_since_us; /* boot clock */
 	uint64_t state_since_wall_us;
 	uint64_t timer_at_us[TIMER_UNIT_MAX];
+#ifdef STAYD_NEXT
+	uint64_t next_field;
+#endif
 };
 
 #define ROLLOUT_REC_VERSION 1
@@ -430,6 +439,8 @@ struct lb_member {
 	uint64_t request;                   /* DRAIN or UNDRAIN that waits for its outcome */
 };
 
+#define DROPPED_MAX 4
+
 /* A resolved dependency. */
 struct edge {
 	struct unit *to;
@@ -462,6 +473,7 @@ struct unit {
 	bool is_empty;          /* EV_EMPTY came since the last spawn */
 	bool has_spread;        /* what follows its restart was told so; until its state changes */
 	uint8_t n_dropped;      /* spawns given up before the launcher answered */
+	uint32_t dropped[DROPPED_MAX]; /* their seqs; beyond that the oldest is forgotten */
 	uint32_t mark;          /* of the last graph walk that came by */
 	uint64_t started_us;    /* when this activation began; not kept across a restart of core */
 	char *status_text;      /* STATUS=, core's */

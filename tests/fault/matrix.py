@@ -36,15 +36,16 @@ ALL = 1 << 30  # times: every call until disarmed
 # ---- units ---------------------------------------------------------------------------------------
 
 def service(exec_start, section="", unit="", **keys):
-    keys = dict({"RestartSec": "0", "TimeoutStopSec": "5", "TimeoutStartSec": "5"}, **keys)
+    keys = dict({"RestartSec": "10ms", "TimeoutStopSec": "5", "TimeoutStartSec": "5",
+                 "Restart": "no" if keys.get("Type") == "oneshot" else "always"}, **keys)
     return ("[Unit]\nDefaultDependencies=no\nStartLimitIntervalSec=0\n%s[Service]\nExecStart=%s\n%s%s"
             % (unit, exec_start, "".join("%s=%s\n" % kv for kv in keys.items()), section))
 
 
 SVC = lib.SVC
 UNITS = {
-    "keep.service": service(SVC, Restart="always"),
-    "a.service": service(SVC, Restart="always"),
+    "keep.service": service(SVC),
+    "a.service": service(SVC),
     "n.service": service('%s "notify:READY=1\\\\nSTATUS=up"' % SVC, Type="notify"),
     "steps.service": service(SVC, ExecStartPre="/bin/true", ExecStartPost="/bin/true", ExecStop="/bin/true", ExecStopPost="/bin/true"),
     "box.service": service(SVC, User="nobody", PrivateTmp="yes", ProtectSystem="strict", NoNewPrivileges="yes", PrivateDevices="yes",
@@ -53,7 +54,7 @@ UNITS = {
     "once.service": service("%s print:hello exit:0" % SVC, Type="oneshot"),
     "en.service": service(SVC, section="[Install]\nWantedBy=rest.target\n"),
     "web@.service": service(SVC + " print:%i", section="[X-Replicas]\nCount=2\n[X-Rollout]\nMinReadySec=0\nMaxSurge=0\nMaxUnavailable=1\n"
-                            "ReleaseRoot=@DIR@/releases\nReleaseLink=@DIR@/current\n"),
+                            "AutoRollback=yes\nReleaseRoot=@DIR@/releases\nReleaseLink=@DIR@/current\n"),
 }
 
 
@@ -189,11 +190,13 @@ class Deploy(Op):
     def act(self, r):
         v = "v%d" % self.release
         try:
-            r.client.call("Deploy", name="web", release=v)
+            answer = r.client.call("Deploy", name="web", release=v)
         except Refused as e:
             if "already" in str(e):
                 return
             raise
+        if answer["rollout"]["state"] != "done":
+            raise Refused("deploy: %s: %s" % (answer["rollout"]["state"], answer["rollout"].get("reason")))
 
     def again(self, r):
         wait_for(lambda: r.client.call("Rollout", name="web")["rollout"].get("state") in ("done", "rolled-back", "halted", "none", None), 10)

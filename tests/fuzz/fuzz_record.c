@@ -84,9 +84,10 @@ static void damage(struct input *in, int fd)
 }
 
 static void restore_one(struct core *c, uint32_t slot, uint64_t generation, const char *name,
-	const struct unit_rec *r)
+	const struct unit_rec *r, const struct unit_kept *kept UNUSED, bool is_sound)
 {
 	struct unit *u = world_unit(c->world, name);
+	assert(is_sound || is_damaged);
 	assert(u && generation > 0 && slot < c->n_slots);
 	if (!is_damaged)
 		assert(memcmp(r, &written[u->id], sizeof(*r)) == 0);

@@ -108,8 +108,8 @@ static void end_later(struct sim *s, struct proc *p, uint64_t in_us, int code, i
 
 static uint64_t a_while(struct sim *s)
 {
-	return s->is_quiet ? sim_random(s, 200 * MS)
-			   : sim_random(s, 1ULL << (10 + sim_random(s, 14)));
+	return s->is_quiet || s->script ? sim_random(s, 200 * MS)
+					: sim_random(s, 1ULL << (10 + sim_random(s, 14)));
 }
 
 static void bad_end(struct sim *s, struct proc *p, uint64_t in_us)
@@ -147,6 +147,10 @@ static void live_main(struct sim *s, struct proc *p)
 			bad_end(s, p, a_while(s));
 		else if (!sim_fault(s, 500))
 			end_later(s, p, a_while(s), CHILD_EXITED, 0);
+		return;
+	}
+	if (p->conf->description && streq(p->conf->description, "crash")) {
+		bad_end(s, p, sim_random(s, 200 * MS));
 		return;
 	}
 	bool is_notifying = v->type == SERVICE_NOTIFY || v->type == SERVICE_NOTIFY_RELOAD;
@@ -203,6 +207,7 @@ static void born(struct sim *s, struct proc *p, const struct pending *n)
 	sim_trace(s, "pid %d of %s is born (%s, seq %u)", p->pid, p->conf->name,
 		exec_kind_name(p->kind), p->id.seq);
 	s->n_spawns++;
+	s->units[p->unit].n_births += p->kind == EXEC_START;
 	check_birth(s, p);
 	if (p->is_main)
 		live_main(s, p);
@@ -321,8 +326,8 @@ static void tell_exit(struct sim *s, struct proc *p)
 	struct event ev = {.kind = EV_EXITED,
 		.id = p->id,
 		.pid = p->pid,
-		.code = p->code,
-		.status = p->status};
+		.code = p->is_orphan ? CHILD_LOST : p->code,
+		.status = p->is_orphan ? 0 : p->status};
 	ev.unit = s->w->units[p->unit];
 	/* A tracked pid is told under the id that core gave it. */
 	if ((!p->id.seq || p->is_main) && ev.unit->rec.main_pid == p->pid)
@@ -399,6 +404,21 @@ void host_core_died(struct sim *s)
 		s->units[i].wants_empty = false;
 }
 
+/* What was on its way to keeper or launcher ends with them. Processes live on, but no keeper after
+ * this one is their parent. */
+void host_keeper_died(struct sim *s)
+{
+	s->n_keeper_deaths++;
+	for (size_t i = 0; i < SIM_PROCS_MAX; i++) {
+		struct proc *p = &s->procs[i];
+		if (!p->is_used)
+			continue;
+		p->is_orphan = true;
+		if (!p->is_born || !p->is_alive)
+			p->is_used = p->has_exit = false;
+	}
+}
+
 /* The launcher finishes what it has before a new core asks: plans in its socket are born, now. */
 void host_flush_births(struct sim *s)
 {
@@ -421,12 +441,18 @@ static struct proc *proc_of(struct sim *s, uint32_t unit, const struct spawn_id 
 	return NULL;
 }
 
+/* After the death of a keeper only a recorded pid can be told from others of its group: a process
+ * that was born and not yet recorded is killed, and told as gone without a status once it is. */
 static void tell_known(struct sim *s, uint32_t unit, struct spawn_id id, int32_t pid)
 {
 	struct proc *p = id.seq ? proc_of(s, unit, &id, pid) : NULL;
 	struct event ev = {.kind = EV_EXITED, .unit = s->w->units[unit], .id = id};
 	if (!id.seq)
 		return;
+	if (p && p->is_alive && p->is_orphan && p->pid != pid) {
+		end_later(s, p, sim_random(s, MS), CHILD_KILLED, SIGNAL_KILL);
+		return;
+	}
 	if (p && p->is_alive) {
 		ev.kind = EV_SPAWNED;
 		ev.pid = p->pid;
@@ -434,6 +460,8 @@ static void tell_known(struct sim *s, uint32_t unit, struct spawn_id id, int32_t
 		ev.code = p->code;
 		ev.status = p->status;
 		p->is_used = p->has_exit = false;
+		if (p->is_orphan)
+			ev.code = CHILD_LOST, ev.status = 0;
 	}
 	sim_step(s, &ev);
 }
@@ -463,7 +491,7 @@ void host_core_back(struct sim *s)
 	for (uint32_t i = 0; i < s->n_units && s->core == core; i++) {
 		tell_known(s, i, recs[i].main, recs[i].main_pid);
 		if (s->core == core)
-			tell_known(s, i, recs[i].control, 0);
+			tell_known(s, i, recs[i].control, recs[i].control_pid);
 	}
 }
 

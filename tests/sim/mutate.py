@@ -45,7 +45,7 @@ MUTANTS = [
      "	if (ev->code == CHILD_LOST && spawn_again(w, u, is_main))\n		return;",
      "	if (ev->code == CHILD_LOST)\n		return;"),
     ("a spawn that was given up is forgotten", "instance.c",
-     "	u->n_dropped += !u->rec.control_pid;\n",
+     "	if (!u->rec.control_pid)\n		note_dropped(u, u->rec.control.seq);\n",
      "", "test_model_instance"),
     ("canceled requests are forgotten", "job.c",
      "		requests_answer(w, u, REPLY_CANCELED, \"canceled by a later request\");",

@@ -3,7 +3,7 @@
 #include "sim.h"
 
 static struct {
-	uint64_t universes, steps, deaths, spawns, kills, events[EVENT_ID_MAX];
+	uint64_t universes, steps, deaths, keepers, points, spawns, kills, events[EVENT_ID_MAX];
 	uint64_t inst[INST_STATE_MAX * FSM_MAX];
 	uint64_t lb[LBP_MAX][COVERAGE_EVENTS_MAX];
 	uint64_t rollout[ROLL_STATE_MAX][COVERAGE_EVENTS_MAX];
@@ -20,12 +20,18 @@ void report_add(const struct sim *s)
 	total.universes++;
 	total.steps += s->step;
 	total.deaths += s->n_core_deaths;
+	total.keepers += s->n_keeper_deaths;
 	total.spawns += s->n_spawns;
 	total.kills += s->n_kills;
 	add(total.events, s->events, EVENT_ID_MAX);
 	add(total.inst, s->coverage, INST_STATE_MAX * FSM_MAX);
 	add(*total.lb, *s->lb_coverage, LBP_MAX * COVERAGE_EVENTS_MAX);
 	add(*total.rollout, *s->rollout_coverage, ROLL_STATE_MAX * COVERAGE_EVENTS_MAX);
+}
+
+void report_points(uint64_t n)
+{
+	total.points += n;
 }
 
 uint64_t report_steps(void)
@@ -94,6 +100,9 @@ void report_print(double seconds)
 	printf("# %llu universes, %llu steps, %llu deaths of core, %.0f steps/s\n",
 		(unsigned long long)total.universes, (unsigned long long)total.steps,
 		(unsigned long long)total.deaths, (double)total.steps / seconds);
+	printf("# %llu of the deaths were keeper's, too; %llu stories with a death at a chosen "
+	       "instant\n",
+		(unsigned long long)total.keepers, (unsigned long long)total.points);
 	printf("# %llu processes, %llu signals", (unsigned long long)total.spawns,
 		(unsigned long long)total.kills);
 	for (size_t i = 0; i < ARRAY_SIZE(shown); i++)

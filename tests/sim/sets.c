@@ -57,7 +57,7 @@ static bool serves(const struct unit *u)
 static char *addresses[] = {(char *)"lb1", (char *)"lb2"};
 
 /* In front of all of them: none, one or two load balancers; the rest is what people write. */
-static void make_policy(struct sim *s, struct unit_conf *c)
+static void random_policy(struct sim *s, struct unit_conf *c)
 {
 	size_t n = sim_random(s, 3);
 	c->lb.is_set = n > 0;
@@ -96,22 +96,17 @@ static struct unit_conf *member(
 	c->service.restart.sec_us = USEC_PER_SEC;
 	c->service.restart.limit_interval_us = 0;
 	c->description = arena_strdup(&s->arena, kind);
-	if (!like) {
-		make_policy(s, c);
+	if (!like)
 		return c;
-	}
 	c->lb = like->lb;
 	c->rollout = like->rollout;
 	memcpy(c->health, like->health, sizeof(c->health));
 	return c;
 }
 
-void fake_lb_universe(struct sim *s)
+void sets_make(struct sim *s, const char *kind, set_policy *policy)
 {
-	const char *kind = sim_chance(s, 7000) ? "good" : sim_chance(s, 6000) ? "bad" : "sick";
 	const struct unit_conf *like = NULL;
-	if (!s->is_about_sets && !sim_chance(s, 3000))
-		return;
 	struct sets *t = s->lb = xcalloc(1, sizeof(*t));
 	t->first = s->n_units;
 	t->revision = 1;
@@ -119,14 +114,24 @@ void fake_lb_universe(struct sim *s)
 	for (unsigned i = 1; i <= MEMBERS + 1; i++) {
 		struct sim_unit *v = &s->units[s->n_units++];
 		v->conf = member(s, i, "good", like);
+		if (!like)
+			policy(s, v->conf);
 		like = v->conf;
 		v->other = member(s, i, kind, like);
 	}
+}
+
+void fake_lb_universe(struct sim *s)
+{
+	const char *kind = sim_chance(s, 7000) ? "good" : sim_chance(s, 6000) ? "bad" : "sick";
+	if (!s->is_about_sets && !sim_chance(s, 3000))
+		return;
+	sets_make(s, kind, random_policy);
 	/* Ordered after a member: its stop waits for theirs, and may be called off meanwhile. */
-	for (uint32_t i = 0; i + 1 < t->first; i++)
+	for (uint32_t i = 0; i + 1 < sets_of(s)->first; i++)
 		if (sim_chance(s, 4000))
 			conf_dep(&s->arena, s->units[i].conf, DEP_AFTER,
-				s->units[t->first + sim_random(s, MEMBERS)].conf->name);
+				s->units[sets_of(s)->first + sim_random(s, MEMBERS)].conf->name);
 }
 
 static bool is_going(const struct unit_rec *r)
@@ -162,13 +167,17 @@ void fake_lb_world(struct sim *s)
 		return;
 	}
 	t->lb = fakelb_new(set, (unsigned)s->units[t->first].conf->lb.address.n, s->seed, serves);
+	sim_later(s, 0, P_CUSTOM);
+	if (s->script)
+		t->lb->fast_us = t->lb->slow_us = USEC_PER_SEC / 2;
+	if (s->script)
+		return;
 	t->lb->is_lying = sim_chance(s, 3000);
 	t->lb->is_checking = sim_chance(s, 8000);
 	t->lb->session_us = (sim_chance(s, 7000) ? 3 : 60) * USEC_PER_SEC;
 	t->lb->lag_us = (300 + 1200 * sim_random(s, 6)) * USEC_PER_MSEC;
 	t->lb->fast_us = 200 * USEC_PER_MSEC;
 	t->lb->slow_us = 2 * USEC_PER_SEC;
-	sim_later(s, 0, P_CUSTOM);
 }
 
 /* ---- effects ---- */
@@ -300,7 +309,7 @@ void fake_lb_event(struct sim *s, const struct pending *p)
 		P_CUSTOM);
 }
 
-static void ask(struct sim *s, enum request_verb verb, uint64_t number)
+uint64_t sets_ask(struct sim *s, enum request_verb verb, uint64_t number)
 {
 	struct set *set = set_of(s);
 	GROW(s->requests, s->n_requests, s->cap_requests);
@@ -322,6 +331,16 @@ static void ask(struct sim *s, enum request_verb verb, uint64_t number)
 	for (uint32_t i = 0; i < s->n_units; i++)
 		s->units[i].expects_down = false;
 	sim_step(s, &ev);
+	return id;
+}
+
+void sets_lb_fault(struct sim *s, bool is_restart)
+{
+	struct sets *t = sets_of(s);
+	if (is_restart)
+		fakelb_restart(t->lb, 0);
+	else
+		fakelb_cut(t->lb, 0, s->now_us + 10 * USEC_PER_SEC);
 }
 
 void fake_lb_request(struct sim *s)
@@ -337,7 +356,7 @@ void fake_lb_request(struct sim *s)
 		number = !sim_chance(s, 3000);
 	if (verb == REQ_SCALE)
 		number = 1 + sim_random(s, MEMBERS);
-	ask(s, verb, number);
+	sets_ask(s, verb, number);
 }
 
 void fake_lb_quiet(struct sim *s)
@@ -352,7 +371,7 @@ void fake_lb_quiet(struct sim *s)
 		t->lb->one[i].back_us = MIN(t->lb->one[i].back_us, s->now_us);
 	/* Somebody looks after what waits for a person, also a canary that passes only now. */
 	if (set_of(s)->rollout.state == ROLL_PAUSED)
-		ask(s, sim_chance(s, 5000) ? REQ_ABORT : REQ_RESUME, 1);
+		sets_ask(s, sim_chance(s, 5000) ? REQ_ABORT : REQ_RESUME, 1);
 }
 
 void fake_lb_before(struct sim *s, const struct event *ev)

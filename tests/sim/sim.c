@@ -2,7 +2,8 @@
 /*
  * The driver: time, faults, the death of core, and the command line.
  *
- *   sim --check            fixed seeds and tests/sim/seeds.txt, about 20 s; prints TAP
+ *   sim --check            tests/sim/seeds.txt, the scripts, fixed seeds: 18 s; prints TAP
+ *   sim --scripts [--seconds N]    every script with a death at every instant; with N: pairs
  *   sim --steps N [--seed S]   universes from seed S on, until N steps
  *   sim --seconds N        universes from a seed of the clock
  *   sim --seed S --trace   one universe, every event and effect
@@ -14,8 +15,10 @@
 
 #define STEPS_WITH_FAULTS 1500
 #define QUIET_US          (3600 * USEC_PER_SEC)
+#define STORY_QUIET_US    (30 * USEC_PER_SEC)
 #define QUIET_STEPS_MAX   20000
 #define CORE_DEATHS_MAX   200
+#define CHECK_SECONDS     18
 
 /* ---- weak: there is no load balancer ---- */
 #define WEAK __attribute__((weak))
@@ -63,6 +66,11 @@ WEAK void fake_lb_done(struct sim *s)
 {
 	(void)s;
 }
+
+struct options {
+	uint64_t seed, steps;
+	double seconds;
+};
 
 static bool should_trace;
 static unsigned failures_max = 10;
@@ -166,15 +174,17 @@ static void core_start(struct sim *s)
 }
 
 /* The world is thrown away; processes live on. */
-static void core_die(struct sim *s)
+void sim_death(struct sim *s, enum death how)
 {
-	sim_trace(s, "core dies");
+	sim_trace(s, how == DEATH_OF_KEEPER ? "keeper and core die" : "core dies");
 	s->n_core_deaths++;
 	s->w = world_free(s->w);
 	for (size_t i = 1; i < s->n_requests; i++)
 		if (s->requests[i] == 1)
 			s->requests[i] = 3;
 	host_core_died(s);
+	if (how == DEATH_OF_KEEPER)
+		host_keeper_died(s);
 	core_start(s);
 	host_flush_births(s);
 	uint32_t core = s->core;
@@ -197,9 +207,34 @@ static void write_records(struct sim *s)
 	s->w->n_dirty = 0;
 }
 
-static bool core_dies_here(struct sim *s)
+/* Answers that were decided and not given: whoever asked has heard nothing. */
+static void lose_answers(struct sim *s, size_t from)
 {
-	return !s->is_quiet && s->n_core_deaths < CORE_DEATHS_MAX && sim_chance(s, s->p_core_dies);
+	for (size_t i = from; i < s->fx.n; i++)
+		if (s->fx.v[i].kind == FX_REPLY && s->fx.v[i].request < s->n_requests)
+			s->requests[s->fx.v[i].request] = 3;
+}
+
+/* Every instant at which a death is another one has a number. True: there is no core any more. */
+static bool dies_here(struct sim *s, bool is_recorded, size_t n_performed)
+{
+	enum death how = is_recorded ? DEATH_BEFORE_EFFECT : DEATH_BEFORE_RECORD;
+	if (s->script) {
+		bool is_point = !s->is_quiet && is_recorded == (s->death != DEATH_BEFORE_RECORD);
+		s->n_points += is_point;
+		if (!is_point || (s->n_points != s->kill_at[0] && s->n_points != s->kill_at[1]))
+			return false;
+		how = s->death;
+	} else {
+		if (s->is_quiet || s->n_core_deaths >= CORE_DEATHS_MAX ||
+			!sim_chance(s, s->p_core_dies) || (!is_recorded && sim_chance(s, 8000)))
+			return false;
+		if (sim_chance(s, s->p_keeper_dies))
+			how = DEATH_OF_KEEPER;
+	}
+	lose_answers(s, n_performed);
+	sim_death(s, how);
+	return true;
 }
 
 static void trace_event(struct sim *s, const struct event *ev)
@@ -239,14 +274,12 @@ void sim_step(struct sim *s, struct event *ev)
 		trace_effect(s, &s->fx.v[i]);
 		check_effect(s, &s->fx.v[i]);
 	}
-	if (s->has_failed)
+	if (s->has_failed || ((s->fx.n || s->w->n_dirty) && dies_here(s, false, 0)))
 		return;
 	write_records(s);
 	for (size_t i = 0; i < s->fx.n; i++) {
-		if (core_dies_here(s)) {
-			core_die(s);
+		if (dies_here(s, true, i))
 			return;
-		}
 		host_effect(s, &s->fx.v[i]);
 	}
 }
@@ -366,8 +399,7 @@ static void stray_event(struct sim *s)
 
 /* ---- time ---- */
 
-/* One thing happens: what was to come, a deadline of core, or a request. False: nothing will. */
-static bool advance(struct sim *s, uint64_t until_us)
+bool sim_advance(struct sim *s, uint64_t until_us)
 {
 	uint64_t due = world_next_deadline(s->w);
 	if (due != USEC_INFINITY && !s->is_quiet && sim_chance(s, 500))
@@ -403,7 +435,7 @@ static void faulty_time(struct sim *s)
 			stray_event(s);
 		else if (sim_fault(s, s->p_edit))
 			universe_edit(s);
-		else if (!advance(s, USEC_INFINITY)) {
+		else if (!sim_advance(s, USEC_INFINITY)) {
 			s->now_us += sim_random(s, USEC_PER_SEC);
 			random_request(s);
 		}
@@ -431,12 +463,12 @@ static bool may_give_up(const struct sim *s, uint32_t unit)
 static void last_words(struct sim *s)
 {
 	uint32_t i = (uint32_t)sim_random(s, s->n_units);
-	if (s->has_failed || sim_chance(s, 5000))
+	if (s->has_failed || s->script || sim_chance(s, 5000))
 		return;
 	sim_request(s, REQ_STOP, s->w->units[i], NULL);
 	bool is_told = s->w->units[i]->rec.want == WANT_DOWN;
 	if (is_told && sim_chance(s, 5000) && !s->has_failed)
-		core_die(s);
+		sim_death(s, DEATH_BEFORE_EFFECT);
 	if (!s->has_failed)
 		s->units[i].expects_down = is_told && !has_triggers(s) && !may_give_up(s, i);
 }
@@ -446,6 +478,8 @@ static void quiet_time(struct sim *s)
 	s->is_quiet = true;
 	last_words(s);
 	uint64_t until = s->now_us + QUIET_US, steps = s->step + QUIET_STEPS_MAX, release = 0;
+	if (s->script)
+		until = s->now_us + STORY_QUIET_US;
 	while (!s->has_failed && s->step < steps && s->now_us < until) {
 		/* Now and then, because a unit may yet go down and leave something. */
 		if (s->now_us >= release) {
@@ -453,7 +487,7 @@ static void quiet_time(struct sim *s)
 			fake_lb_quiet(s);
 			release = s->now_us + 300 * USEC_PER_SEC;
 		}
-		if (!advance(s, MIN(until, release)))
+		if (!sim_advance(s, MIN(until, release)))
 			s->now_us = release;
 	}
 	if (!s->has_failed)
@@ -470,39 +504,57 @@ static void last_shutdown(struct sim *s)
 	for (uint32_t i = 0; i < s->n_units; i++)
 		s->units[i].expects_down = false;
 	sim_step(s, &ev);
-	while (!s->has_failed && !s->w->has_exited && advance(s, until))
+	while (!s->has_failed && !s->w->has_exited && sim_advance(s, until))
 		;
 	if (!s->has_failed && !s->w->has_exited)
 		sim_fail(s, "the shutdown does not end");
 }
 
-static struct sim *universe_run(uint64_t seed)
+struct sim *sim_new(uint64_t seed)
 {
 	struct sim *s = xcalloc(1, sizeof(*s));
 	s->seed = seed;
 	s->rng = (seed + 1) * 0x9e3779b97f4a7c15ULL;
 	s->now_us = USEC_PER_SEC;
 	s->next_pid = 100;
-	s->is_tracing = should_trace;
 	for (int i = 0; i < 8; i++)
 		rng_next(&s->rng);
+	return s;
+}
+
+static void choose_faults(struct sim *s)
+{
 	s->p_core_dies = sim_chance(s, 5000) ? (unsigned)sim_random(s, 200) : 0;
+	s->p_keeper_dies = sim_chance(s, 3000) ? 3000 : 0;
 	s->p_fault = (unsigned)sim_random(s, 10001);
 	s->is_chatty = sim_chance(s, 3000);
 	s->is_tough = sim_chance(s, 2000);
 	s->p_stray = s->is_chatty ? 3000 : 300;
 	s->p_edit = sim_chance(s, 3000) ? 100 : 10;
-	universe_make(s);
-	core_start(s);
-	struct event ev = {.kind = EV_RESTORED};
-	sim_step(s, &ev);
-	faulty_time(s);
-	quiet_time(s);
-	last_shutdown(s);
-	return s;
 }
 
-static void sim_free(struct sim *s)
+void sim_run(struct sim *s)
+{
+	struct event ev = {.kind = EV_RESTORED};
+	if (s->script) {
+		script_make(s);
+	} else {
+		choose_faults(s);
+		universe_make(s);
+	}
+	core_start(s);
+	sim_step(s, &ev);
+	if (s->script)
+		script_run(s);
+	else
+		faulty_time(s);
+	quiet_time(s);
+	if (s->script)
+		script_end(s);
+	last_shutdown(s);
+}
+
+void sim_free(struct sim *s)
 {
 	report_add(s);
 	fake_lb_done(s);
@@ -516,7 +568,7 @@ static void sim_free(struct sim *s)
 
 /* ---- the command line ---- */
 
-static double seconds_now(void)
+double seconds_now(void)
 {
 	struct timespec t;
 	clock_gettime(CLOCK_MONOTONIC, &t);
@@ -525,7 +577,9 @@ static double seconds_now(void)
 
 static bool run_one(uint64_t seed)
 {
-	struct sim *s = universe_run(seed);
+	struct sim *s = sim_new(seed);
+	s->is_tracing = should_trace;
+	sim_run(s);
 	bool is_ok = !s->has_failed;
 	if (!is_ok)
 		printf("not ok - seed %llu: step %llu: %s\n", (unsigned long long)seed,
@@ -534,67 +588,99 @@ static bool run_one(uint64_t seed)
 	return is_ok;
 }
 
-static int check(void)
+static unsigned run_seeds(void)
 {
 	unsigned failed = 0;
-	double start = seconds_now();
 	char line[64];
 	FILE *f = fopen("tests/sim/seeds.txt", "re");
-	while (f && fgets(line, sizeof(line), f)) {
-		if (line[0] == '#' || line[0] == '\n')
-			continue;
-		failed += !run_one(strtoull(line, NULL, 10));
-	}
+	while (f && fgets(line, sizeof(line), f))
+		if (line[0] != '#' && line[0] != '\n')
+			failed += !run_one(strtoull(line, NULL, 10));
 	if (f)
 		fclose(f);
-	printf("%sok - seeds that once failed\n", failed ? "not " : "");
-	unsigned before = failed;
-	uint64_t seed = 1;
-	for (; seed <= 20000 && seconds_now() - start < 20 && failed < 5; seed++)
-		failed += !run_one(seed);
-	printf("%sok - universes from seed 1 on\n", failed > before ? "not " : "");
-	report_print(seconds_now() - start);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return failed;
 }
 
-static int run_many(uint64_t seed, uint64_t steps, double seconds)
+static bool say_part(unsigned failed, const char *what)
+{
+	printf("%sok - %s\n", failed ? "not " : "", what);
+	return !failed;
+}
+
+static int check(void)
 {
 	double start = seconds_now();
+	bool is_ok = say_part(run_seeds(), "seeds that once failed");
+	is_ok &= say_part(
+		scripts_run(1, EFFORT_SOME, start + 600), "scripts with a death at every instant");
 	unsigned failed = 0;
+	for (uint64_t seed = 1; seconds_now() - start < CHECK_SECONDS && failed < 5; seed++)
+		failed += !run_one(seed);
+	is_ok &= say_part(failed, "universes from seed 1 on");
+	report_print(seconds_now() - start);
+	return is_ok ? EXIT_SUCCESS : EXIT_FAILURE;
+}
+
+/* A quarter of the time belongs to the scripts, pairs of deaths included. */
+static int run_many(const struct options *o)
+{
+	double start = seconds_now();
+	uint64_t seed = o->seed ? o->seed : (uint64_t)time(NULL) * 100000;
+	unsigned failed = 0;
+	if (o->seconds > 0 && !o->steps)
+		failed += scripts_run(seed, EFFORT_PAIRS, start + o->seconds / 4);
 	while (failed < failures_max &&
-		(steps ? report_steps() < steps : seconds_now() - start < seconds))
+		(o->steps ? report_steps() < o->steps : seconds_now() - start < o->seconds))
 		failed += !run_one(seed++);
 	report_print(seconds_now() - start);
 	printf("# next seed %llu, %u violations\n", (unsigned long long)seed, failed);
-	printf("%sok - sim\n", failed ? "not " : "");
+	say_part(failed, "sim");
 	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
 int main(int argc, char **argv)
 {
-	uint64_t seed = 0, steps = 0;
-	double seconds = 0;
+	struct options o = {0};
+	bool is_check = false, is_scripts = false;
+	const char *story = NULL;
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	for (int i = 1; i < argc; i++) {
+		const char *value = i + 1 < argc ? argv[i + 1] : NULL;
 		if (streq(argv[i], "--check"))
-			return check();
+			is_check = true;
+		else if (streq(argv[i], "--scripts"))
+			is_scripts = true;
 		else if (streq(argv[i], "--trace"))
 			should_trace = true;
-		else if (i + 1 < argc && streq(argv[i], "--seed"))
-			seed = strtoull(argv[++i], NULL, 10);
-		else if (i + 1 < argc && streq(argv[i], "--steps"))
-			steps = strtoull(argv[++i], NULL, 10);
-		else if (i + 1 < argc && streq(argv[i], "--failures"))
+		else if (value && streq(argv[i], "--story"))
+			story = argv[++i];
+		else if (value && streq(argv[i], "--seed"))
+			o.seed = strtoull(argv[++i], NULL, 10);
+		else if (value && streq(argv[i], "--steps"))
+			o.steps = strtoull(argv[++i], NULL, 10);
+		else if (value && streq(argv[i], "--failures"))
 			failures_max = (unsigned)strtoul(argv[++i], NULL, 10);
-		else if (i + 1 < argc && streq(argv[i], "--seconds"))
-			seconds = strtod(argv[++i], NULL);
+		else if (value && streq(argv[i], "--seconds"))
+			o.seconds = strtod(argv[++i], NULL);
 		else {
 			fprintf(stderr,
-				"usage: sim --check | [--seed S] [--steps N | --seconds N] [--trace]\n");
+				"usage: sim --check | --scripts | --story S:D:N:N | [--seed S] [--steps N | "
+				"--seconds N] [--failures N] [--trace]\n");
 			return STAY_EXIT_USAGE;
 		}
 	}
-	if (!steps && seconds <= 0)
-		return run_one(seed) ? EXIT_SUCCESS : EXIT_FAILURE;
-	return run_many(seed ? seed : (uint64_t)time(NULL) * 100000, steps, seconds);
+	if (is_check)
+		return check();
+	if (story)
+		return script_trace(story, o.seed ? o.seed : 1);
+	if (is_scripts) {
+		unsigned failed =
+			scripts_run(o.seed ? o.seed : 1, o.seconds > 0 ? EFFORT_PAIRS : EFFORT_ALL,
+				seconds_now() + (o.seconds > 0 ? o.seconds : 3600));
+		report_print(1);
+		return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	}
+	if (!o.steps && o.seconds <= 0)
+		return run_one(o.seed) ? EXIT_SUCCESS : EXIT_FAILURE;
+	return run_many(&o);
 }

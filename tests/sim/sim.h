@@ -17,9 +17,10 @@
 /* One fake process; slots are reused once nothing refers to them. */
 struct proc {
 	bool is_used, is_alive, is_main, is_born;
-	bool ignores_term;
-	bool is_free; /* an edit of its unit changed whose business its end is */
-	bool has_exit; /* keeper holds the exit for core */
+	bool ignores_term,
+		is_orphan; /* is_orphan: of a keeper that died: nobody can see its status */
+	bool is_free;      /* an edit of its unit changed whose business its end is */
+	bool has_exit;     /* keeper holds the exit for core */
 	struct unit_conf *conf;
 	uint32_t unit;
 	struct spawn_id id;
@@ -59,6 +60,16 @@ struct sim_unit {
 	bool expects_down;
 	uint64_t restarts[64]; /* times of automatic ones, ring */
 	unsigned n_restarts, since_clear, since_request;
+	unsigned n_births; /* of main processes */
+};
+
+/* How a core ends, and what is lost with it. */
+enum death {
+	DEATH_BEFORE_EFFECT, /* the record is written, some effects are performed */
+	DEATH_BEFORE_RECORD, /* it decided, and nobody knows */
+	DEATH_OF_KEEPER,     /* as BEFORE_EFFECT, and keeper and launcher with it: the table, the
+			      * exits not yet told, plans not yet carried out, and every later status */
+	DEATH_MAX,
 };
 
 struct sim {
@@ -82,16 +93,20 @@ struct sim {
 	size_t n_heap, cap_heap;
 	uint8_t *requests; /* by id: 0 none, 1 open, 2 answered, 3 lost with core, 4 refused */
 	size_t n_requests, cap_requests;
-	unsigned p_core_dies, p_fault; /* of 10000 */
-	unsigned p_stray, p_edit;      /* of 10000: events out of the blue, daemon-reloads */
-	bool is_chatty;                /* what is said out of the blue are mostly notifies */
-	bool is_tough;                 /* births take long, and SIGKILL does */
-	bool is_about_sets;            /* a replica set and little beside it */
+	unsigned p_core_dies, p_keeper_dies, p_fault; /* of 10000 */
+	unsigned p_stray, p_edit; /* of 10000: events out of the blue, daemon-reloads */
+	bool is_chatty;           /* what is said out of the blue are mostly notifies */
+	bool is_tough;            /* births take long, and SIGKILL does */
+	bool is_about_sets;       /* a replica set and little beside it */
 	uint64_t coverage[INST_STATE_MAX * FSM_MAX];
 	uint64_t lb_coverage[LBP_MAX][COVERAGE_EVENTS_MAX];
 	uint64_t rollout_coverage[ROLL_STATE_MAX][COVERAGE_EVENTS_MAX];
-	uint64_t events[EVENT_ID_MAX], n_core_deaths, n_spawns, n_kills;
-	void *lb; /* fakelb.c's own */
+	uint64_t events[EVENT_ID_MAX], n_core_deaths, n_keeper_deaths, n_spawns, n_kills;
+	const struct script *script;   /* NULL: at random */
+	uint64_t n_points, kill_at[2]; /* instants to die at; the ones chosen, 0 = none */
+	enum death death;              /* how */
+	void *ending;                  /* scripts.c's own */
+	void *lb;                      /* fakelb.c's own */
 };
 
 /* ---- sim.c ---- */
@@ -105,8 +120,17 @@ struct pending *sim_later(struct sim *s, uint64_t in_us, enum pending_kind kind)
 void sim_step(struct sim *s, struct event *ev);
 uint64_t sim_request(struct sim *s, enum request_verb verb, struct unit *u, struct set *set);
 
+void sim_death(struct sim *s, enum death how);
+/* One thing happens: what was to come, a deadline of core. False: nothing will until then. */
+bool sim_advance(struct sim *s, uint64_t until_us);
+struct sim *sim_new(uint64_t seed);
+void sim_free(struct sim *s);
+/* From the first core to the last word. */
+void sim_run(struct sim *s);
+
 /* ---- universe.c ---- */
 void universe_make(struct sim *s);
+void universe_gone(struct sim *s); /* the unit that has no file */
 void universe_build_world(struct sim *s);
 /* A unit file is written anew, or loses a dependency, and all are loaded again. */
 void universe_edit(struct sim *s);
@@ -115,6 +139,7 @@ void universe_edit(struct sim *s);
 void host_effect(struct sim *s, const struct effect *e);
 void host_pending(struct sim *s, const struct pending *p);
 void host_core_died(struct sim *s); /* what core had asked for and not heard is forgotten */
+void host_keeper_died(struct sim *s);
 void host_core_back(struct sim *s); /* keeper tells what it knows */
 bool host_unit_is_empty(const struct sim *s, uint32_t unit);
 int32_t host_some_pid(struct sim *s, uint32_t unit); /* that may be named the main one, or 0 */
@@ -122,7 +147,24 @@ void host_named_main(struct sim *s, uint32_t unit, int32_t pid);
 void host_flush_births(struct sim *s);
 void host_release(struct sim *s);
 
+/* ---- scripts.c: the same few stories, with a death at every instant of them ---- */
+void script_make(struct sim *s);
+void script_run(struct sim *s);
+void script_end(struct sim *s);
+/* Every script, every kind of death, every instant (or every fifth), and pairs of them. */
+enum effort { EFFORT_SOME, EFFORT_ALL, EFFORT_PAIRS };
+unsigned scripts_run(uint64_t seed, enum effort effort, double until_s);
+int script_trace(const char *story, uint64_t seed); /* SCRIPT:DEATH:AT:AT */
+
+/* ---- sets.c ---- */
+typedef void set_policy(struct sim *s, struct unit_conf *first);
+void sets_make(struct sim *s, const char *kind, set_policy *policy);
+uint64_t sets_ask(struct sim *s, enum request_verb verb, uint64_t number);
+void sets_lb_fault(struct sim *s, bool is_restart);
+
 /* ---- report.c ---- */
+double seconds_now(void);
+void report_points(uint64_t n);
 void report_add(const struct sim *s);
 uint64_t report_steps(void);
 void report_print(double seconds);

@@ -122,6 +122,12 @@ static void trace_units(struct sim *s)
 	}
 }
 
+void universe_gone(struct sim *s)
+{
+	s->units[s->n_units].conf = conf_target(&s->arena, "gone.service");
+	s->units[s->n_units++].conf->load = LOAD_NOT_FOUND;
+}
+
 void universe_make(struct sim *s)
 {
 	char name[32];
@@ -134,8 +140,7 @@ void universe_make(struct sim *s)
 	}
 	for (uint32_t i = 0; i < s->n_units; i++)
 		make_edges(s, i);
-	s->units[s->n_units].conf = conf_target(&s->arena, "gone.service");
-	s->units[s->n_units++].conf->load = LOAD_NOT_FOUND;
+	universe_gone(s);
 	fake_lb_universe(s);
 	trace_units(s);
 }

@@ -40,6 +40,9 @@ static void setup(void)
 
 static void teardown(void)
 {
+	char aside[96];
+	snprintf(aside, sizeof(aside), "%s.damaged", path);
+	(void)unlink(aside);
 	fd_close(core.record_fd);
 	(void)unlink(path);
 	(void)rmdir(dir);
@@ -48,6 +51,7 @@ static void teardown(void)
 static void write_port(int unit, uint16_t port)
 {
 	units[unit].rec.port = port;
+	companions[unit].kept.main.from_us = port;
 	units[unit].is_dirty = true;
 	dirty[0] = &units[unit];
 	world.n_dirty = 1;
@@ -58,11 +62,16 @@ static void write_port(int unit, uint16_t port)
 static uint16_t found[UNITS];
 static unsigned n_found;
 
+static unsigned n_unsound;
+static bool is_lost;
+
 static void note(struct core *c, uint32_t slot, uint64_t generation, const char *name,
-	const struct unit_rec *r)
+	const struct unit_rec *r, const struct unit_kept *kept, bool is_sound)
 {
 	int i = name[1] - '0';
 	(void)c;
+	ck_assert_uint_eq(kept->main.from_us, is_sound ? r->port : kept->main.from_us);
+	n_unsound += !is_sound;
 	ck_assert_uint_lt(slot, UNITS);
 	ck_assert_uint_gt(generation, 0);
 	found[i] = r->port;
@@ -71,11 +80,13 @@ static void note(struct core *c, uint32_t slot, uint64_t generation, const char 
 
 static void look(void)
 {
-	struct core next = {.runtime_dir = dir, .keeper_fd = -1, .boot = core.boot};
+	struct core next = {
+		.runtime_dir = dir, .keeper_fd = -1, .boot = core.boot, .world = &world};
 	memset(found, 0, sizeof(found));
-	n_found = 0;
+	n_found = n_unsound = 0;
 	ck_assert_int_eq(record_open(&next, -1), 0);
 	record_each(&next, note);
+	is_lost = next.is_record_lost;
 	fd_close(next.record_fd);
 }
 
@@ -153,6 +164,177 @@ START_TEST(records_of_another_boot_do_not_count)
 }
 END_TEST
 
+/* Every byte of the file, damaged: other units' records are as they were, and what is found of the
+ * damaged one is one of its states, flagged unless it is the newest by chance. */
+START_TEST(a_damaged_byte_costs_one_copy_and_is_noticed)
+{
+	log_open("test", LOG_ERROR); /* the warning, thousands of times */
+	struct stat st;
+	for (int i = 0; i < UNITS; i++)
+		for (uint16_t v = 1; v <= 2; v++)
+			write_port(i, v);
+	ck_assert_int_eq(stat(path, &st), 0);
+	for (off_t at = 0; at < st.st_size; at += at < 64 || at % 977 < 300 ? 1 : 7) {
+		char is, was;
+		ck_assert_int_eq(pread(core.record_fd, &was, 1, at), 1);
+		is = (char)(was ^ 0x41);
+		ck_assert_int_eq(pwrite(core.record_fd, &is, 1, at), 1);
+		look();
+		if (at <
+			64) { /* the head: all is lost and put aside, or of another boot, or a hole */
+			ck_assert(n_found == 0 || n_found == UNITS);
+			(void)unlink(path);
+			fd_close(core.record_fd);
+			core.n_slots = 0;
+			ck_assert_int_eq(record_open(&core, -1), 0);
+			for (int i = 0; i < UNITS; i++) {
+				companions[i].slot = UINT32_MAX;
+				companions[i].record_generation = 0;
+				for (uint16_t v = 1; v <= 2; v++)
+					write_port(i, v);
+			}
+			continue;
+		}
+		ck_assert_uint_eq(n_found, UNITS);
+		ck_assert_uint_le(n_unsound, 1);
+		for (int i = 0; i < UNITS; i++)
+			ck_assert_uint_eq(found[i], n_unsound && found[i] == 1 ? 1 : 2);
+		ck_assert_int_eq(pwrite(core.record_fd, &was, 1, at), 1);
+	}
+}
+END_TEST
+
+START_TEST(both_copies_damaged_is_said)
+{
+	struct stat st;
+	for (int i = 0; i < UNITS; i++)
+		for (uint16_t v = 1; v <= 2; v++)
+			write_port(i, v);
+	ck_assert_int_eq(stat(path, &st), 0);
+	off_t stride = (st.st_size - 64) / (2 * UNITS);
+	for (int copy = 2; copy < 4; copy++)
+		ck_assert_int_eq(pwrite(core.record_fd, "rubbish", 7, 64 + copy * stride + 100), 7);
+	look();
+	ck_assert_uint_eq(n_found, UNITS - 1);
+	ck_assert(is_lost);
+}
+END_TEST
+
+/* The same records as another version writes them: parts of another length, another stride. */
+static void write_as(uint32_t version, int longer)
+{
+	struct stat st;
+	ck_assert_int_eq(stat(path, &st), 0);
+	size_t stride = (size_t)(st.st_size - 64) / (2 * UNITS), other = stride + (size_t)longer;
+	char *own = xcalloc(1, (size_t)st.st_size), head[64];
+	ck_assert_int_eq(pread(core.record_fd, own, (size_t)st.st_size, 0), st.st_size);
+	memcpy(head, own, sizeof(head));
+	uint32_t words[4];
+	memcpy(words, head, sizeof(words));
+	words[1] = version;
+	words[2] = (uint32_t)other;
+	words[3] = 0;
+	memcpy(head, words, sizeof(words));
+	words[3] = crc32_of(head, 32);
+	memcpy(head, words, sizeof(words));
+	ck_assert_int_eq(pwrite(core.record_fd, head, sizeof(head), 0), sizeof(head));
+	for (size_t i = 0; i < 2 * UNITS; i++) {
+		const char *from = own + 64 + i * stride;
+		char *to = xcalloc(1, other + stride);
+		uint16_t rec = sizeof(struct unit_rec), kept = sizeof(struct unit_kept);
+		size_t at = stride - rec - kept;
+		memcpy(to, from, at);
+		memcpy(to + at, from + at, MIN(rec, (uint16_t)(rec + longer)));
+		memcpy(to + at, &version, sizeof(version));
+		memcpy(to + at + rec + longer, from + at + rec, kept);
+		uint32_t crc = 0;
+		rec = (uint16_t)(rec + longer);
+		memcpy(to + 8, &crc, sizeof(crc));
+		memcpy(to + 12, &rec, sizeof(rec));
+		crc = crc32_of(to, at + rec + kept);
+		memcpy(to + 8, &crc, sizeof(crc));
+		ck_assert_int_eq(
+			pwrite(core.record_fd, to, other, (off_t)(64 + i * other)), (ssize_t)other);
+		free(to);
+	}
+	ck_assert_int_eq(ftruncate(core.record_fd, (off_t)(64 + 2 * UNITS * other)), 0);
+	free(own);
+}
+
+static void three_records(void)
+{
+	for (int i = 0; i < UNITS; i++)
+		for (uint16_t v = 1; v <= 2; v++)
+			write_port(i, v);
+}
+
+START_TEST(the_version_before_and_the_one_behind_are_read)
+{
+	static const struct {
+		int version, longer;
+	} others[] = {
+		{-1, -8},
+                {-1, 0 },
+                {0,  0 },
+                {1,  8 },
+                {1,  64}
+        };
+	for (size_t i = 0; i < ARRAY_SIZE(others); i++) {
+		teardown();
+		setup();
+		three_records();
+		write_as((uint32_t)(UNIT_REC_VERSION + others[i].version), others[i].longer);
+		look();
+		ck_assert_uint_eq(n_found, UNITS);
+		ck_assert_uint_eq(n_unsound, 0);
+		for (int k = 0; k < UNITS; k++)
+			ck_assert_uint_eq(found[k], 2);
+	}
+}
+END_TEST
+
+START_TEST(a_version_beyond_is_put_aside_and_said)
+{
+	char aside[96];
+	struct stat st;
+	three_records();
+	write_as(UNIT_REC_VERSION + 2, 8);
+	look();
+	ck_assert_uint_eq(n_found, 0);
+	ck_assert(is_lost);
+	snprintf(aside, sizeof(aside), "%s.damaged", path);
+	ck_assert_int_eq(stat(aside, &st), 0);
+	ck_assert_int_eq(unlink(aside), 0);
+	is_lost = false;
+	look(); /* the new file is empty, and sound */
+	ck_assert(!is_lost);
+}
+END_TEST
+
+START_TEST(another_versions_file_is_written_anew_with_all_slots)
+{
+	struct unit *list[UNITS] = {&units[0], &units[1], &units[2]};
+	three_records();
+	write_as(UNIT_REC_VERSION + 1, 8);
+	fd_close(core.record_fd);
+	core.n_slots = 0;
+	ck_assert_int_eq(record_open(&core, -1), 0);
+	ck_assert_uint_eq(core.n_slots, UNITS);
+	write_port(1, 7); /* not yet: it would be in the wrong layout */
+	world.units = list;
+	world.n_units = UNITS;
+	ck_assert_int_eq(record_settle(&core), 0);
+	write_port(2, 9);
+	look();
+	ck_assert_uint_eq(n_found, UNITS);
+	ck_assert_uint_eq(found[0], 2);
+	ck_assert_uint_eq(found[1], 7);
+	ck_assert_uint_eq(found[2], 9);
+	world.units = NULL;
+	world.n_units = 0;
+}
+END_TEST
+
 Suite *suite(void)
 {
 	Suite *s = suite_create("record");
@@ -162,6 +344,12 @@ Suite *suite(void)
 	tcase_add_test(t, a_torn_write_loses_the_newest_state_and_nothing_else);
 	tcase_add_test(t, a_file_cut_anywhere_is_no_crash_and_the_rest_is_found);
 	tcase_add_test(t, records_of_another_boot_do_not_count);
+	tcase_add_test(t, a_damaged_byte_costs_one_copy_and_is_noticed);
+	tcase_add_test(t, both_copies_damaged_is_said);
+	tcase_add_test(t, the_version_before_and_the_one_behind_are_read);
+	tcase_add_test(t, a_version_beyond_is_put_aside_and_said);
+	tcase_add_test(t, another_versions_file_is_written_anew_with_all_slots);
+	tcase_set_timeout(t, 60);
 	suite_add_tcase(s, t);
 	return s;
 }
