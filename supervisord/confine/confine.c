@@ -14,15 +14,13 @@
  */
 #include "confine.h"
 
-#include <fcntl.h>
 #include <grp.h>
 #include <linux/capability.h>
 #include <pwd.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 
-#define CAPS_MAX        64
-#define MOUNTS_SIZE_MAX (4 * 1024 * 1024)
+#define CAPS_MAX 64
 
 /* ---- users --------------------------------------------------------------------------------- */
 
@@ -76,25 +74,11 @@ bool confine_user_of(enum role role, uid_t *ret_uid, gid_t *ret_gid)
 
 /* ---- capabilities ------------------------------------------------------------------------------ */
 
-/* Mounted with hidepid=, /proc has no entries of others for those who may not trace them. */
-static bool proc_hides(void)
-{
-	struct buf b = {0};
-	bool hides = read_file(AT_FDCWD, "/proc/self/mountinfo", MOUNTS_SIZE_MAX, &b) == 0 &&
-		     strstr(b.data, "hidepid=");
-	buf_done(&b);
-	return hides;
-}
-
-#define ALWAYS  false
-#define HIDEPID true
 static const struct {
 	const char *name;
 	int cap;
-	bool if_proc_hides;
-	const char *reason;
 } caps[] = {
-#define CAP(name, when, reason) {#name, CAP_##name, when, reason},
+#define CAP(name, reason) {#name, CAP_##name},
 #include "caps.def"
 #undef CAP
 };
@@ -103,8 +87,7 @@ uint64_t confine_caps_of(enum role role)
 {
 	uint64_t kept = 0;
 	for (size_t i = 0; role == ROLE_CORE && i < ARRAY_SIZE(caps); i++)
-		if (!caps[i].if_proc_hides || proc_hides())
-			kept |= 1ULL << caps[i].cap;
+		kept |= 1ULL << caps[i].cap;
 	return kept;
 }
 
