@@ -302,6 +302,17 @@ def traced_calls(path):
     return calls, refused
 
 
+def a_name():
+    """Of this host and known without a name server: "localhost" libcurl does not even look up."""
+    with open("/etc/hosts") as f:
+        for line in f:
+            words = line.split("#")[0].split()
+            names = [w for w in words[1:] if words[0].startswith("127.") and "localhost" not in w]
+            if names:
+                return names[0]
+    return "localhost"
+
+
 def use_most_of_it(s, d):
     d.ctl("restart", "a")
     d.ctl("logs", "a")
@@ -342,11 +353,11 @@ def no_process_makes_a_call_that_is_not_in_its_list():
             Count=2
             Ports=%d-%d
             [X-Health]
-            Ready=http://localhost:${PORT}/
+            Ready=http://%s:${PORT}/
             IntervalSec=100ms
             [X-Rollout]
             MinReadySec=0
-            """) % (WEBSVC, ports[0], ports[-1])
+            """) % (WEBSVC, ports[0], ports[-1], a_name())
 
         def units(s):
             return {"a.service": s.puppets.unit(s.control("a"), "wait"), "web@.service": web,
