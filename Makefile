@@ -3,7 +3,7 @@
 #   make SAN=1 ...  everything under ASan and UBSan, in build-san/
 #   make fault      every system call of the daemon fails once (a build of its own in build-fault/)
 #   make NEXT=1 ... the version after this one, in build-next/: what upgrade tests go to and come back from
-#   make sim SECONDS=60, make fuzz SECONDS=60, make bench, make install DESTDIR=... PREFIX=/usr
+#   make sim SECONDS=60 [SEED=S] [JOBS=2], make fuzz SECONDS=60, make bench, make install DESTDIR=... PREFIX=/usr
 SHELL   := /bin/bash
 B       := build$(if $(SAN),-san)$(if $(NEXT),-next)$(if $(FAULT),-fault)
 PREFIX  ?= /usr
@@ -89,7 +89,7 @@ bench: deps
 	$(Q)$(MAKE) --no-print-directory -j$$(nproc) all
 	$(Q)PEER_STAYD_DIR=$(CURDIR)/$B /usr/bin/python3 tests/bench/bench.py run --peers limit,stayd --quick
 sim: $B/sim
-	$(Q)$B/sim --seconds $(or $(SECONDS),60)
+	$(Q)tests/sim/night.sh $B/sim $(or $(SECONDS),60) $(or $(JOBS),1) $(SEED)
 fuzz:
 	$(Q)tests/fuzz/run.sh $(or $(SECONDS),60)
 fault: deps
