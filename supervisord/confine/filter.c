@@ -43,6 +43,7 @@
 #	define SYS_fork        (-1)
 #	define SYS_mkdir       (-1)
 #	define SYS_mknod       (-1)
+#	define SYS_open        (-1)
 #	define SYS_poll        (-1)
 #	define SYS_readlink    (-1)
 #	define SYS_rename      (-1)

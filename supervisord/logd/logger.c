@@ -278,9 +278,16 @@ static void forget_told(void)
 /* The directory is all there is for us from now on. */
 static void confine_to_dir(void)
 {
-	struct confine_path dir = {.fd = g.store.dir_fd, .is_writable = true};
+	const struct confine_path paths[] = {
+		{.fd = g.store.dir_fd, .is_writable = true},
+#ifdef __SANITIZE_ADDRESS__
+		{.fd = -1,             .path = "/proc"    }, /* its leak checker reads there */
+#endif
+	};
 	struct err e = {0};
-	int r = g.store.is_fixed || g.store.dir_fd < 0 ? 0 : confine_files(&dir, 1, false, &e);
+	int r = g.store.is_fixed || g.store.dir_fd < 0
+			? 0
+			: confine_files(paths, ARRAY_SIZE(paths), false, &e);
 	g.store.is_fixed |= r > 0;
 	if (r < 0)
 		log_warn(NULL, "%s", e.text);
@@ -307,7 +314,7 @@ static void do_config(const struct lg_frame *f, int fd)
 	if (g.store.dir_fd >= 0 && g.turn_fd < 0)
 		take_turn();
 	confine_to_dir(); /* not before: it forbids to signal the logger whose turn is over */
-	forget_told(); /* this may be a new core */
+	forget_told();    /* this may be a new core */
 	if (g.is_configured)
 		return;
 	g.is_configured = true;
