@@ -41,6 +41,7 @@
 #	define SYS_chmod       (-1)
 #	define SYS_epoll_wait  (-1)
 #	define SYS_fork        (-1)
+#	define SYS_getdents    (-1)
 #	define SYS_mkdir       (-1)
 #	define SYS_mknod       (-1)
 #	define SYS_open        (-1)
