@@ -8,7 +8,7 @@ SHELL   := /bin/bash
 B       := build$(if $(SAN),-san)$(if $(NEXT),-next)$(if $(FAULT),-fault)
 PREFIX  ?= /usr
 CC      ?= gcc
-PKGS    := build-essential pkg-config libcap-dev libseccomp-dev libinih-dev libjansson-dev check \
+PKGS    := build-essential pkg-config libcap-dev libseccomp-dev libinih-dev libjansson-dev libmd-dev check \
            libcurl4-openssl-dev python3 haproxy mandoc iproute2 procps tini catatonit
 WARN    := -Wall -Wextra -Wshadow -Wswitch-enum -Wstrict-prototypes -Wmissing-prototypes -Wvla \
            -Wformat=2 $(if $(CI),-Werror)
@@ -20,7 +20,7 @@ CFLAGS  += -std=gnu11 -D_GNU_SOURCE $(WARN) -Iinclude -Isupervisord -MMD -MP -ff
 ,       := ,
 LDFLAGS += $(if $(SAN),-fsanitize=address$(,)undefined,-Wl$(,)-z$(,)relro$(,)-z$(,)now -Wl$(,)--gc-sections -Wl$(,)--build-id=sha1)
 STATIC   = $(if $(SAN),,-static)
-LIBS    := -lcap -lseccomp -linih -ljansson
+LIBS    := -lcap -lseccomp -linih -ljansson -lmd
 # make FAULT=1: every reference to a function of calls.def goes through tests/fault/inject.c.
 CALLS   := $(if $(FAULT),$(shell grep -o '^CALL.[a-z0-9_]*' tests/fault/calls.def | cut -c6-))
 INJECT  := $(if $(FAULT),$B/tests/fault/inject.o)
@@ -60,8 +60,11 @@ $B/tests/test_ctl_%: LIBX = $(CTLOB)
 $(filter $B/tests/test_ctl_%,$(UNIT)): $(CTLOB)
 $B/tests/test_%: $B/tests/unit/test_%.o $B/tests/unit/check_main.o $(ARCH)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $< $B/tests/unit/check_main.o $(LIBX) -Wl,--start-group $(ARCH) -Wl,--end-group $(LIBS) -lcheck -lsubunit -lm -lrt -pthread
-$B/tests/replay_%: $B/tests/fuzz/fuzz_%.o $B/tests/fuzz/replay.o $(NETOB) $(ARCH)
-	$(Q)$(CC) $(LDFLAGS) -o $@ $< $B/tests/fuzz/replay.o $(NETOB) -Wl,--start-group $(ARCH) -Wl,--end-group $(LIBS) -lcurl
+# Archives, so that a target takes what it needs and may stand in for the rest.
+$B/tests/parts.a: $(NETOB) $(CTLOB)
+	$(Q)mkdir -p $(@D); rm -f $@; ar Drcs $@ $^
+$B/tests/replay_%: $B/tests/fuzz/fuzz_%.o $B/tests/fuzz/replay.o $B/tests/parts.a $(ARCH)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $< $B/tests/fuzz/replay.o -Wl,--start-group $B/tests/parts.a $(ARCH) -Wl,--end-group $(LIBS) -lcurl
 $B/sim: $(call objs,tests/sim/*.c) $B/model.a $B/unit.a $B/base.a
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
 # Tools run inside sandboxes as the program under test: static and uninstrumented, also with SAN=1.
@@ -70,6 +73,7 @@ $B/tests/tools/%: $B/tests/tools/%.o
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(STATIC) $(LDFLAGS) -o $@ $< -lm
 $B/tests/unit/%.o $B/tests/fuzz/%.o $B/tests/sim/%.o: CFLAGS += -Itests
+$B/tests/fuzz/%.o: CFLAGS += -I.
 .SECONDARY:
 
 tools: $(TOOLS)
@@ -78,7 +82,7 @@ deps:
 tests: all $(UNIT) $(TOOLS) $(FUZZ) $(if $(wildcard tests/sim/*.c),$B/sim)
 # The next version: the same sources with STAYD_NEXT, where records and frames have one field more.
 next:
-	$(Q)$(MAKE) --no-print-directory NEXT=1 build$(if $(SAN),-san)-next/stayd
+	$(Q)$(MAKE) --no-print-directory NEXT=1 $(addprefix build$(if $(SAN),-san)-next/,stayd stay-net)
 check: deps
 	$(Q)$(MAKE) --no-print-directory -j$$(nproc) tests next
 	$(Q)/usr/bin/python3 tests/run.py --build $B $(TESTS)

@@ -217,7 +217,7 @@ static void unconfined_row(void *arg, const char *process, const char *why)
 	j_close(arg, '}');
 }
 
-static void daemon_json(struct buf *b, struct core *core)
+static void daemon_json(struct buf *b, struct control *control, struct core *core)
 {
 	const struct core_status *s = core_status(core);
 	j_open(b, "daemon", '{');
@@ -233,6 +233,7 @@ static void daemon_json(struct buf *b, struct core *core)
 	j_open(b, "degraded", '[');
 	core_each_unconfined(core, unconfined_row, b);
 	j_close(b, ']');
+	audit_json(b, "audit", control_audit(control));
 	j_close(b, '}');
 }
 
@@ -328,7 +329,7 @@ static void status_json(struct call *c, const struct shown *s)
 	buf_reserve(b, 512 + s->in_world.n * (is_brief ? 160 : 768));
 	j_open(b, NULL, '{');
 	j_str(b, "schema", "stay.status/1");
-	daemon_json(b, c->core);
+	daemon_json(b, c->control, c->core);
 	j_open(b, "units", '[');
 	for (size_t i = 0; i < s->in_world.n; i++)
 		if (is_brief)
@@ -441,8 +442,7 @@ static void cat_one(struct call *c, const struct unit *u UNUSED, const struct un
 	j_str(&c->out, "name", conf->name);
 	files_json(&c->out, conf);
 	struct unit_conf *now =
-		conf->text ? NULL
-			   : unit_load(core_status(c->core)->unit_path, conf->name, NULL);
+		conf->text ? NULL : unit_load(core_status(c->core)->unit_path, conf->name, NULL);
 	j_str(&c->out, "text", strna(now ? now->text : conf->text));
 	unit_conf_unref(now);
 	j_close(&c->out, '}');

@@ -26,6 +26,7 @@
 #define RECORD_MAGIC      0x44594154u /* "TAYD" */
 #define RECORD_HEADER     64
 #define RECORD_STRIDE_MAX 16384 /* of one copy, in a file of any version */
+#define RECORD_SLOTS_MAX  (4 * UNITS_MAX)
 
 struct record_header {
 	uint32_t magic, version;
@@ -157,6 +158,8 @@ int record_open(struct core *c, int deposited_fd)
 	if (fstat(c->record_fd, &st) < 0 || st.st_size <= RECORD_HEADER)
 		return 0;
 	size_t size = (size_t)st.st_size - RECORD_HEADER, slot = 2 * (size_t)h.stride;
+	if (size > (size_t)RECORD_SLOTS_MAX * slot)
+		return put_aside(c, "it is longer than it can be");
 	c->n_slots = (uint32_t)((size + slot - 1) / slot);
 	return 0;
 }
@@ -286,13 +289,13 @@ static uint32_t copy_crc(char *raw, size_t size)
 	return is;
 }
 
-/* Names of a newer version's states and the like are beyond us. */
-static bool rec_is_known(const struct unit_rec *r)
+/* Of our version or one beside it, and saying what can be: names of a newer version's states are beyond
+ * us. From here on it is one of ours. */
+static bool rec_is_known(struct unit_rec *r)
 {
-	return r->version + 1 >= UNIT_REC_VERSION && r->version <= UNIT_REC_VERSION + 1 &&
-	       r->state < INST_STATE_MAX && r->result < RES_MAX && r->want <= WANT_DOWN &&
-	       r->lb_phase < LBP_MAX && r->control_kind < EXEC_KIND_MAX &&
-	       r->index <= SET_MEMBERS_MAX && memchr(r->release, '\0', sizeof(r->release));
+	bool is_near = r->version + 1 >= UNIT_REC_VERSION && r->version <= UNIT_REC_VERSION + 1;
+	r->version = UNIT_REC_VERSION;
+	return is_near && unit_rec_check(r) == 0;
 }
 
 static enum copy_state copy_read(
@@ -311,7 +314,8 @@ static enum copy_state copy_read(
 	size_t size = sizeof(ret->head) + rec + kept;
 	/* The generation too: half of a new one before an old record would be the newest. */
 	if (size > (size_t)n || ret->head.crc != copy_crc(raw, size) ||
-		!memchr(ret->head.name, '\0', sizeof(ret->head.name)))
+		!memchr(ret->head.name, '\0', sizeof(ret->head.name)) ||
+		!unit_name_is_valid(ret->head.name))
 		return COPY_DAMAGED;
 	memcpy(&ret->rec, raw + sizeof(ret->head), MIN(rec, sizeof(ret->rec)));
 	memcpy(&ret->kept, raw + sizeof(ret->head) + rec, MIN(kept, sizeof(ret->kept)));
