@@ -25,7 +25,7 @@ LIBS    := -lcap -lseccomp -linih -ljansson -lmd
 CALLS   := $(if $(FAULT),$(shell grep -o '^CALL.[a-z0-9_]*' tests/fault/calls.def | cut -c6-))
 INJECT  := $(if $(FAULT),$B/tests/fault/inject.o)
 WRAP    := $(if $(FAULT),$(CALLS:%=-Wl$(,)--wrap=%))
-DIRS    := core control logd launch keeper model unit confine base
+DIRS    := core control logd launch keeper init table model unit confine base
 ARCH    := $(foreach d,$(DIRS),$(if $(wildcard supervisord/$d/*.c),$B/$d.a))
 objs     = $(patsubst %.c,$B/%.o,$(wildcard $(1)))
 Q       := $(if $(V),,@)
@@ -101,7 +101,7 @@ fault: deps
 	$(Q)/usr/bin/python3 tests/fault/matrix.py --build build-fault $(if $(CELLS),--cells $(CELLS))
 layers:
 	@/usr/bin/python3 tests/layers.py
-purity: $B/model.a $B/keeper.a
+purity: $B/model.a $B/keeper.a $B/init.a $B/table.a $B/supervisord/base/bare.o $B/supervisord/base/pack.o
 	@for a in $^; do /usr/bin/python3 tests/purity.py $$a || exit 1; done
 fmt:
 	clang-format -i $$(git ls-files '*.c' '*.h')

@@ -13,10 +13,12 @@
 
 #include "base/base.h"
 #include "core/core.h"
+#include "init/init.h"
 #include "keeper/keeper.h"
 #include "launch/launch.h"
 #include "logd/logd.h"
 #include "stayd/stayd.h"
+#include "table/table.h"
 
 struct option_row {
 	const char *name, *argument, *documentation;
@@ -35,9 +37,11 @@ static const struct option_row options[OPTION_MAX] = {
 #undef OPTION
 };
 
-static int trial_main(int argc UNUSED, char **argv UNUSED)
+/* Can we take over from a keeper whose state has that version? */
+static int trial_main(int argc, char **argv)
 {
-	return KEEPER_TRIAL_OK;
+	long version = argc > 1 ? strtol(argv[1], NULL, 10) : 0;
+	return version >= STATE_OLDEST ? KEEPER_TRIAL_OK : STAY_EXIT_FAILED;
 }
 
 static const struct {

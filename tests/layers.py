@@ -12,16 +12,19 @@ MAY = {
     "confine": {"base", "confine"},
     "unit": {"base", "unit"},
     "model": {"base", "unit", "model"},
-    "keeper": {"base", "keeper"},
+    "table": {"base", "table"},
+    "keeper": {"base", "table", "keeper"},
+    "init": {"base", "init"},
     "launch": {"base", "unit", "launch"},
     "logd": {"base", "confine", "logd"},
     "net": {"base", "confine", "net"},
     "control": {"base", "unit", "model", "logd", "control"},
-    "core": {"base", "confine", "unit", "model", "launch", "logd", "keeper", "control", "core"},
-    "main": {"base", "keeper", "launch", "logd", "core"},
+    "core": {"base", "confine", "unit", "model", "launch", "logd", "table", "keeper", "control", "core"},
+    "main": {"base", "init", "keeper", "launch", "logd", "table", "core"},
     "ctl": {"base", "unit", "ctl"},
 }
-FACE = {"base": "base.h", "confine": "confine.h", "unit": "units.h", "model": "model.h", "keeper": "keeper.h",
+FACE = {"base": "base.h", "confine": "confine.h", "unit": "units.h", "model": "model.h", "table": "table.h", "keeper": "keeper.h",
+        "init": "init.h",
         "launch": "launch.h", "logd": "logd.h", "net": "net.h", "control": "control.h",
         "core": "core.h"}
 PURE_HEADERS = {"model": {"sys/", "unistd.h", "time.h", "signal.h", "fcntl.h"}}

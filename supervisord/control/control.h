@@ -52,6 +52,10 @@ struct core_status {
 	const char *state; /* starting, running, degraded, stopping */
 	int32_t keeper_pid, core_pid, launcher_pid, net_pid, logger_pid; /* 0 = not running */
 	uint32_t restarts_of_core;
+	/* "", trying, refused, done, returned (the new program's core did not come up); why; how many
+	 * led to a program, the way back counted too */
+	const char *reexec_state, *reexec_text;
+	uint32_t reexecs;
 	uint64_t started_wall_us;
 	const char *log_dir; /* NULL: logs do not go to files */
 	const char *runtime_dir, *state_dir;

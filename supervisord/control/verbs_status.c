@@ -229,6 +229,9 @@ static void daemon_json(struct buf *b, struct control *control, struct core *cor
 	j_int(b, "net_pid", s->net_pid);
 	j_int(b, "logger_pid", s->logger_pid);
 	j_int(b, "restarts_of_core", s->restarts_of_core);
+	j_int(b, "reexecs", s->reexecs);
+	j_str(b, "reexec_state", strna(s->reexec_state));
+	j_str(b, "reexec_text", strna(s->reexec_text));
 	j_time(b, "since", s->started_wall_us);
 	j_open(b, "degraded", '[');
 	core_each_unconfined(core, unconfined_row, b);

@@ -472,7 +472,7 @@ static void on_keeper(struct source *s, uint32_t epoll_events)
 			g.loop.is_done = true;
 		return;
 	}
-	if (n == sizeof(f) && f.build == WIRE_BUILD && f.kind == KP_LINK && f.role == ROLE_CORE &&
+	if (n == sizeof(f) && f.magic == KP_MAGIC && f.kind == KP_LINK && f.role == ROLE_CORE &&
 		n_fds)
 		core_link(fd);
 	else if (n_fds)
