@@ -10,6 +10,8 @@
 
 #include "core/inner.h"
 
+#include "confine/confine.h"
+
 #include <fcntl.h>
 #include <getopt.h>
 #include <malloc.h>
@@ -533,6 +535,19 @@ static int core_come_up(struct core *c)
 	return 0;
 }
 
+/* From here on: no programs, no mounts, no other identities, and few capabilities (confine/). What
+ * needs more is behind us (mounting a bare machine, trying what this host allows) or the launcher's. */
+static int core_confine(struct core *c)
+{
+	struct err e = {0};
+	launch_getent_by(core_getent, c);
+	c->can_give_logs_away = confine_can_change_user();
+	int r = confine(ROLE_CORE, &e);
+	if (r < 0)
+		log_error(NULL, "%s", e.text);
+	return r;
+}
+
 /* Another daemon works here: keeper is to end too, not to start us again. It ends us. */
 static void leave_to_the_other(struct core *c)
 {
@@ -556,6 +571,8 @@ int core_main(int argc, char **argv)
 		pause();
 #endif
 	int r = core_init(c, argc, argv);
+	if (r == 0)
+		r = core_confine(c);
 	if (r == 0)
 		r = core_come_up(c);
 	if (r == -EBUSY)
