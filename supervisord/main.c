@@ -62,6 +62,9 @@ static int role_main(int argc, char **argv)
 		if (!streq(argv[1], roles[i].option))
 			continue;
 		(void)prctl(PR_SET_NAME, roles[i].process_name);
+		if (roles[i].main != launcher_main) /* its children write their own uid_map first */
+			(void)prctl(PR_SET_DUMPABLE, 0, 0, 0,
+				0); /* no memory for others, nor in a core file */
 		argv[1] = argv[0];
 		return roles[i].main(argc - 1, argv + 1);
 	}
@@ -149,6 +152,7 @@ int main(int argc, char **argv)
 {
 	if (argc > 1 && startswith(argv[1], "--role="))
 		return role_main(argc, argv);
+	(void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
 	if (argc > 1 && startswith(argv[1], "--keeper-state="))
 		return keeper_main(argc, argv);
 	if (argc > 1 && streq(argv[1], "--"))
