@@ -17,8 +17,8 @@
 
 static uint16_t pid_heads[BUCKETS], pid_nexts[ROWS_MAX + 1], id_heads[BUCKETS],
 	id_nexts[ROWS_MAX + 1];
-static struct chain by_pid = {pid_heads, pid_nexts, BUCKETS - 1},
-		    by_id = {id_heads, id_nexts, BUCKETS - 1};
+static struct hash16 by_pid = {pid_heads, pid_nexts, BUCKETS - 1},
+		     by_id = {id_heads, id_nexts, BUCKETS - 1};
 static struct slots slots = {.nexts = id_nexts, .max = ROWS_MAX};
 static struct fifo news;
 static struct row orphans[ORPHANS_MAX];
@@ -41,7 +41,7 @@ void row_begin(struct row *r, pid_t pid)
 {
 	r->pid = pid;
 	r->code = 0;
-	chain_add(&by_pid, (uint64_t)pid, index_of(r));
+	hash16_add(&by_pid, (uint64_t)pid, index_of(r));
 }
 
 struct row *row_new(enum row_kind kind, const struct spawn_id *id, pid_t pid, int code)
@@ -51,7 +51,7 @@ struct row *row_new(enum row_kind kind, const struct spawn_id *id, pid_t pid, in
 		return NULL;
 	table.row[i] =
 		(struct row){.kind = (uint8_t)kind, .id = *id, .code = (uint8_t)code, .pid = pid};
-	chain_add(&by_id, id_key(id), i);
+	hash16_add(&by_id, id_key(id), i);
 	if (!code)
 		row_begin(&table.row[i], pid);
 	return &table.row[i];
@@ -60,7 +60,7 @@ struct row *row_new(enum row_kind kind, const struct spawn_id *id, pid_t pid, in
 void row_end(struct row *r, int code, int status, uint64_t time_us)
 {
 	if (!r->code)
-		chain_del(&by_pid, (uint64_t)r->pid, index_of(r));
+		hash16_del(&by_pid, (uint64_t)r->pid, index_of(r));
 	r->code = (uint8_t)code;
 	r->status = status;
 	r->time_us = time_us;
@@ -78,7 +78,7 @@ void row_ended(struct row *r, int wait_status, uint64_t time_us)
 void row_free(struct row *r)
 {
 	row_end(r, CLD_EXITED, 0, 0);
-	chain_del(&by_id, id_key(&r->id), index_of(r));
+	hash16_del(&by_id, id_key(&r->id), index_of(r));
 	r->kind = ROW_UNUSED;
 	if (!r->is_queued)
 		slot_give(&slots, index_of(r));
@@ -86,7 +86,7 @@ void row_free(struct row *r)
 
 struct row *row_of_pid(pid_t pid)
 {
-	unsigned i = chain_first(&by_pid, (uint64_t)pid);
+	unsigned i = hash16_first(&by_pid, (uint64_t)pid);
 	while (i && table.row[i].pid != pid)
 		i = pid_nexts[i];
 	return i ? &table.row[i] : NULL;
@@ -94,7 +94,7 @@ struct row *row_of_pid(pid_t pid)
 
 struct row *row_of_id(const struct spawn_id *id, const struct row *after)
 {
-	unsigned i = after ? id_nexts[index_of(after)] : chain_first(&by_id, id_key(id));
+	unsigned i = after ? id_nexts[index_of(after)] : hash16_first(&by_id, id_key(id));
 	while (i && memcmp(&table.row[i].id, id, sizeof(*id)) != 0)
 		i = id_nexts[i];
 	return i ? &table.row[i] : NULL;
