@@ -37,7 +37,7 @@ static uint64_t id_key(const struct spawn_id *id)
 	return hash_bytes(id, sizeof(*id));
 }
 
-void row_begin(struct row *r, pid_t pid)
+static void row_live(struct row *r, pid_t pid)
 {
 	r->pid = pid;
 	r->code = 0;
@@ -53,7 +53,7 @@ struct row *row_new(enum row_kind kind, const struct spawn_id *id, pid_t pid, in
 		(struct row){.kind = (uint8_t)kind, .id = *id, .code = (uint8_t)code, .pid = pid};
 	hash16_add(&by_id, id_key(id), i);
 	if (!code)
-		row_begin(&table.row[i], pid);
+		row_live(&table.row[i], pid);
 	return &table.row[i];
 }
 
@@ -118,6 +118,15 @@ void news_add(struct row *r)
 	r->is_queued = 1;
 }
 
+void row_begin(struct row *r, pid_t pid, int fd)
+{
+	row_live(r, pid);
+	r->time_us = now_boot_us();
+	r->is_stale = 0;
+	r->fd = fd;
+	news_add(r);
+}
+
 void news_told(void)
 {
 	struct row *r = &table.row[fifo_take(&news)];
@@ -138,6 +147,44 @@ void news_all(void)
 	for (unsigned i = 1; i <= slots.high; i++)
 		if (table.row[i].kind)
 			news_add(&table.row[i]);
+}
+
+/* ---- words --------------------------------------------------------------------------------------- */
+
+struct row *row_born(const struct spawn_id *id, pid_t pid)
+{
+	struct row *r = row_of_pid(pid);
+	if (r && r->kind != ROW_TRACKED)
+		return r; /* said it twice */
+	if (r)
+		row_free(r); /* a main that ended elsewhere: its pid was used again */
+	return row_new(ROW_CHILD, id, pid, 0);
+}
+
+void row_below(const struct kp_frame *f, pid_t shim)
+{
+	struct row *r = row_of_id(&f->id, NULL);
+	while (r && !(r->kind == ROW_CHILD && r->pid == shim))
+		r = row_of_id(&f->id, r);
+	if (!r)
+		return; /* not the shim of that id */
+	if (f->kind == KP_SHIM_MAIN) {
+		r->program = f->pid;
+	} else if ((r = row_new(ROW_BELOW, &f->id, f->pid, CLD_EXITED))) {
+		row_end(r, f->code ? f->code : CLD_EXITED, f->status, now_boot_us());
+		news_add(r);
+	}
+}
+
+void row_forget(const struct kp_frame *f, int *fd UNUSED)
+{
+	struct row *r = row_of_id(&f->id, NULL), *next;
+	for (; r; r = next) {
+		next = row_of_id(&f->id, r);
+		bool is_done = r->code && !r->is_queued && r->kind != ROW_ROLE;
+		if (f->pid ? f->pid == r->pid && (is_done || r->kind == ROW_TRACKED) : is_done)
+			row_free(r);
+	}
 }
 
 /* ---- orphans and deposits ---------------------------------------------------------------------- */
