@@ -11,6 +11,7 @@
  */
 #include <sys/prctl.h>
 #include <sys/reboot.h>
+#include <sys/stat.h>
 
 #include "base/base.h"
 #include "core/core.h"
@@ -141,6 +142,26 @@ static int keep(int argc, char **argv)
 	return status;
 }
 
+/* What nothing works without; as PID 1 core mounts it. -1: it is there. */
+static int check_files(void)
+{
+	struct stat st;
+	if (getpid() == 1)
+		return -1;
+	if (access("/proc/self/stat", R_OK) < 0) {
+		fprintf(stderr,
+			"stayd: /proc is not there, and without it no process can be followed "
+			"(mount -t proc proc /proc)\n");
+		return STAY_EXIT_FAILED;
+	}
+	if (stat("/dev/null", &st) < 0 || !S_ISCHR(st.st_mode)) {
+		fprintf(stderr, "stayd: /dev/null is no device, and services read and write it "
+				"(mknod -m 666 /dev/null c 1 3)\n");
+		return STAY_EXIT_FAILED;
+	}
+	return -1;
+}
+
 int main(int argc, char **argv)
 {
 	if (argc > 1 && startswith(argv[1], "--role="))
@@ -150,5 +171,7 @@ int main(int argc, char **argv)
 	if (argc > 1 && streq(argv[1], "--"))
 		return argc > 2 ? init_main(argv + 2) : usage_error("no command behind", "--");
 	int r = check_options(argc, argv);
+	if (r < 0)
+		r = check_files();
 	return r >= 0 ? r : keep(argc, argv);
 }

@@ -26,9 +26,9 @@
 #include "stayd/stayd.h"
 
 #ifndef STAYD_NEXT
-#define WIRE_BUILD 0x53544102u /* "STA", layout version; change when any struct here changes */
+#define WIRE_BUILD 0x53544103u /* "STA", layout version; change when any struct here changes */
 #else
-#define WIRE_BUILD 0x53544103u
+#define WIRE_BUILD 0x53544104u
 #endif
 
 /* Roles: the processes keeper runs. Each finds its links at fixed descriptors. */
@@ -120,6 +120,9 @@ enum ln_flags {
 	LN_PLAN_IN_FD = 16,
 	LN_HOLD = 64, /* no plan, no answer: keep these descriptors open as long as you live */
 	LN_SYNC = 32, /* no plan: answer LN_SYNCED when every earlier request has been answered */
+	/* No plan but database NUL name NUL (passwd, group): getent writes to stdout, and the end of
+	 * that is the answer: core may not start programs itself. */
+	LN_LOOKUP = 128,
 };
 #define LN_FRAME_MAX (160 * 1024) /* below the default socket buffer; larger plans go by memfd */
 #define LN_PLAN_MAX  (8 * 1024 * 1024)
@@ -152,13 +155,16 @@ struct ln_reply {
 /* ---- logger ------------------------------------------------------------------------------ */
 
 enum lg_kind {
-	LG_CONFIG = 1, /* core -> logger: directory in text (else in name), sizes, mode */
+	/* core -> logger: sizes, mode, and the directory: 1 fd, or none and number = why (errno);
+	 * neither: nothing is stored. */
+	LG_CONFIG = 1,
 	LG_OPEN,  /* core -> logger: + 1 fd, read end of a pipe; name = unit, stream = 'o' or 'e' */
 	LG_CLOSE, /* core -> logger: name, stream: end after what is in the pipe */
 	LG_NOTE,  /* core -> logger: name, text: a line of the daemon's own about the unit */
 	LG_SYNC,  /* core -> logger: number; answered when all read so far is written */
 	LG_SYNCED = 32, /* logger -> core: number */
 	LG_TROUBLE, /* logger -> core: name, text: disk full, read-only ...; number 0, then 1 when over */
+	LG_DIR, /* logger -> core: its directory is of no use: make it, hand it over, LG_CONFIG */
 };
 
 struct lg_frame {

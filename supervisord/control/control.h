@@ -79,6 +79,10 @@ struct set *core_find_set(struct core *core, const char *name);
 /* Path below the cgroup root; NULL when there is none. */
 const char *core_unit_cgroup(struct core *core, const struct unit *u);
 
+/* What the daemon's own processes could not give up here. */
+void core_each_unconfined(struct core *core,
+	void (*each)(void *arg, const char *process, const char *why), void *arg);
+
 /* All that is not honoured for this unit: by us, by what this host or container allows (known after
  * its first start), by its cgroup. */
 void core_each_degraded(struct core *core, const struct unit *u,

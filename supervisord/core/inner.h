@@ -158,6 +158,7 @@ struct core {
 	struct launch_caps caps;
 	/* where things are */
 	char *runtime_dir, *state_dir, *log_dir, *config_path;
+	bool can_give_logs_away; /* the logger has a uid of its own */
 	bool is_log_volatile; /* the log directory is in memory: keep less */
 	bool is_in_memory; /* no runtime directory can be written: runtime_dir is an abstract name */
 	char *notify_path, *control_path;
@@ -278,6 +279,9 @@ void proc_early(struct core *c, const struct spawn_id *id); /* the launcher has 
 void main_pid_changed(
 	struct core *c, struct unit *u, pid_t pid); /* after EV_MAIN_PID was stepped */
 
+/* lookup.c */
+int core_getent(void *arg, const char *database, const char *name, int fd);
+
 /* launcher.c */
 void launcher_connected(struct core *c, int fd);
 void launcher_hold_lock(struct core *c);  /* as long as it can start processes: lock.c */
@@ -397,6 +401,9 @@ void net_set_configure(struct core *c, struct set *s);
 
 /* conns.c */
 unsigned conns_owing(uint16_t port); /* connections of it that owe an answer */
+
+/* logdir.c: the log directory, made and handed over to the logger; a descriptor or -errno */
+int logdir_open(struct core *c);
 
 /* loglink.c: the link to the logger */
 void logger_connected(struct core *c, int fd);

@@ -257,7 +257,7 @@ void proc_ended(struct core *c, struct proc *p, enum kp_row row, pid_t pid, int 
 	if (p->tracked_pid ||
 		(row == KP_ROW_TRACKED && p->is_spawned && !p->child_gone && p->is_shimmed))
 		return;
-	bool may_be_empty = p->is_shimmed && u && uc(u)->waits_empty;
+	bool may_be_empty = u && uc(u)->waits_empty;
 	if (p->kind == PROC_PROBE) {
 		launcher_probe_over(c, p);
 		return;
