@@ -39,7 +39,10 @@ static int receive(int link, struct kp_frame *f, int *ret_fd, pid_t *ret_pid)
 	int fd = -1;
 	ssize_t n = recvmsg(link, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 	if (n < 0)
-		return errno == EAGAIN || errno == EINTR ? 0 : -EPIPE;
+		/* Without memory it is still there, and so is the peer. */
+		return errno == EAGAIN || errno == EINTR || errno == ENOMEM || errno == ENOBUFS
+			       ? 0
+			       : -EPIPE;
 	*ret_pid = 0;
 	for (struct cmsghdr *c = CMSG_FIRSTHDR(&m); c; c = CMSG_NXTHDR(&m, c)) {
 		if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS)

@@ -511,7 +511,7 @@ class Matrix:
                 if not lib.is_alive(r.keeper):
                     raise Violation("the keeper is dead")
                 wait_for(lambda: r.status(2.0), 10)
-                c.op.again(r)
+                self.again(r, c.op)
             r.wait_steady(c.op.expect())
             c.op.verify(r)
             now = r.units()["keep.service"]["main_pid"]
@@ -533,6 +533,16 @@ class Matrix:
             self.drop(c.op.kind)
             self.warm_up(c.op)
             return True
+
+    def again(self, r, op):
+        """A unit whose restart is under way says so: that is no end yet."""
+        end = time.monotonic() + 3 * lib.SLOW
+        while True:
+            try:
+                return op.again(r)
+            except Refused as e:
+                if time.monotonic() > end or "tried again" not in str(e):
+                    raise
 
     def variants(self, op, counts):
         """The rows of one operation: (who, call, action, error, times)."""
