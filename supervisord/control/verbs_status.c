@@ -222,6 +222,10 @@ static void daemon_json(struct buf *b, struct core *core)
 	j_int(b, "logger_pid", s->logger_pid);
 	j_int(b, "restarts_of_core", s->restarts_of_core);
 	j_time(b, "since", s->started_wall_us);
+	j_open(b, "troubles", '[');
+	for (size_t i = 0; i < s->n_troubles; i++)
+		j_str(b, NULL, s->troubles[i]);
+	j_close(b, ']');
 	j_close(b, '}');
 }
 
@@ -430,8 +434,7 @@ static void cat_one(struct call *c, const struct unit *u UNUSED, const struct un
 	j_str(&c->out, "name", conf->name);
 	files_json(&c->out, conf);
 	struct unit_conf *now =
-		conf->text ? NULL
-			   : unit_load(core_status(c->core)->unit_path, conf->name, NULL);
+		conf->text ? NULL : unit_load(core_status(c->core)->unit_path, conf->name, NULL);
 	j_str(&c->out, "text", strna(now ? now->text : conf->text));
 	unit_conf_unref(now);
 	j_close(&c->out, '}');

@@ -200,6 +200,31 @@ static int journal_open(struct core *c, struct set *s)
 	return x->journal_fd < 0 ? -errno : end_torn_line(x->journal_fd);
 }
 
+static void state_failed(struct core *c, const struct set *s, const char *what, int error)
+{
+	char text[TROUBLE_TEXT_MAX];
+	snprintf(text, sizeof(text),
+		"%s: cannot write %s of %s: %s; make room there: until then a crash of the daemon "
+		"would lose it",
+		c->state_dir, what, s->name, errno_name(error));
+	core_trouble(c, TROUBLE_STATE, text);
+}
+
+static void state_is_well(struct core *c)
+{
+	for (size_t i = 0; c->world && i < c->world->n_sets; i++)
+		if (sc(c->world->sets[i])->is_commit_due)
+			return;
+	core_trouble(c, TROUBLE_STATE, NULL);
+}
+
+void journal_again(struct core *c)
+{
+	for (size_t i = 0; i < c->world->n_sets; i++)
+		if (sc(c->world->sets[i])->is_commit_due)
+			journal_commit(c, c->world->sets[i]);
+}
+
 void journal_write(struct core *c, struct set *s, const char *text)
 {
 	int r = journal_open(c, s);
@@ -212,8 +237,9 @@ void journal_write(struct core *c, struct set *s, const char *text)
 			r = -errno;
 	}
 	if (r < 0)
-		log_error(s->name, "rollout journal: %s; a crash now would not resume the rollout",
-			errno_name(r));
+		state_failed(c, s, "rollout journal", r);
+	else
+		state_is_well(c);
 }
 
 static int last_line(const char *path, struct rollout_rec *ret)
@@ -334,8 +360,13 @@ void journal_commit(struct core *c, struct set *s)
 	const struct rollout_conf *conf = &sc(s)->conf->rollout;
 	CLEANUP_FREE char *text = xasprintf("%u %s\n", s->revision, s->release);
 	int r = state_write(c, s->name, "current", text);
-	if (r < 0)
-		log_error(s->name, "cannot record revision %u: %s", s->revision, errno_name(r));
+	sc(s)->is_commit_due = r < 0;
+	if (r < 0) {
+		state_failed(c, s, "its revision", r);
+		core_again(c);
+		return;
+	}
+	state_is_well(c);
 	if (conf->release_link && conf->release_root && s->release[0]) {
 		CLEANUP_FREE char *target = xasprintf("%s/%s", conf->release_root, s->release);
 		r = switch_link(conf->release_link, target);

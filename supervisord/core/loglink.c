@@ -197,8 +197,12 @@ static void on_logger(struct source *s, uint32_t events)
 	f.name[sizeof(f.name) - 1] = f.text[sizeof(f.text) - 1] = '\0';
 	if (f.kind == LG_SYNCED && f.number == c->log_sync)
 		logger_sync_over(c);
-	if (f.kind == LG_TROUBLE)
+	if (f.kind == LG_TROUBLE) {
 		log_warn(f.name[0] ? f.name : NULL, "log: %s", f.text);
+		CLEANUP_FREE char *text =
+			xasprintf("%s%slog: %s", f.name, f.name[0] ? ": " : "", f.text);
+		str_copy(c->trouble[TROUBLE_LOG], f.number ? "" : text, TROUBLE_TEXT_MAX);
+	}
 }
 
 void logger_connected(struct core *c, int fd)

@@ -22,6 +22,7 @@
 #include <sys/un.h>
 
 #define CONTROL_BACKLOG 128
+#define AGAIN_US        (500 * USEC_PER_MSEC)
 /* Blocks from this size on are mappings of their own, gone when they are freed. */
 #define ALLOC_MAPPED_MIN (256 * 1024)
 #define LEAVE_MS         10000
@@ -100,9 +101,29 @@ void core_arm(struct core *c)
 		due = MIN(due, c->relist_at_us);
 	if (c->stop_budget_us)
 		due = MIN(due, c->stop_budget_us);
+	if (c->again_us)
+		due = MIN(due, c->again_us);
 	if (c->log_sync_until_us)
 		due = MIN(due, c->log_sync_until_us);
 	loop_arm(&c->loop, due);
+}
+
+void core_again(struct core *c)
+{
+	if (c->again_us)
+		return;
+	c->again_us = now_boot_us() + AGAIN_US;
+	core_arm(c);
+}
+
+void core_trouble(struct core *c, enum trouble kind, const char *text)
+{
+	char *now = c->trouble[kind];
+	if (text && !*now)
+		log_warn(NULL, "%s", text);
+	else if (!text && *now)
+		log_note(NULL, "over: %s", now);
+	str_copy(now, strna(text), TROUBLE_TEXT_MAX);
 }
 
 /* The container's runtime kills everything soon: better we do, and in order. */
@@ -129,6 +150,12 @@ static void on_timer(struct loop *l)
 	}
 	if (c->stop_budget_us && now >= c->stop_budget_us)
 		stop_budget_spent(c);
+	if (c->again_us && now >= c->again_us) {
+		c->again_us = 0;
+		record_write_dirty(c);
+		cgroup_check_again(c);
+		journal_again(c);
+	}
 	core_step(c, &ev);
 }
 
@@ -491,6 +518,7 @@ static int core_come_up(struct core *c)
 	if (r < 0)
 		return r;
 	int control = deposit_take("control");
+	int begun = deposit_take("begun"); /* by a core before us: it lived to start the units */
 	if (c->restarts_of_core || has_predecessor(c)) {
 		restore(c);
 	} else {
@@ -503,8 +531,12 @@ static int core_come_up(struct core *c)
 	r = control_listen(c, control);
 	if (r < 0)
 		return r;
-	if (!c->restarts_of_core)
+	if (!c->restarts_of_core || begun < 0) {
 		first_start(c);
+		record_write_dirty(c);
+		keeper_put(c, "begun", c->notify_fd); /* any descriptor: the name is what counts */
+	}
+	fd_close(begun);
 	core_arm(c);
 	return 0;
 }

@@ -189,6 +189,19 @@ void record_main_named(struct unit *u, pid_t pid)
 
 /* ---- writing -------------------------------------------------------------------------------------- */
 
+/* The unit stays dirty, and its other copy, which is the newest whole one, as it is. */
+static void write_failed(struct core *c, struct unit *u, int error)
+{
+	char text[TROUBLE_TEXT_MAX];
+	uc(u)->record_generation--;
+	snprintf(text, sizeof(text),
+		"%s: cannot write the record of %s: %s; make room there: until then a crash of the "
+		"daemon would lose its newest state",
+		c->is_record_in_file ? c->runtime_dir : "memory", u->name, errno_name(error));
+	core_trouble(c, TROUBLE_RECORD, text);
+	core_again(c);
+}
+
 void record_write(struct core *c, struct unit *u)
 {
 	struct unit_core *x = uc(u);
@@ -206,12 +219,16 @@ void record_write(struct core *c, struct unit *u)
 	copy.rec.version = UNIT_REC_VERSION;
 	copy.kept = x->kept;
 	copy.head.crc = crc32_of(&copy, sizeof(copy));
-	ssize_t n = pwrite(c->record_fd, &copy, sizeof(copy),
-		slot_offset(c, x->slot, copy.head.generation & 1));
-	if (n != (ssize_t)sizeof(copy))
-		log_error(u->name,
-			"cannot write its record: %s; a crash now would lose its newest state",
-			errno_name(errno));
+	errno = ENOSPC; /* of a write that was cut */
+	ssize_t n;
+	do
+		n = pwrite(c->record_fd, &copy, sizeof(copy),
+			slot_offset(c, x->slot, copy.head.generation & 1));
+	while (n < 0 && errno == EINTR);
+	if (n != (ssize_t)sizeof(copy)) {
+		write_failed(c, u, errno);
+		return;
+	}
 	x->is_record_sound = true;
 	u->is_dirty = false;
 }
@@ -223,13 +240,18 @@ void record_write_dirty(struct core *c)
 		return;
 	if (w->n_dirty)
 		log_flush(); /* a word may be said twice by a successor, but is never missing */
+	size_t n_left = 0;
 	for (size_t i = 0; i < w->n_dirty; i++) {
 		struct unit *u = w->dirty[i];
-		u->in_dirty_list = false;
 		if (u->core && u->is_dirty)
 			record_write(c, u);
+		u->in_dirty_list = u->core && u->is_dirty;
+		if (u->in_dirty_list)
+			w->dirty[n_left++] = u;
 	}
-	w->n_dirty = 0;
+	if (w->n_dirty && !n_left)
+		core_trouble(c, TROUBLE_RECORD, NULL);
+	w->n_dirty = n_left;
 }
 
 /* A new file in our own layout, with the slots as they were: deposits are named by them. */

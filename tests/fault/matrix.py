@@ -36,7 +36,7 @@ ALL = 1 << 30  # times: every call until disarmed
 # ---- units ---------------------------------------------------------------------------------------
 
 def service(exec_start, section="", unit="", **keys):
-    keys = dict({"RestartSec": "10ms", "TimeoutStopSec": "5", "TimeoutStartSec": "5",
+    keys = dict({"RestartSec": "10ms", "TimeoutStopSec": "1", "TimeoutStartSec": "2",
                  "Restart": "no" if keys.get("Type") == "oneshot" else "always"}, **keys)
     return ("[Unit]\nDefaultDependencies=no\nStartLimitIntervalSec=0\n%s[Service]\nExecStart=%s\n%s%s"
             % (unit, exec_start, "".join("%s=%s\n" % kv for kv in keys.items()), section))
@@ -132,8 +132,8 @@ class Crash(Stays):
 
     def act(self, r):
         pid = r.units()["a.service"]["main_pid"]
-        if pid:
-            os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid or 1 << 30, signal.SIGKILL)
 
         def next_one():
             u = r.units()["a.service"]
@@ -347,7 +347,65 @@ class ShimCrash(Crash):
     name, kind, whos = "crash below a shim", "shim", ("core", "launcher", "child", "keeper")
 
 
-OPS = [Start("a"), Stop("a"), Crash(), Restart(), Start("n"), Start("steps"), Stop("steps"), Start("box"), Once(), Kill(), Status(), Logs(),
+class StartUp(Op):
+    """A daemon of its own for each cell: it comes up with its unit, or says why not."""
+    name, kind, whos = "start-up of the daemon", "fresh", ("keeper", "core", "launcher", "logger", "child", "role-child")
+    running = {"a.service": "active"}
+
+    def cell(self, c):
+        """(fired, counts)"""
+        r = FreshRig()
+        try:
+            r.arm(c)
+            r.d.start()
+            r.begun()
+            end = time.monotonic() + 3 * TIMEOUT * lib.SLOW
+            while r.d.proc.poll() is None and time.monotonic() < end:
+                try:
+                    if r.wrong(self.running) is None:
+                        break
+                except (Lost, Refused, Violation, lib.Timeout):
+                    pass
+                time.sleep(0.001)
+                if c and c.times == ALL and time.monotonic() > end - 3 * TIMEOUT * lib.SLOW + ALL_TIMEOUT:
+                    break
+            r.wait_quiet()
+            r.fault.disarm()
+            fired, counts = r.fault.fired, r.fault.counts()
+            if r.d.proc.poll() is not None:
+                if r.d.proc.returncode == 0 or len(r.d.log_text().strip()) < 12:
+                    raise Violation("ended with %d and says: %s" % (r.d.proc.returncode, r.d.log_text()))
+                return fired, counts
+            r.wait_steady(self.running)
+            r.stop()
+            return fired, counts
+        except (AssertionError, Lost, Refused, OSError) as e:
+            raise Violation("%s\n%s" % (e, "\n".join("        " + l for l in r.d.log_text().splitlines()[-12:])))
+        finally:
+            r.destroy()
+
+
+class ShutDown(StartUp):
+    """It ends, whatever fails meanwhile, and leaves nothing."""
+    name = "shutdown of the daemon"
+
+    def cell(self, c):
+        r = FreshRig()
+        try:
+            r.d.start()
+            r.begun()
+            r.wait_steady(self.running)
+            r.arm(c)
+            r.stop()
+            r.fault.disarm()
+            return r.fault.fired, r.fault.counts()
+        except (AssertionError, Lost, Refused, OSError) as e:
+            raise Violation("%s\n%s" % (e, "\n".join("        " + l for l in r.d.log_text().splitlines()[-12:])))
+        finally:
+            r.destroy()
+
+
+OPS = [StartUp(), ShutDown(), Start("a"), Stop("a"), Crash(), Restart(), Start("n"), Start("steps"), Stop("steps"), Start("box"), Once(), Kill(), Status(), Logs(),
        Reload(), Enable(), Scale(), Deploy(), DeployCrash(), RoleDies("core"), RoleDies("launcher"), RoleDies("logger"), Reexec(), Rotate(), Probe(),
        ShimStart("a"), ShimCrash()]
 
@@ -423,6 +481,34 @@ class MainRig(Rig):
         return self.kind == "shim" and strangers <= parents
 
 
+class FreshRig(Rig):
+    def __init__(self):
+        super().__init__({"a.service": UNITS["a.service"]}, start=False)
+        self.d.targets, self.d.wait_at_start = ["a.service"], False
+
+    def arm(self, c):
+        if c:
+            self.fault.arm(c.action, c.who, c.call, c.first, c.times, c.error)
+        else:
+            self.fault.arm()
+
+    def begun(self):
+        lib.adopt(self.d.proc)
+        self.keeper, self.mark = self.d.keeper_pid, 0
+
+    def stop(self):
+        """A fault may cost the code of a clean end, but not the end."""
+        self.d.proc.terminate()
+        try:
+            self.d.proc.wait(20 * lib.SLOW)
+        except subprocess.TimeoutExpired:
+            raise Violation("no end 20 s after SIGTERM")
+        lib._ours.discard(self.d.proc.pid)
+        left = {p: lib.cmdline(p) for p in lib.strangers() if lib.is_alive(p)}
+        if left:
+            raise Violation("left behind: %s" % left)
+
+
 Cell = collections.namedtuple("Cell", "op who call first times action error")
 
 
@@ -457,6 +543,8 @@ class Matrix:
 
     def warm_up(self, op):
         """What the operation calls: {(who, call): n}."""
+        if op.kind == "fresh":
+            return op.cell(None)[1]
         r = self.rig(op.kind)
         for i in range(2):
             op.before(r)
@@ -477,7 +565,17 @@ class Matrix:
         self.slow.append((time.monotonic() - begin, cell_text(c)))
         return fired
 
+    def run_fresh(self, c):
+        try:
+            return c.op.cell(c)[0]
+        except Violation as e:
+            self.violations.append((cell_text(c), str(e), ""))
+            print("VIOLATION %s\n    %s" % (cell_text(c), e), flush=True)
+            return True
+
     def run_cell(self, c):
+        if c.op.kind == "fresh":
+            return self.run_fresh(c)
         r = self.rig(c.op.kind)
         error, outcome = None, "done"
         try:

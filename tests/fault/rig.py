@@ -163,7 +163,8 @@ class Rig:
         allowed = {p for p in roles.values() if p}
         for name, u in units.items():
             state = expect.get(name, "inactive") if name.endswith(".service") else u["active_state"]
-            if u["active_state"] != state or u["sub_state"] in ("start", "stop", "auto-restart"):
+            is_state = u["active_state"] == state or (state == "inactive" and u["active_state"] == "failed" and u["detail"])
+            if not is_state or u["sub_state"] in ("start", "stop", "auto-restart"):
                 return "%s is %s (%s: %s), not %s" % (name, u["active_state"], u["sub_state"], u["detail"], state)
             if u["detail"] and u["active_state"] != "failed":
                 return "%s waits: %s" % (name, u["detail"])
