@@ -213,8 +213,8 @@ bool adopt_track(struct core *c, const struct spawn_id *id, pid_t pid)
 
 /* One process that may be a unit's. */
 struct candidate {
-	pid_t pid, shim; /* shim 0: tracked by cgroup */
-	int pidfd;       /* -1: taken */
+	pid_t pid, shim;    /* shim 0: tracked by cgroup */
+	int pidfd, shim_fd; /* -1: taken */
 	struct proc_stat stat;
 	struct id128 invocation; /* of its environment; null = none there */
 	bool is_ours; /* started by stayd itself, not by another process of the service */
@@ -260,7 +260,7 @@ static bool read_environ(const struct core *c, struct candidate *k)
 static struct candidate *candidate_add(pid_t pid, const char *unit)
 {
 	int fd = pidfd_of(pid);
-	struct candidate k = {.pid = pid, .pidfd = fd};
+	struct candidate k = {.pid = pid, .pidfd = fd, .shim_fd = -1};
 	if (fd < 0)
 		return NULL;
 	if (procfs_stat(pid, &k.stat) < 0) {
@@ -275,7 +275,9 @@ static struct candidate *candidate_add(pid_t pid, const char *unit)
 
 static void candidate_drop(void)
 {
-	fd_close(found[--n_found].pidfd);
+	n_found--;
+	fd_close(found[n_found].pidfd);
+	fd_close(found[n_found].shim_fd);
 }
 
 /* Everybody in the cgroups below ours. A pid read there counts if it is there still, now that its
@@ -309,17 +311,20 @@ static void find_in_cgroups(struct core *c)
 /* Whose shim? The first below it that says so; it may be the program or what it left behind. */
 static void find_below_shim(struct core *c, pid_t shim)
 {
+	CLEANUP_CLOSE int shim_fd = pidfd_of(shim);
 	pid_t *v;
-	size_t n = tree_pids(shim, &v);
+	size_t n = shim_fd < 0 ? 0 : tree_pids(shim, &v);
 	for (size_t i = 1; i < n; i++) {
 		struct candidate *k = candidate_add(v[i], "");
 		if (!k)
 			continue;
 		k->shim = shim;
+		k->shim_fd = fcntl(shim_fd, F_DUPFD_CLOEXEC, 0);
 		if (!proc_is_below(v[i], shim) || !read_environ(c, k))
 			candidate_drop();
 	}
-	free(v);
+	if (n)
+		free(v);
 }
 
 static void find_below_shims(struct core *c)
@@ -337,10 +342,10 @@ static void find_below_shims(struct core *c)
 
 static void forget_found(void)
 {
-	for (size_t i = 0; i < n_found; i++)
-		fd_close(found[i].pidfd);
+	while (n_found)
+		candidate_drop();
 	free(TAKE_PTR(found));
-	n_found = cap_found = 0;
+	cap_found = 0;
 }
 
 /* ---- taking over ---------------------------------------------------------------------------------- */
@@ -393,22 +398,15 @@ static bool is_in_window(const struct candidate *k, const struct run_window *w)
 	       (!w->to_us || k->stat.start_us <= w->to_us + CLOCK_SLACK_US);
 }
 
-static bool take_candidate(
+static void take_candidate(
 	struct core *c, struct unit *u, struct candidate *k, const struct spawn_id *id)
 {
-	struct proc_stat s;
-	int shim_fd = k->shim ? pidfd_of(k->shim) : -1;
 	if (!k->shim) {
 		take(c, u, id, KP_ROW_CHILD, k->pid, 0, TAKE_FD(k->pidfd));
-		return true;
-	}
-	if (shim_fd < 0 || procfs_stat(k->shim, &s) < 0 || !streq(s.name, SHIM_NAME)) {
-		fd_close(shim_fd);
-		return false;
+		return;
 	}
 	take(c, u, id, KP_ROW_BELOW, k->pid, 0, TAKE_FD(k->pidfd));
-	take(c, u, id, KP_ROW_CHILD, k->shim, k->pid, shim_fd);
-	return true;
+	take(c, u, id, KP_ROW_CHILD, k->shim, k->pid, TAKE_FD(k->shim_fd));
 }
 
 /* The recorded process has left its cgroup: it may still have its environment. */
@@ -419,7 +417,9 @@ static bool take_by_pid(struct core *c, struct unit *u, const struct spawn_id *i
 	if (!k)
 		return false;
 	(void)read_environ(c, k);
-	bool is_it = is_in_window(k, w) && is_same_invocation(id, k) && take_candidate(c, u, k, id);
+	bool is_it = is_in_window(k, w) && is_same_invocation(id, k);
+	if (is_it)
+		take_candidate(c, u, k, id);
 	candidate_drop();
 	return is_it;
 }
@@ -434,8 +434,10 @@ static bool take_recorded(struct core *c, struct unit *u, const struct spawn_id 
 				 : k->is_ours && is_same_invocation(id, k) &&
 					     k->pid != u->rec.main_pid &&
 					     k->pid != u->rec.control_pid;
-		if (k->pidfd >= 0 && is_it)
-			return take_candidate(c, u, k, id);
+		if (k->pidfd >= 0 && is_it) {
+			take_candidate(c, u, k, id);
+			return true;
+		}
 	}
 	return pid && take_by_pid(c, u, id, pid, w);
 }
@@ -531,9 +533,11 @@ static void settle_stray(struct core *c, struct candidate *k)
 	if (!u)
 		return;
 	memcpy(id.invocation, k->invocation.b, sizeof(id.invocation));
-	if (k->is_ours && lacks_record(u)) {
-		if (take_candidate(c, u, k, &id))
-			invent_record(c, u, &id, k);
+	if (pidfd_has_ended(k->pidfd)) {
+		return;
+	} else if (k->is_ours && lacks_record(u)) {
+		take_candidate(c, u, k, &id);
+		invent_record(c, u, &id, k);
 	} else if (unit_is_down(u) && !u->rec.left_over) {
 		kill_candidate(k, "runs, but its unit is down");
 	} else if (k->is_ours) {
@@ -543,9 +547,9 @@ static void settle_stray(struct core *c, struct candidate *k)
 	} else if (k->shim && !is_adopted_pid(k->shim)) {
 		/* Left behind by a program that has ended: the unit is not empty while it runs. */
 		id.seq = ++u->rec.next_seq;
-		if (take_candidate(c, u, k, &id))
-			keeper_keep_shim(c, u, &id, k->shim);
 		record_write(c, u);
+		take_candidate(c, u, k, &id);
+		keeper_keep_shim(c, u, &id, k->shim);
 	}
 }
 

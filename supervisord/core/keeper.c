@@ -377,8 +377,10 @@ static void child_found(struct core *c, struct proc *p, const struct kp_frame *f
 		return;
 	}
 	ev.pid = p->pid;
-	if (p->kind == PROC_UNIT)
+	if (p->kind == PROC_UNIT) {
+		record_window(p);
 		core_step(c, &ev);
+	}
 	proc_early(c, &id);
 }
 
@@ -393,6 +395,17 @@ static void child_listed(struct core *c, const struct kp_frame *f)
 	} else if (f->role == KP_ROW_CHILD && launcher_word_is_lost(c, p)) {
 		child_found(c, p, f);
 	}
+}
+
+/* What a keeper may say of a process: an impossible pid or end is nobody's and nothing. */
+static bool frame_is_good(const struct kp_frame *f)
+{
+	bool is_row = f->kind == KP_CHILD || f->kind == KP_EXITED;
+	if (!is_row)
+		return f->kind != KP_LINK || f->role < ROLE_MAX;
+	return f->pid > 1 && f->program >= 0 && f->program != 1 && f->role >= KP_ROW_CHILD &&
+	       f->role <= KP_ROW_BELOW && f->code >= (f->kind == KP_EXITED ? CLD_EXITED : 0) &&
+	       f->code <= CLD_DUMPED;
 }
 
 static void frame_received(struct core *c, const struct kp_frame *f, int fd)
@@ -436,6 +449,11 @@ static ssize_t receive(struct core *c, struct kp_frame *f, int *ret_fd, int flag
 	}
 	if (n > 0)
 		f->name[sizeof(f->name) - 1] = '\0';
+	if (n > 0 && !frame_is_good(f)) {
+		log_error(NULL, "keeper says what cannot be (frame %u, pid %d): ignored", f->kind,
+			f->pid);
+		f->kind = 0;
+	}
 	return n;
 }
 
@@ -636,6 +654,7 @@ static void adopt_tell(struct core *c, struct unit *u, const struct spawn_id *id
 		launcher_relist_later(c);
 	if (!pid && p->pid && !(child && child->code)) {
 		struct event ev = {.kind = EV_SPAWNED, .unit = u, .id = *id, .pid = p->pid};
+		record_window(p);
 		core_step(c, &ev);
 	}
 }

@@ -179,6 +179,14 @@ void launcher_listed(struct core *c)
 static struct ln_reply *answers; /* to the core before us */
 static size_t n_answers, cap_answers;
 
+/* What a launcher of our build may say. Nobody's process is none, 1 or a group. */
+static bool reply_is_good(const struct ln_reply *r)
+{
+	return r->build == WIRE_BUILD && r->kind >= LN_SPAWNED && r->kind <= LN_SYNCED &&
+	       memchr(r->detail, '\0', sizeof(r->detail)) &&
+	       (r->kind != LN_SPAWNED || r->pid > 1) && (r->shim_pid == 0 || r->shim_pid > 1);
+}
+
 /* 1: the launcher has said LN_SYNCED; 0: not yet. */
 static int sync_read(struct core *c)
 {
@@ -188,11 +196,10 @@ static int sync_read(struct core *c)
 		ssize_t n = recv_fds(c->launcher_fd, &r, sizeof(r), NULL, &n_fds, MSG_DONTWAIT);
 		if (n == -EAGAIN)
 			return 0;
-		if (n != sizeof(r) || r.build != WIRE_BUILD)
+		if (n != sizeof(r) || !reply_is_good(&r))
 			return n < 0 ? (int)n : -EPROTO;
 		if (r.kind == LN_SYNCED)
 			return 1;
-		r.detail[sizeof(r.detail) - 1] = '\0';
 		GROW(answers, n_answers, cap_answers);
 		answers[n_answers++] = r;
 	}
@@ -264,13 +271,13 @@ static void on_launcher(struct source *s, uint32_t events)
 		ssize_t n = recv_fds(c->launcher_fd, &r, sizeof(r), NULL, &n_fds, MSG_DONTWAIT);
 		if (n == -EAGAIN)
 			return;
-		if (n != sizeof(r) || r.build != WIRE_BUILD) {
-			/* The launcher died; keeper replaces it and sends a new link. */
+		if (n != sizeof(r) || !reply_is_good(&r)) {
+			/* The launcher died, or does not speak as it should: keeper replaces it and
+			 * sends a new link. */
 			loop_remove(&c->loop, &c->launcher_source);
 			c->launcher_fd = fd_close(c->launcher_fd);
 			return;
 		}
-		r.detail[sizeof(r.detail) - 1] = '\0';
 		c->n_asked -= c->n_asked > 0;
 		c->n_answered++;
 		answered(c, &r);

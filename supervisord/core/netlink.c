@@ -35,23 +35,7 @@ static void want_net(struct core *c)
 
 /* ---- what it says --------------------------------------------------------------------------------- */
 
-static void connect_for(struct core *c, const struct nt_frame *q)
-{
-	struct nt_frame a = {.kind = NT_LB_SOCKET, .lb = q->lb, .number = q->number};
-	struct sockaddr_un addr;
-	unsigned len;
-	CLEANUP_CLOSE int fd = -1;
-	a.error = -unix_addr(q->text, &addr, &len);
-	if (!a.error) {
-		fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-		/* A full backlog answers EAGAIN at once on Unix sockets: stay-net tries again. */
-		if (fd < 0 || connect(fd, (struct sockaddr *)&addr, len) < 0)
-			a.error = errno;
-	}
-	send_frame(c, &a, a.error ? -1 : fd);
-}
-
-static struct set *set_of_lb(struct core *c, uint16_t lb, unsigned *ret_index)
+static struct set *set_of_lb(const struct core *c, uint16_t lb, unsigned *ret_index)
 {
 	for (size_t i = 0; i < c->world->n_sets; i++) {
 		struct set *s = c->world->sets[i];
@@ -61,6 +45,32 @@ static struct set *set_of_lb(struct core *c, uint16_t lb, unsigned *ret_index)
 		}
 	}
 	return NULL;
+}
+
+/* We open it with privileges that stay-net does not have: only what the unit files name as that load
+ * balancer's address, or whoever takes stay-net over could have any socket of the host. */
+static bool is_address_of_lb(const struct core *c, const struct nt_frame *q)
+{
+	unsigned index;
+	const struct set *s = set_of_lb(c, q->lb, &index);
+	const struct lb_conf *conf = s ? &sc(s)->conf->lb : NULL;
+	return conf && index < conf->address.n && streq(conf->address.v[index], q->text);
+}
+
+static void connect_for(struct core *c, const struct nt_frame *q)
+{
+	struct nt_frame a = {.kind = NT_LB_SOCKET, .lb = q->lb, .number = q->number};
+	struct sockaddr_un addr;
+	unsigned len;
+	CLEANUP_CLOSE int fd = -1;
+	a.error = is_address_of_lb(c, q) ? -unix_addr(q->text, &addr, &len) : EPERM;
+	if (!a.error) {
+		fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+		/* A full backlog answers EAGAIN at once on Unix sockets: stay-net tries again. */
+		if (fd < 0 || connect(fd, (struct sockaddr *)&addr, len) < 0)
+			a.error = errno;
+	}
+	send_frame(c, &a, a.error ? -1 : fd);
 }
 
 static void row_key(char out[160], uint16_t lb, const char *server)

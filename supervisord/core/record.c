@@ -170,6 +170,7 @@ int record_clear(struct core *c)
 
 /* ---- windows: what tells a process from another of the same pid ----------------------------------- */
 
+/* began_us is 0 when a core before this one asked for it. */
 void record_window(const struct proc *p)
 {
 	struct unit_kept *k = &uc(p->unit)->kept;

@@ -692,6 +692,7 @@ static enum inst_event_id enter_final(struct world *w, struct unit *u)
 {
 	if (service(u)->kill_mode == KILL_NONE) {
 		u->rec.main.seq = u->rec.control.seq = 0;
+		u->rec.main_pid = u->rec.control_pid = 0;
 		return FSM_DONE;
 	}
 	if (is_gone(u))

@@ -41,6 +41,7 @@ void unit_fail_text(struct unit *u, const char *format, ...)
 	va_start(args, format);
 	vsnprintf(text, sizeof(text), format, args);
 	va_end(args);
+	str_make_printable(text); /* it quotes others, and may be cut within a character */
 	if (u->fail_text != no_text)
 		free((void *)(uintptr_t)u->fail_text);
 	u->fail_text = text[0] ? xstrdup(text) : no_text;
@@ -235,6 +236,7 @@ static char *fx_text(struct world *w, const char *format, va_list args)
 {
 	char text[512];
 	vsnprintf(text, sizeof(text), format, args);
+	str_make_printable(text); /* it quotes others, and may be cut within a character */
 	return arena_strdup(&w->fx->arena, text);
 }
 

@@ -397,8 +397,12 @@ class Daemon:
         """stayctl WORDS; raises with all of its output when it fails and check is on."""
         argv = [STAYCTL, "--socket", self.socket, *map(str, words)]
         try:
-            p = subprocess.run(argv, capture_output=True, text=True, errors="replace", timeout=timeout * SLOW,
-                               stdin=subprocess.DEVNULL, **popen)
+            for _ in range(100):
+                with contextlib.suppress(BlockingIOError):  # no process left: a fork bomb of a test beside us
+                    p = subprocess.run(argv, capture_output=True, text=True, errors="replace", timeout=timeout * SLOW,
+                                       stdin=subprocess.DEVNULL, **popen)
+                    break
+                time.sleep(0.1)
         except subprocess.TimeoutExpired as e:
             raise Timeout("no end of `stayctl %s` within %.0f s: %s" % (" ".join(map(str, words)), timeout * SLOW, e.stdout))
         r = Result(argv[3:], p.returncode, p.stdout, p.stderr)
@@ -471,6 +475,20 @@ class Daemon:
             r = self.ctl("status", "--json", check=False)
             return r.rc == 0 and r.json["daemon"]["core_pid"] != before["core_pid"] and r.json["daemon"]
         return wait_for(next_one, deadline, "a new core")
+
+    def wait_taken_over(self, deadline=60.0):
+        """Until the stayd that was started last answers: for a moment the core of the one before may."""
+        def answers():
+            check(self.proc.poll() is None, "stayd ended with %s at its start:\n%s" % (self.proc.returncode, self.log_text()[-4000:]))
+            r = self.ctl("status", "--json", check=False)
+            return r.rc == 0 and r.json["daemon"]["keeper_pid"] == self.proc.pid
+        wait_for(answers, deadline, "the new daemon to answer")
+
+    def kill_keeper(self):
+        """-9: what runs below goes on as orphans of the test. Nobody supervises it until start()."""
+        self.proc.kill()
+        self.proc.wait()
+        Daemon.alive.remove(self)
 
     # -- the end
 

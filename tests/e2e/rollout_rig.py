@@ -56,7 +56,8 @@ class Rig:
     """releases: name -> words of its file `mode`. The other dictionaries add to, or replace, keys."""
 
     def __init__(self, replicas=4, slots=None, work_ms=5, releases=None, lbs=1, lb_lines=(), lb_globals=(), keeps_state=True, service=None,
-                 health=None, balancer=None, rollout=None, restart=None, start=True):
+                 health=None, balancer=None, rollout=None, restart=None, start=True, args=(), units=None):
+        self.args, self.units = list(args), dict(units or {})
         self.replicas, self.load, self.start_it = replicas, None, start
         self.stack = contextlib.ExitStack()
         self.dir = tempfile.mkdtemp(prefix="stayd-roll.")
@@ -119,7 +120,7 @@ class Rig:
         for l in self.lbs:
             l.start()
             self.stack.callback(l.stop)
-        self.d = lib.Daemon({"web@.service": unit_text(**self.conf)}, directory=self.dir)
+        self.d = lib.Daemon(dict(self.units, **{"web@.service": unit_text(**self.conf)}), directory=self.dir, args=self.args)
         self.d.start()
         if self.start_it:
             self.d.ctl("start", "web")

@@ -36,6 +36,13 @@ static inline void in_bytes(struct input *in, void *out, size_t size)
 	in->p += n;
 }
 
+/* As many bytes as the next one says, at most what fits. */
+static inline void in_some(struct input *in, void *out, size_t size)
+{
+	size_t n = in_u8(in);
+	in_bytes(in, out, MIN(n, size));
+}
+
 static inline uint16_t in_u16(struct input *in)
 {
 	uint16_t v;

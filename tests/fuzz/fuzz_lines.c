@@ -73,11 +73,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct stamper t = {0};
 	struct line_state s = {0};
 	struct buf all = {0}, want = {0};
-	size_t piece = MIN((size_t)in_u8(&in) * in_u8(&in) + 1, (size_t)LOG_READ_MAX);
+	size_t piece = (size_t)in_u8(&in) * in_u8(&in) + 1;
 	uint8_t ends = in_u8(&in);
 	c.wall_us = 1700000000000000ULL + (uint64_t)in_u16(&in) * 100000;
 	blow_up(&in, &all);
-	piece = MAX(piece, all.size / PIECES_MAX);
+	piece = MIN(MAX(piece, all.size / PIECES_MAX), (size_t)LOG_READ_MAX);
 	for (size_t at = 0, i = 0; at < all.size; i++) {
 		size_t n = MIN(piece, all.size - at), carried = s.carry.size;
 		char *to = in_memory + LOG_LINE_MAX;

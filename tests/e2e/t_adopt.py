@@ -1,0 +1,363 @@
+#!/usr/bin/python3
+"""Keeper is killed -9 where stayd is not PID 1: the next stayd takes over what it left.
+
+Each process goes on as it was (pid, invocation, n_restarts, since), its end is seen with its status, its
+output loses no line, and nothing is started a second time; with records as they were, damaged, cut, of
+another version, or gone. And a second stayd for the same directories is turned away."""
+import struct
+
+from lib import *
+
+KEPT = ("main_pid", "n_restarts", "invocation_id", "since", "sub_state", "port", "release", "revision", "health")
+TRACKINGS = {"cgroup": [], "shim": ["--tracking=shim"]}
+
+
+def each_tracking(fn):
+    for name, args in TRACKINGS.items():
+        try:
+            fn(args)
+        except AssertionError as e:
+            raise AssertionError("tracking by %s: %s" % (name, e)) from e
+
+
+def rows(d, names):
+    return {n: {k: u.get(k) for k in KEPT} for n, u in ((n, d.unit(n)) for n in names)}
+
+
+def unit(steps, *service, more=""):
+    return "[Unit]\nDefaultDependencies=no\n[Service]\n%sExecStart=%s %s\n%s" % (
+        "".join(s + "\n" for s in service), SVC, " ".join(steps), more)
+
+
+def start_again(d):
+    d.wait_at_start = False
+    d.start()
+    d.wait_taken_over()
+
+
+def bereave(d, meanwhile=lambda: None):
+    """Kills keeper, lets that happen, and starts the next stayd."""
+    d.kill_keeper()
+    meanwhile()
+    start_again(d)
+
+
+def settled(d, names):
+    """Rows once all of them run with a main process."""
+    for n in names:
+        d.wait_unit(n, lambda u: u["active_state"] == "active" and u["main_pid"], deadline=20)
+    return rows(d, names)
+
+
+def lines_of(d, unit_name):
+    text = ""
+    directory = os.path.join(d.log_dir, unit_name)
+    for name in sorted(os.listdir(directory)):
+        with open(os.path.join(directory, name), errors="replace") as f:
+            text += f.read()
+    return text
+
+
+# ---- life goes on ------------------------------------------------------------------------------
+
+@test
+def processes_go_on_under_the_next_stayd_as_they_were():
+    def run(args):
+        units = {"plain.service": unit(["fork", "wait"], "Restart=always", "RestartSec=10ms"),
+                 "notify.service": unit(["notify:READY=1", "wait"], "Type=notify", "Restart=on-failure"),
+                 "fork.service": unit(["daemonize", "wait"], "Type=forking"),
+                 "no.service": unit(["wait"])}
+        with Daemon(units, args=args, targets=sorted(units)) as d:
+            before = settled(d, units)
+            os.kill(before["plain.service"]["main_pid"], 9)
+            d.wait_unit("plain.service", lambda u: u["n_restarts"] == 1 and u["sub_state"] == "running" and u["main_pid"])
+            before = settled(d, units)
+            for _ in range(2):  # and the one behind it
+                bereave(d)
+                check(settled(d, units) == before, "before %s, after %s" % (before, rows(d, units)))
+            d.kill_core()
+            check(settled(d, units) == before, "before %s, after the death of core %s" % (before, rows(d, units)))
+            pid = before["plain.service"]["main_pid"]
+            check(children_of(pid), "its child lives")
+            d.ctl("restart", "plain")
+            wait_for(lambda: not is_alive(pid), 10, "the end of the old tree")
+            now = settled(d, units)
+            check(now["plain.service"]["main_pid"] != pid, "restarted")
+            check({n: r for n, r in now.items() if n[0] != "p"} == {n: r for n, r in before.items() if n[0] != "p"}, "others untouched")
+    each_tracking(run)
+
+
+def children_of(pid):
+    with open("/proc/%d/task/%d/children" % (pid, pid)) as f:
+        return f.read().split()
+
+
+@test
+def the_end_of_a_process_taken_over_is_told_with_its_status():
+    def run(args):
+        with temp_dir() as t:
+            units = {"e%d.service" % i: unit(["control:%s/c%d" % (t, i), "wait"], "LimitCORE=0") for i in range(4)}
+            with Daemon(units, args=args, targets=sorted(units)) as d:
+                before = settled(d, units)
+                bereave(d)
+                tell = Puppets(t)
+                tell.command(t + "/c0", "exit:7")
+                tell.command(t + "/c1", "exit:0")
+                os.kill(before["e2.service"]["main_pid"], signal.SIGSEGV)
+                core = d.status()["daemon"]["core_pid"]
+                os.kill(core, signal.SIGSTOP)  # it ends while nobody decides: keeper holds its pidfd
+                tell.command(t + "/c3", "exit:9")
+                wait_for(lambda: reap() or not is_alive(before["e3.service"]["main_pid"]), 10, "its end")
+                os.kill(core, signal.SIGKILL)
+                wait_for(lambda: d.ctl("status", "--json", check=False).rc == 0 and d.status()["daemon"]["core_pid"] != core, 20, "a new core")
+                for i, want in enumerate([("failed", "exit-code", 1, 7), ("inactive", "success", 1, 0),
+                                          ("failed", "signal", 2, 11), ("failed", "exit-code", 1, 9)]):
+                    u = wait_for(lambda: reap() or (lambda u: u["main_pid"] == 0 and u)(d.unit("e%d.service" % i)), 20, "e%d to end" % i)
+                    got = (u["active_state"], u["result"], u["exec_main_code"], u["exec_main_status"])
+                    check(got == want, "e%d: %s, not %s" % (i, got, want))
+                tell.close()
+    each_tracking(run)
+
+
+@test
+def what_ended_while_nobody_was_there_counts_as_a_failure():
+    def run(args):
+        units = {m + ".service": unit(["wait"], "Restart=" + m, "RestartSec=10ms") for m in ("no", "always", "on-failure", "on-success")}
+        with Daemon(units, args=args, targets=sorted(units)) as d:
+            before = settled(d, units)
+
+            def meanwhile():
+                for r in before.values():
+                    os.kill(r["main_pid"], signal.SIGTERM)
+                    wait_for(lambda: reap() or not is_alive(r["main_pid"]), 10, "its end")
+            bereave(d, meanwhile)
+            for m in ("always", "on-failure"):
+                d.wait_unit(m + ".service", lambda u: u["n_restarts"] == 1 and u["sub_state"] == "running")
+            for m in ("no", "on-success"):
+                u = d.wait_unit(m + ".service", active_state="failed")
+                check(u["result"] == "lost", u)
+    each_tracking(run)
+
+
+@test
+def a_stop_reaches_the_whole_tree_of_a_unit_taken_over():
+    def run(args):
+        with Daemon({"t.service": unit(["fork", "double-fork", "setsid-fork", "ignore:TERM", "wait"], "TimeoutStopSec=300ms")},
+                    args=args, targets=["t.service"]) as d:
+            settled(d, ["t.service"])
+            pid = d.unit("t.service")["main_pid"]
+            wait_for(lambda: sum(SVC in cmdline(p) for p in list(strangers()) + list(descendants(d.proc.pid))) >= 4, 10, "its tree")
+            bereave(d)
+            d.ctl("stop", "t")
+            wait_for(lambda: not [p for p in strangers() if SVC in cmdline(p)], 10, lambda: "an empty tree: %s" % {p: cmdline(p) for p in strangers()})
+            check(not is_alive(pid), "main is gone")
+    each_tracking(run)
+
+
+@test
+def helpers_left_behind_keep_their_unit_as_it_was():
+    def run(args):
+        with Daemon({"h.service": unit(["daemonize", "wait"], "Type=oneshot", "RemainAfterExit=yes")}, args=args, targets=["h.service"]) as d:
+            d.wait_unit("h.service", sub_state="exited")
+            helper = wait_for(lambda: [p for p in list(descendants(d.proc.pid)) if SVC in cmdline(p)], 10, "the helper")[0]
+            for how in (lambda: bereave(d), d.kill_core):
+                how()
+                check(d.unit("h.service")["sub_state"] == "exited", d.unit("h.service"))
+                check(is_alive(helper), "the helper lives")
+            d.ctl("stop", "h")
+            wait_for(lambda: reap() or not is_alive(helper), 10, "the end of the helper")
+    each_tracking(run)
+
+
+# ---- logs ---------------------------------------------------------------------------------------
+
+WRITER = "[Unit]\nDefaultDependencies=no\n[Service]\nExecStart=%s spam:%d:100 wait\n"
+
+
+def writers_through(d, args, n_lines, disturb):
+    units = {"w%d.service" % i: WRITER % (SVC, n_lines) for i in range(2)}
+    for name, text in units.items():
+        d.write_unit(name, text)
+    d.ctl("start", *sorted(units))
+    before = rows(d, units)
+    disturb()
+    for name in units:
+        wait_for(lambda: re.search(r"o %010d " % (n_lines - 1), lines_of(d, name)), 60, lambda: "all lines of %s; the last is %r" % (name, lines_of(d, name)[-130:]))
+    check({n: r["main_pid"] for n, r in rows(d, units).items()} == {n: r["main_pid"] for n, r in before.items()}, "no writer died of it")
+    got = {name: [int(x) for x in re.findall(r"^\S+ o (\d{10}) ", lines_of(d, name), re.M)] for name in units}
+    d.ctl("stop", *sorted(units))
+    return got
+
+
+@test
+def no_line_is_lost_or_torn_when_keeper_is_killed():
+    def run(args):
+        with Daemon(args=args) as d:
+            def disturb():
+                for i in range(3):
+                    time.sleep(0.02 * i)  # another moment each time
+                    bereave(d)
+            n = 40000
+            for name, got in writers_through(d, args, n, disturb).items():
+                check(got == list(range(n)), "%s: %d lines, %d of them new; first gap at %s" % (
+                    name, len(got), len(set(got)), next((i for i, x in enumerate(got) if i != x), None)))
+    each_tracking(run)
+
+
+@test
+def a_writer_waits_when_keeper_and_logger_are_killed_at_once():
+    def run(args):
+        with Daemon(args=args) as d:
+            lost = []
+
+            def disturb():
+                logger = wait_for(lambda: d.pid_of("logger"), 10, "a logger")
+                os.kill(logger, signal.SIGKILL)
+                bereave(d)
+            n = 40000
+            for name, got in writers_through(d, args, n, disturb).items():
+                check(got == sorted(set(got)), "%s: in order, once each" % name)
+                lost.append(n - len(got))
+            # What the dead logger had read and not written: at most one read of a pipe, and a batch under way.
+            check(max(lost) <= 2 * 65536 / 100 + 2, "%s lines lost" % lost)
+            print("# keeper and logger killed at once: %s of %d lines lost" % (lost, n))
+    each_tracking(run)
+
+
+# ---- two daemons --------------------------------------------------------------------------------------
+
+@test
+def a_second_stayd_is_turned_away_and_told_by_whom():
+    with Daemon({"a.service": unit(["wait"])}, targets=["a.service"]) as d:
+        before = settled(d, ["a.service"])
+        for option, other in (("--runtime-dir", "--state-dir"), ("--state-dir", "--runtime-dir"), ("--runtime-dir", None)):
+            with temp_dir() as t:
+                dirs = {"--runtime-dir": d.run_dir, "--state-dir": d.state_dir}
+                if other:
+                    dirs[other] = t
+                argv = [STAYD, "--unit-path", d.units_dir, "--log-dir", d.log_dir]
+                for k, v in dirs.items():
+                    argv += [k, v]
+                p = subprocess.run(argv, capture_output=True, text=True, timeout=60 * SLOW, start_new_session=True)
+                check(p.returncode == 155, "status %s: %s" % (p.returncode, p.stderr))
+                check("pid %d " % d.proc.pid in p.stderr and "--unit-path " + d.units_dir in p.stderr and "since 20" in p.stderr, p.stderr)
+        for _ in range(2):
+            check(settled(d, ["a.service"]) == before, "the first did not notice")
+            d.kill_core()  # the lock outlives it
+        p = subprocess.run(argv, capture_output=True, text=True, timeout=60 * SLOW, start_new_session=True)
+        check(p.returncode == 155, "status %s: %s" % (p.returncode, p.stderr))
+    d2 = Daemon({"a.service": unit(["wait"])})
+    with d2:
+        pass
+    with d2:  # nothing stale after an orderly end
+        pass
+
+
+# ---- records that are not what they were -----------------------------------------------------------------
+
+RECORD_HEAD = 64
+
+
+def fleet(n=6):
+    return {"u%d.service" % i: unit(["wait"], "Restart=always", "RestartSec=10ms") for i in range(n)}
+
+
+def spoil(d, change):
+    path = d.run_dir + "/state"
+    with open(path, "rb") as f:
+        data = bytearray(f.read())
+    data = change(data)
+    with open(path, "wb") as f:
+        f.write(data)
+
+
+def crc_fixed_head(data):
+    import zlib
+    data[12:16] = bytes(4)
+    data[12:16] = struct.pack("<I", zlib.crc32(bytes(data[:32])))
+    return data
+
+
+def flip(at, n=1):
+    def change(data):
+        for i in range(at, min(at + n, len(data))):
+            data[i] ^= 0x5a
+        return data
+    return change
+
+
+def newer(data):
+    data[4:8] = struct.pack("<I", struct.unpack("<I", data[4:8])[0] + 2)
+    return crc_fixed_head(data)
+
+
+def stride_of(d):
+    with open(d.run_dir + "/state", "rb") as f:
+        return struct.unpack("<IIII", f.read(16))[2]
+
+
+def damages(stride, size):
+    """(what it is, change, what the log must say of it)."""
+    yield "a version beyond the next", newer, "too new"
+    yield "the head", flip(0, 64), "head is damaged"
+    yield "no byte", lambda data: bytearray(), "missing"
+    yield "half a head", lambda data: data[:20], "it is cut"
+    for part, at in (("generation", 0), ("name", 16), ("state", 280), ("ids", 400), ("end", stride - 1)):
+        yield "the %s of every copy" % part, lambda data, at=at: [flip(RECORD_HEAD + k * stride + at)(data) for k in range((size - RECORD_HEAD) // stride)][-1], "cannot be read|is damaged"
+    for slots in range(0, (size - RECORD_HEAD) // (2 * stride) + 1, 2):
+        yield "cut behind %d records" % slots, lambda data, n=slots: data[:RECORD_HEAD + 2 * n * stride], "missing|took over"
+    yield "cut in a record", lambda data: data[:RECORD_HEAD + stride * 3 + 100], "missing|damaged"
+    yield "the newest copy of every record", newest_damaged(stride), "is damaged"
+
+
+def newest_damaged(stride):
+    def change(data):
+        for at in range(RECORD_HEAD, len(data) - stride, 2 * stride):
+            a, b = (struct.unpack("<Q", data[x:x + 8])[0] for x in (at, at + stride))
+            flip((at if a > b else at + stride) + 300)(data)
+        return data
+    return change
+
+
+def nothing_is_harmed(args, kill):
+    units = fleet()
+    with Daemon(units, args=args, targets=sorted(units)) as d:
+        settled(d, units)
+        stride, size = stride_of(d), os.path.getsize(d.run_dir + "/state")
+        for what, change, said in damages(stride, size):
+            before = {n: r["main_pid"] for n, r in settled(d, units).items()}
+            log = len(d.log_text())
+            kill(d, lambda: spoil(d, change))
+            after = {n: r["main_pid"] for n, r in settled(d, units).items()}
+            check(after == before, "%s: before %s, after %s\n%s" % (what, before, after, d.log_text()[log:]))
+            check(all(is_alive(p) for p in before.values()), "%s: somebody was killed" % what)
+            check(re.search(said, d.log_text()[log:]), "%s: nothing like %r in the log:\n%s" % (what, said, d.log_text()[log:]))
+        d.ctl("restart", "u0")
+        check(d.unit("u0.service")["main_pid"] != before["u0.service"], "and they are supervised")
+        os.kill(before["u1.service"], 9)
+        d.wait_unit("u1.service", lambda u: u["main_pid"] not in (0, before["u1.service"]))
+
+
+@test
+def damaged_records_harm_no_service_when_keeper_was_killed():
+    each_tracking(lambda args: nothing_is_harmed(args, lambda d, spoil_it: bereave(d, lambda: (wait_roles_gone(d), spoil_it()))))
+
+
+def wait_roles_gone(d):
+    """The old core may still write."""
+    wait_for(lambda: not [p for p in strangers() if "--role=core" in cmdline(p)], 20, "the end of the old core")
+
+
+@test
+def damaged_records_harm_no_service_when_core_was_killed():
+    def kill(d, spoil_it):
+        core = d.status()["daemon"]["core_pid"]
+        os.kill(core, signal.SIGSTOP)
+        spoil_it()
+        os.kill(core, signal.SIGKILL)
+        wait_for(lambda: d.ctl("status", "--json", check=False).rc == 0 and d.status()["daemon"]["core_pid"] != core, 20, "a new core")
+    each_tracking(lambda args: nothing_is_harmed(args, kill))
+
+
+if __name__ == "__main__":
+    main()

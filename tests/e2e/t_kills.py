@@ -1,0 +1,376 @@
+#!/usr/bin/python3
+"""A campaign of kill -9 against every process of the daemon, keeper included, singly and in pairs.
+
+One daemon supervises a fleet that keeps a diary of its own (svc appends its starts and ends to a file)
+and a replica set behind HAProxy that is deployed again and again under load. After each round of kills
+the diary, the kernel, `status` and the daemon's log must agree: no service lost, none run twice, no
+exit told with another status than it had, no request failed, no descriptor or memory gone for good.
+
+What may be lost, and only then: the status of a process that ended while no keeper lived, or so shortly
+before that nobody had written it down.
+
+STAYD_KILLS=N: kills for each of the trackings (default 30); STAYD_TRACKING=cgroup|shim: only that;
+STAYD_SEED=N; STAYD_PROGRESS=FILE: a line is added there every so many kills; STAYD_WEB=0: without the
+replica set."""
+import itertools, random
+
+from lib import *
+from rollout_rig import Rig, say
+
+STABLE, CRASHERS, MORTALS = 24, 8, 6
+KILLS = int(os.environ.get("STAYD_KILLS", "30"))
+SEED = int(os.environ.get("STAYD_SEED", "0")) or random.randrange(1 << 30)
+PROGRESS = os.environ.get("STAYD_PROGRESS")
+WEB = os.environ.get("STAYD_WEB", "1") == "1"
+ROLES = ["keeper", "core", "launcher", "logger", "net"]
+COMBOS = [(r,) for r in ROLES] + list(itertools.combinations(ROLES, 2))
+DEADLY = [signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS]  # what svc does not catch
+EXIT = re.compile(r"^stayd: (\S+)\.service: exited: main process (\d+): (?:code=(\w+), (?:status|signal)=(\w+)|(its status is not known))", re.M)
+ENDED = re.compile(r"^stayd: (\S+)\.service: pid (\d+) (?:has no record|was never started to its end|runs, but its unit is down): killing it", re.M)
+LATE = 3.0  # seconds before the end of keeper in which an exit may not have been written down yet
+
+
+def now():
+    return time.clock_gettime(time.CLOCK_MONOTONIC)
+
+
+def children(pid):
+    with contextlib.suppress(OSError):
+        with open("/proc/%d/task/%d/children" % (pid, pid)) as f:
+            return [int(p) for p in f.read().split()]
+    return []
+
+
+def role_pid(keeper, role):
+    """From /proc, so that nobody has to answer; 0 between a death and the next one's exec."""
+    for pid in children(keeper):
+        with contextlib.suppress(OSError):
+            with open("/proc/%d/comm" % pid) as f:
+                if f.read().strip() in ("stayd-" + role, "stay-" + role):
+                    return pid
+    return 0
+
+
+def n_fds(pid):
+    return len(os.listdir("/proc/%d/fd" % pid))
+
+
+def rss_kib(pid):
+    with open("/proc/%d/status" % pid) as f:
+        return int(re.search(r"^VmRSS:\s+(\d+)", f.read(), re.M).group(1))
+
+
+class Reaper(threading.Thread):
+    """Services of a dead keeper become children of the test; somebody has to reap them. Known by their
+    programs: what subprocess waits for is none of ours."""
+
+    NAMES = ("svc", "websvc", "stayd-shim", "stayd-core", "stayd-launcher", "stayd-logger", "stay-net")
+
+    def __init__(self):
+        super().__init__(daemon=True)
+        self.stopping = False
+
+    def run(self):
+        while not self.stopping:
+            for pid in children(os.getpid()):
+                with contextlib.suppress(OSError):
+                    with open("/proc/%d/stat" % pid) as f:
+                        stat = f.read()
+                    if re.search(r"\((.*)\)", stat).group(1) in self.NAMES:
+                        os.waitpid(pid, os.WNOHANG)
+            time.sleep(0.02)
+
+
+class Fleet:
+    """The services and what is known of each of their processes, by (name, pid, when it began)."""
+
+    def __init__(self, directory, rng):
+        self.rng, self.path, self.offset = rng, os.path.join(directory, "diary"), 0
+        open(self.path, "w").close()
+        self.starts, self.ended, self.killed, self.told, self.units = {}, {}, {}, {}, {}
+        self.strays, self.away, self.log_offset, self.n_told, self.n_lost = set(), [], 0, 0, 0
+        for kind, n, restart in (("s", STABLE, "always"), ("c", CRASHERS, "always"), ("m", MORTALS, "no")):
+            for i in range(n):
+                name = "%s%02d" % (kind, i)
+                steps = "sleep:%d exit:%d" % (150 + i * 137 % 800, self.code_of(name)) if kind == "c" else ""
+                self.units[name + ".service"] = (
+                    "[Unit]\nDefaultDependencies=no\nStartLimitIntervalSec=0\n[Service]\nEnvironment=PUPPET=%s\nLimitCORE=0\n"
+                    "ExecStart=@%s %s %s\nRestart=%s\nRestartSec=20ms\n[X-Restart]\nResetAfterSec=100ms\n" % (self.path, SVC, name, steps, restart))
+                self.starts[name] = []
+        self.units["all.target"] = "[Unit]\nDefaultDependencies=no\nWants=%s\n" % " ".join(sorted(self.units))
+
+    @staticmethod
+    def code_of(name):
+        return 1 + int(name[1:])
+
+    def read(self):
+        """The diary's news. A second process of a service while the first lives: told at once."""
+        with open(self.path, "rb") as f:
+            f.seek(self.offset)
+            data = f.read()
+        data = data[:data.rfind(b"\n") + 1]
+        self.offset += len(data)
+        for line in data.decode().splitlines():
+            e = Event(line)
+            at = e.us / 1e6
+            if e.name == "start":
+                name = e.detail.split()[0]
+                before = self.starts[name][-1] if self.starts[name] else None
+                if before and before not in self.ended and before not in self.killed and self.runs(name, before):
+                    raise AssertionError("%s runs twice: pid %d, which lives, and %d" % (name, before[0], e.pid))
+                self.starts[name].append((e.pid, at))
+            elif e.name == "exit":
+                for pids in self.starts.values():
+                    if pids and pids[-1][0] == e.pid:
+                        self.ended[pids[-1]] = at
+
+    def runs(self, name, process):
+        with contextlib.suppress(OSError):
+            with open("/proc/%d/cmdline" % process[0], "rb") as f:
+                return f.read().split(b"\0")[0].decode() == name
+        return False
+
+    def newest(self, name):
+        return self.starts[name][-1] if self.starts[name] else None
+
+    def kill_one(self, kind):
+        """Ends one from outside, and remembers how and when."""
+        self.read()
+        names = [n for n in self.starts if n[0] == kind and self.newest(n) and self.newest(n) not in self.killed]
+        if not names:
+            return
+        name, sig = self.rng.choice(names), self.rng.choice(DEADLY)
+        p = self.newest(name)
+        if self.runs(name, p):
+            os.kill(p[0], sig)
+            self.killed[p] = (sig, now())
+
+    def read_log(self, d):
+        with open(d.output, errors="replace") as f:
+            f.seek(self.log_offset)
+            text = f.read()
+            text = text[:text.rfind("\n") + 1]
+            self.log_offset += len(text.encode("utf-8", "replace"))
+        for name, pid, code, status, lost in EXIT.findall(text):
+            self.told.setdefault((name, int(pid)), []).append("lost" if lost else status)
+            self.n_told += 1
+        for n, p in ENDED.findall(text):
+            self.strays.add((n, int(p)))
+            say("a stray was ended: %s %s, starts %s" % (n, p, self.starts.get(n)))
+
+    def settled(self, d):
+        """Every service that is to run does, once, and status says so; or why not."""
+        self.read()
+        rows = {u["name"].split(".")[0]: u for u in d.status()["units"]}
+        self.read()
+        for name in self.starts:
+            p, row = self.newest(name), rows.get(name)
+            if name[0] == "s" and not (row and p and p not in self.killed and row["main_pid"] == p[0] and row["sub_state"] == "running"):
+                return "%s: newest process %s, killed: %s, status: %s" % (name, p, self.killed.get(p), row and (row["main_pid"], row["sub_state"]))
+            if name[0] == "m" and p in self.killed and row["sub_state"] != "failed":
+                return "%s: killed, and status says %s" % (name, row["sub_state"])
+            if name[0] == "m" and p not in self.killed and row["main_pid"] != p[0]:
+                return "%s: process %s, status says %s" % (name, p, row["main_pid"])
+        return ""
+
+    def was_away(self, at):
+        return any(a - LATE <= at <= b for a, b in self.away)
+
+    def judge(self, d):
+        """Each end that is over for long enough was told, truly."""
+        self.read()
+        starts = {n: list(p) for n, p in self.starts.items()}
+        self.read_log(d)  # after the starts: the ends that they follow are in it
+        for name, processes in starts.items():
+            for p in processes[:-1] + ([processes[-1]] if processes and processes[-1] in self.killed and name[0] == "m" else []):
+                said = self.told.pop((name, p[0]), [])
+                if p in self.killed:
+                    want, at = self.killed[p][0].name, self.killed[p][1]
+                elif p in self.ended and name[0] == "c":
+                    want, at = str(self.code_of(name)), self.ended[p]
+                elif (name, p[0]) in self.strays:
+                    check(self.was_away(p[1]), "%s: pid %d was killed as a stray" % (name, p[0]))
+                    continue
+                else:
+                    raise AssertionError("%s: process %s was replaced without cause (told: %s)" % (name, p, said))
+                if "lost" in said or not said:
+                    check(self.was_away(at), "%s: the end of %s by %s is told as %s, and keeper was there (%s)" % (name, p, want, said, self.away[-3:]))
+                    self.n_lost += 1
+                check(set(said) <= {want, "lost"}, "%s: the end of %s by %s is told as %s" % (name, p, want, said))
+            self.starts[name] = self.starts[name][len(processes) - 1:]
+        for table in (self.ended, self.killed):
+            keep = {p for ps in self.starts.values() for p in ps}
+            for p in [p for p in table if p not in keep]:
+                del table[p]
+
+
+class Deploys(threading.Thread):
+    """One deploy after the other; what the last one has come to is asked of the daemon by who wants to know."""
+
+    def __init__(self, rig):
+        super().__init__(daemon=True)
+        self.rig, self.n, self.stopping, self.bad = rig, 0, False, []
+
+    def run(self):
+        while not self.stopping:
+            with contextlib.suppress(Exception):
+                state = self.rig.rollout()["state"]
+                if state in ("rolled-back", "halted", "aborted"):
+                    self.bad.append((self.n, self.rig.rollout()))
+                    return
+                if state in ("none", "done"):
+                    self.n += self.rig.d.ctl("deploy", "web", "v%d" % (1 + self.n % 3), "--no-wait", check=False).rc == 0
+            time.sleep(0.05)
+
+
+class Campaign:
+    def __init__(self, tracking, seed):
+        self.tracking, self.rng = tracking, random.Random(seed)
+        self.directory = tempfile.mkdtemp(prefix="stayd-kills.")
+        os.chmod(self.directory, 0o755)
+        self.fleet = Fleet(self.directory, self.rng)
+        self.kills = {r: 0 for r in ROLES}
+        self.ups = []
+
+    def keeper(self):
+        return self.rig.d.proc.pid
+
+    def start_again(self):
+        """The next stayd; the services have been alone since .began."""
+        d = self.rig.d
+        d.wait_at_start = False
+        d.start()
+        d.wait_taken_over()
+        self.fleet.away.append((self.began, now()))
+        del self.fleet.away[:-50]
+        self.ups.append(now() - self.began)
+
+    def strike(self, combo):
+        keeper = self.keeper()
+        old = {r: role_pid(keeper, r) for r in combo if r != "keeper"}
+        victims = dict(old, keeper=keeper) if "keeper" in combo else old
+        for r in self.rng.sample(sorted(victims), len(victims)):
+            if victims[r]:
+                if r == "keeper":
+                    self.began = now()
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(victims[r], signal.SIGKILL)
+                    self.kills[r] += 1
+        if "keeper" in combo:
+            self.rig.d.kill_keeper()
+            for _ in range(self.rng.randrange(0, 3)):  # nobody is there
+                self.fleet.kill_one("s")
+            if self.rng.random() < 0.1:
+                self.fleet.kill_one("m")
+            self.start_again()
+            return
+        self.fleet.kill_one("s")
+        for r, pid in old.items():
+            wait_for(lambda: r in ("net", "logger") and not pid or role_pid(keeper, r) not in (0, pid), 60, "a new " + r)
+
+    def settle(self):
+        why = [""]
+
+        def look():
+            why[0] = self.fleet.settled(self.rig.d)
+            return not why[0]
+        wait_for(look, 60, lambda: "all to be well: %s" % why[0])
+        self.fleet.judge(self.rig.d)
+
+    def size(self):
+        core = role_pid(self.keeper(), "core")
+        return n_fds(self.keeper()), n_fds(core), rss_kib(self.keeper()), rss_kib(core)
+
+    def fresh_size(self):
+        """Of a keeper and core that have just taken over: the same amount each time, or something leaks."""
+        self.strike(("keeper",))
+        self.settle()
+        return self.size()
+
+    def total(self):
+        return sum(self.kills.values())
+
+    def report(self):
+        f = self.fleet
+        load = self.rig.load.peek() if self.rig.load else {"sent": 0, "failed": 0}
+        return "%s seed %s: %d kills %s; %d exits told, %d lost with their keeper, %d strays ended; %d deploys, %d requests, %d failed; worst time without a daemon %.1f s" % (
+            self.tracking, SEED, self.total(), " ".join("%s=%d" % i for i in self.kills.items()), f.n_told, f.n_lost, len(f.strays),
+            self.deploys.n if self.deploys else 0, load["sent"], load["failed"], max(self.ups or [0]))
+
+    def run(self, kills):
+        rig = dict(replicas=3, work_ms=1, args=["--tracking=shim"] if self.tracking == "shim" else [], units=self.fleet.units,
+                   rollout={"ProgressDeadlineSec": "300", "MinReadySec": "0"}, balancer={"DrainTimeoutSec": "60"},
+                   service={"TimeoutStopSec": "60"}, restart={"ResetAfterSec": "100ms"},
+                   health={"TimeoutSec": "10", "Fall": "3"}, start=WEB)
+        with Rig(**rig) as self.rig:
+            d, self.deploys = self.rig.d, None
+            reaper = Reaper()
+            reaper.start()
+            d.ctl("start", "all.target")
+            if WEB:
+                self.rig.start_load(rate=100)
+                self.deploys = Deploys(self.rig)
+                self.deploys.start()
+            self.settle()
+            base, mark = self.fresh_size(), 0
+            combos = []
+            while self.total() < kills:
+                combos = combos or self.rng.sample(COMBOS, len(COMBOS))
+                time.sleep(self.rng.random() * 0.05)  # a random moment, not a wait
+                for _ in range(self.rng.randrange(0, 2)):
+                    self.fleet.kill_one("s")
+                self.strike(combos.pop())
+                self.settle()
+                if WEB:
+                    check(not self.deploys.bad, "a rollout went wrong: %s" % self.deploys.bad)
+                    failed = self.rig.load.peek()
+                    check(failed["failed"] == 0, "requests failed: %s" % failed)
+                if PROGRESS and self.total() >= mark:
+                    mark = self.total() + 50
+                    with open(PROGRESS, "a") as f:
+                        f.write("%s %s\n" % (time.strftime("%H:%M:%S"), self.report()))
+            after = self.fresh_size()
+            if WEB:
+                self.deploys.stopping = True
+                self.deploys.join()
+                self.rig.wait_rollout("done", deadline=120)
+            self.settle()
+            say(self.report())
+            say("descriptors and KiB of keeper and core, each just begun: %s, %s" % (base, after))
+            check(after[0] <= base[0] + 24 and after[1] <= base[1] + 24, "descriptors grow: %s, then %s" % (base, after))
+            check(after[2] <= base[2] + 1024 and after[3] <= base[3] + 2048, "memory grows: %s, then %s" % (base, after))
+            if WEB:
+                total = self.rig.load.finish()
+                check(total["failed"] == 0, "requests failed: %s" % total)
+            reaper.stopping = True
+            reaper.join()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def campaign(tracking):
+    c = Campaign(tracking, SEED)
+    try:
+        c.run(KILLS)
+    except BaseException as e:
+        if PROGRESS:
+            with open(PROGRESS, "a") as f:
+                f.write("%s FAILED %s: %s\n" % (time.strftime("%H:%M:%S"), c.report() if hasattr(c, "rig") else tracking, str(e)[:2000]))
+        raise
+
+
+@test
+def services_tracked_by_cgroups_survive_kills_of_everything():
+    if "cgroup" not in os.environ.get("STAYD_TRACKING", "cgroup"):
+        skip("not asked for")
+    campaign("cgroup")
+
+
+@test
+def services_tracked_by_shims_survive_kills_of_everything():
+    if "shim" not in os.environ.get("STAYD_TRACKING", "shim"):
+        skip("not asked for")
+    campaign("shim")
+
+
+if __name__ == "__main__":
+    main()
