@@ -211,6 +211,14 @@ int fd_close(int fd); /* always -1, so that fd = fd_close(fd) */
 int write_all(int fd, const void *data, size_t size);
 /* Whole file, at most max bytes (-E2BIG beyond); NUL-terminated in b, size without it. */
 int read_file(int dirfd, const char *path, size_t max, struct buf *b);
+/* Reads of files and directories that failed for a reason of the moment: no descriptor, no memory, an
+ * input/output error. Half of the files is another configuration, not a smaller one: who decides by
+ * them looks at this first. dir_open() and dir_next() are opendir() and readdir() that count. */
+unsigned files_unread(void);
+struct __dirstream;
+struct dirent;
+struct __dirstream *dir_open(const char *path);
+struct dirent *dir_next(struct __dirstream *d);
 /* Writes a temporary file beside path, fsyncs it, renames, fsyncs the directory. */
 int write_file_atomic(const char *path, const void *data, size_t size, mode_t mode);
 int mkdir_parents(const char *path, mode_t mode);

@@ -193,6 +193,7 @@ struct core {
 	bool is_record_in_file; /* not in a memfd */
 	bool is_record_foreign; /* another version's: read, not yet written anew */
 	bool is_record_lost;    /* some or all of it could not be read */
+	unsigned n_unread_cores; /* before us, that could not read everything in the end */
 	uint64_t again_us;      /* when to try again what lacked something; 0 = nothing */
 	char trouble[TROUBLE_MAX][TROUBLE_TEXT_MAX]; /* "": none; shown by status */
 	int lock_fds[2];        /* of the runtime and the state directory; -1 */

@@ -273,10 +273,10 @@ static int by_number(const void *a, const void *b)
 static size_t journal_ids(struct core *c, struct set *s, uint64_t **ret)
 {
 	CLEANUP_FREE char *dir = set_dir(c, s->name, "rollouts");
-	DIR *d = opendir(dir);
+	DIR *d = dir_open(dir);
 	uint64_t *v = NULL;
 	size_t n = 0, cap = 0;
-	for (struct dirent *e; d && (e = readdir(d));) {
+	for (struct dirent *e; d && (e = dir_next(d));) {
 		if (!startswith(e->d_name, "d-"))
 			continue;
 		GROW(v, n, cap);

@@ -24,6 +24,7 @@
 #include <sys/stat.h>
 
 #define RECORD_MAGIC      0x44594154u /* "TAYD" */
+#define READ_TRIES        3
 #define RECORD_HEADER     64
 #define RECORD_STRIDE_MAX 16384 /* of one copy, in a file of any version */
 
@@ -66,6 +67,21 @@ static uint32_t header_crc(struct record_header h)
 	return crc32_of(&h, sizeof(h));
 }
 
+/* All of it, or up to the end of the file. What cannot be read is put aside for good: hence the
+ * second and third look. */
+static ssize_t read_at(int fd, void *data, size_t size, off_t at)
+{
+	size_t got = 0;
+	for (int tries = 0; got < size && tries < READ_TRIES;) {
+		ssize_t n = pread(fd, (char *)data + got, size - got, at + (off_t)got);
+		if (n == 0)
+			break;
+		got += n > 0 ? (size_t)n : 0;
+		tries += n < 0;
+	}
+	return (ssize_t)got;
+}
+
 static int header_write(struct core *c)
 {
 	struct record_header h = {
@@ -84,7 +100,7 @@ static int header_write(struct core *c)
 /* NULL: usable. "": nothing is there, or it is of another boot. Else what is wrong with it. */
 static const char *header_fault(struct core *c, struct record_header *h)
 {
-	ssize_t n = pread(c->record_fd, h, sizeof(*h), 0);
+	ssize_t n = read_at(c->record_fd, h, sizeof(*h), 0);
 	if (n == 0)
 		return "";
 	if (n != sizeof(*h))
@@ -133,6 +149,11 @@ static int put_aside(struct core *c, const char *fault)
 	return c->record_fd < 0 ? c->record_fd : header_write(c);
 }
 
+static bool is_passing(int r)
+{
+	return r == -EMFILE || r == -ENFILE || r == -ENOMEM || r == -EINTR || r == -EIO;
+}
+
 int record_open(struct core *c, int deposited_fd)
 {
 	struct record_header h;
@@ -141,6 +162,9 @@ int record_open(struct core *c, int deposited_fd)
 	if (c->record_fd < 0 && !c->is_in_memory) {
 		c->record_fd = file_open(c, "state", 0);
 		c->is_record_in_file = c->record_fd >= 0;
+		/* Another core, in a moment, can open it: memory would forget what is in it. */
+		if (is_passing(c->record_fd))
+			return c->record_fd;
 		if (c->record_fd < 0)
 			log_warn(NULL, "%s/state: %s; keeping state in memory held by the keeper",
 				c->runtime_dir, errno_name(c->record_fd));
@@ -154,7 +178,9 @@ int record_open(struct core *c, int deposited_fd)
 		return *fault ? put_aside(c, fault) : header_write(c);
 	c->record_stride = h.stride;
 	c->is_record_foreign = h.version != UNIT_REC_VERSION || h.stride != sizeof(struct own_copy);
-	if (fstat(c->record_fd, &st) < 0 || st.st_size <= RECORD_HEADER)
+	if (fstat(c->record_fd, &st) < 0)
+		return -errno;
+	if (st.st_size <= RECORD_HEADER)
 		return 0;
 	size_t size = (size_t)st.st_size - RECORD_HEADER, slot = 2 * (size_t)h.stride;
 	c->n_slots = (uint32_t)((size + slot - 1) / slot);
@@ -322,7 +348,7 @@ static enum copy_state copy_read(
 {
 	static const char zero[RECORD_STRIDE_MAX];
 	char raw[RECORD_STRIDE_MAX];
-	ssize_t n = pread(c->record_fd, raw, c->record_stride, slot_offset(c, slot, which));
+	ssize_t n = read_at(c->record_fd, raw, c->record_stride, slot_offset(c, slot, which));
 	if (n <= 0 || memcmp(raw, zero, (size_t)n) == 0)
 		return COPY_EMPTY;
 	memset(ret, 0, sizeof(*ret));

@@ -184,10 +184,10 @@ static int remove_link(const char *path, struct strv *changes, struct err *e)
 static int unlink_in(
 	const char *dir, const char *name, bool aliases, struct strv *changes, struct err *e)
 {
-	DIR *d = opendir(dir);
+	DIR *d = dir_open(dir);
 	struct dirent *ent;
 	int r = 0;
-	while (d && r == 0 && (ent = readdir(d))) {
+	while (d && r == 0 && (ent = dir_next(d))) {
 		CLEANUP_FREE char *path = xasprintf("%s/%s", dir, ent->d_name);
 		struct stat st;
 		if (!unit_name_is_valid(ent->d_name) || lstat(path, &st) < 0 ||
@@ -215,9 +215,9 @@ static int disable_one(const struct unit_path *p, const struct unit_conf *c, con
 	(void)unused;
 	int r = 0;
 	for (size_t i = 0; i < p->dirs.n && r == 0; i++) {
-		DIR *d = is_ours(p->dirs.v[i]) ? opendir(p->dirs.v[i]) : NULL;
+		DIR *d = is_ours(p->dirs.v[i]) ? dir_open(p->dirs.v[i]) : NULL;
 		struct dirent *ent;
-		while (d && r == 0 && (ent = readdir(d))) {
+		while (d && r == 0 && (ent = dir_next(d))) {
 			if (!endswith(ent->d_name, ".wants") && !endswith(ent->d_name, ".requires"))
 				continue;
 			CLEANUP_FREE char *dir = xasprintf("%s/%s", p->dirs.v[i], ent->d_name);

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """Every system call of the daemon fails once: the matrix of (operation, who, call, n, error).
 
-  matrix.py --build build-fault [--cells N] [--seed S] [--ops a,b] [--who core,keeper] [--call open] [--verbose]
+  matrix.py --build build [--cells N] [--seed S] [--ops a,b] [--who core,keeper] [--call open] [--verbose]
 
 A cell arms inject.c (fail the n-th call of that name in that process, or kill the process at it, or
 fail all of them), does one operation and then asks: is the daemon there, did the operation succeed or
@@ -14,7 +14,7 @@ the figures: cells and violations by operation and process."""
 import argparse, collections, json, os, signal, subprocess, sys, time
 
 A = argparse.ArgumentParser()
-A.add_argument("--build", default="build-fault")
+A.add_argument("--build", default=os.environ.get("STAYD_BUILD", "build"))
 A.add_argument("--cells", type=int, default=0)
 A.add_argument("--seed", type=int, default=1)
 A.add_argument("--ops", default="")
@@ -222,7 +222,8 @@ class DeployCrash(Deploy):
         except Refused as e:
             if "already" not in str(e):
                 raise
-        os.kill(core, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # the fault was faster
+            os.kill(core, signal.SIGKILL)
         wait_for(lambda: r.status()["daemon"]["core_pid"] not in (0, core), r.client)
         self.again(r)
 
@@ -260,7 +261,9 @@ class Reload(Op):
 
     def act(self, r):
         r.d.write_unit("a.service", UNITS["a.service"] + "Environment=N=%d\n" % time.monotonic_ns())
-        r.client.call("DaemonReload")
+        notes = r.client.call("DaemonReload")["notes"]
+        if "cannot" in notes:
+            raise Refused(notes)
 
 
 class Enable(Op):
@@ -287,8 +290,8 @@ class RoleDies(Stays):
 
     def act(self, r):
         old = r.status()["daemon"][self.role + "_pid"]
-        if old:
-            os.kill(old, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(old or 1 << 30, signal.SIGKILL)
         wait_for(lambda: r.status()["daemon"][self.role + "_pid"] not in (0, old), r.client)
         if self.role != "core":
             r.client.call("Start", names=["once.service"])
@@ -396,6 +399,11 @@ class ShutDown(StartUp):
             r.begun()
             r.wait_steady(self.running)
             r.arm(c)
+            r.d.proc.terminate()
+            if c and c.times == ALL:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    r.d.proc.wait(ALL_TIMEOUT)
+                r.fault.disarm()
             r.stop()
             r.fault.disarm()
             return r.fault.fired, r.fault.counts()
@@ -442,6 +450,7 @@ class MainRig(Rig):
         elif kind == "shim":
             more["args"] = ["--tracking", "shim"]
         self.kind = kind
+        self.links_held = 64 if kind == "shim" else 0  # RETIRED_MAX
         super().__init__(units, start=False, **more)
         for v in ("v1", "v2"):
             os.makedirs(self.dir + "/releases/" + v)
@@ -482,6 +491,10 @@ class MainRig(Rig):
 
 
 class FreshRig(Rig):
+    def shims(self, strangers, allowed):
+        """A daemon that cannot use cgroups at its start goes on with shims."""
+        return strangers <= {(lib.proc_stat(p) or (0, 0))[1] for p in allowed}
+
     def __init__(self):
         super().__init__({"a.service": UNITS["a.service"]}, start=False)
         self.d.targets, self.d.wait_at_start = ["a.service"], False
@@ -526,7 +539,7 @@ class Matrix:
     def __init__(self):
         self.rigs, self.cells, self.missed, self.violations = {}, collections.Counter(), 0, []
         self.messages, self.core_deaths = collections.Counter(), collections.Counter()
-        self.began, self.slow = time.monotonic(), []
+        self.began, self.told, self.slow = time.monotonic(), time.monotonic(), []
 
     def rig(self, kind):
         if kind not in self.rigs:
@@ -546,6 +559,11 @@ class Matrix:
         if op.kind == "fresh":
             return op.cell(None)[1]
         r = self.rig(op.kind)
+        up = [n for n, u in r.units().items() if n.endswith(".service") and u["active_state"] != "inactive" and n != "keep.service"]
+        if up:
+            r.client.call("Stop", names=up)
+            r.client.call("ResetFailed", names=up)
+        r.wait_steady({"keep.service": "active"})
         for i in range(2):
             op.before(r)
             r.fault.arm()
@@ -559,6 +577,9 @@ class Matrix:
         return counts
 
     def run(self, c):
+        if time.monotonic() - self.told > 30:
+            self.told = time.monotonic()
+            print("# %6d cells, %d violations; now %s" % (sum(self.cells.values()), len(self.violations), cell_text(c)), flush=True)
         """True when the fault happened."""
         begin = time.monotonic()
         fired = self.run_cell(c)
