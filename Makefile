@@ -3,12 +3,12 @@
 #   make SAN=1 ...  everything under ASan and UBSan, in build-san/
 #   make fault      every system call of the daemon fails once: hours; CELLS=2000 a sample
 #   make NEXT=1 ... the version after this one, in build-next/: what upgrade tests go to and come back from
-#   make sim SECONDS=60, make fuzz SECONDS=60, make bench, make install DESTDIR=... PREFIX=/usr
+#   make sim SECONDS=60 [SEED=S] [JOBS=2], make fuzz SECONDS=60, make bench, make install DESTDIR=... PREFIX=/usr
 SHELL   := /bin/bash
 B       := build$(if $(SAN),-san)$(if $(NEXT),-next)
 PREFIX  ?= /usr
 CC      ?= gcc
-PKGS    := build-essential pkg-config libcap-dev libseccomp-dev libinih-dev libjansson-dev check \
+PKGS    := build-essential pkg-config libcap-dev libseccomp-dev libinih-dev libjansson-dev libmd-dev check \
            libcurl4-openssl-dev python3 haproxy mandoc iproute2 procps tini catatonit
 WARN    := -Wall -Wextra -Wshadow -Wswitch-enum -Wstrict-prototypes -Wmissing-prototypes -Wvla \
            -Wformat=2 $(if $(CI),-Werror)
@@ -20,7 +20,7 @@ CFLAGS  += -std=gnu11 -D_GNU_SOURCE $(WARN) -Iinclude -Isupervisord -MMD -MP -ff
 ,       := ,
 LDFLAGS += $(if $(SAN),-fsanitize=address$(,)undefined,-Wl$(,)-z$(,)relro$(,)-z$(,)now -Wl$(,)--gc-sections -Wl$(,)--build-id=sha1)
 STATIC   = $(if $(SAN),,-static)
-LIBS    := -lcap -lseccomp -linih -ljansson
+LIBS    := -lcap -lseccomp -linih -ljansson -lmd
 DIRS    := core control logd launch keeper model unit base
 ARCH    := $(foreach d,$(DIRS),$(if $(wildcard supervisord/$d/*.c),$B/$d.a))
 objs     = $(patsubst %.c,$B/%.o,$(wildcard $(1)))
@@ -56,8 +56,11 @@ $B/tests/test_ctl_%: LIBX = $(CTLOB)
 $(filter $B/tests/test_ctl_%,$(UNIT)): $(CTLOB)
 $B/tests/test_%: $B/tests/unit/test_%.o $B/tests/unit/check_main.o $(ARCH)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $< $B/tests/unit/check_main.o $(LIBX) -Wl,--start-group $(ARCH) -Wl,--end-group $(LIBS) -lcheck -lsubunit -lm -lrt -pthread
-$B/tests/replay_%: $B/tests/fuzz/fuzz_%.o $B/tests/fuzz/replay.o $(NETOB) $(ARCH)
-	$(Q)$(CC) $(LDFLAGS) -o $@ $< $B/tests/fuzz/replay.o $(NETOB) -Wl,--start-group $(ARCH) -Wl,--end-group $(LIBS) -lcurl
+# Archives, so that a target takes what it needs and may stand in for the rest.
+$B/tests/parts.a: $(NETOB) $(CTLOB)
+	$(Q)mkdir -p $(@D); rm -f $@; ar Drcs $@ $^
+$B/tests/replay_%: $B/tests/fuzz/fuzz_%.o $B/tests/fuzz/replay.o $B/tests/parts.a $(ARCH)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $< $B/tests/fuzz/replay.o -Wl,--start-group $B/tests/parts.a $(ARCH) -Wl,--end-group $(LIBS) -lcurl
 $B/sim: $(call objs,tests/sim/*.c) $B/model.a $B/unit.a $B/base.a
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
 # Tools run inside sandboxes as the program under test: static and uninstrumented, also with SAN=1.
@@ -66,6 +69,7 @@ $B/tests/tools/%: $B/tests/tools/%.o
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(STATIC) $(LDFLAGS) -o $@ $< -lm
 $B/tests/unit/%.o $B/tests/fuzz/%.o $B/tests/sim/%.o: CFLAGS += -Itests
+$B/tests/fuzz/%.o: CFLAGS += -I.
 .SECONDARY:
 
 # The same objects, linked so that each reference to a function of calls.def goes through inject.c.
@@ -96,7 +100,7 @@ bench: deps
 	$(Q)$(MAKE) --no-print-directory -j$$(nproc) all
 	$(Q)PEER_STAYD_DIR=$(CURDIR)/$B /usr/bin/python3 tests/bench/bench.py run --peers limit,stayd --quick
 sim: $B/sim
-	$(Q)$B/sim --seconds $(or $(SECONDS),60)
+	$(Q)tests/sim/night.sh $B/sim $(or $(SECONDS),60) $(or $(JOBS),1) $(SEED)
 fuzz:
 	$(Q)tests/fuzz/run.sh $(or $(SECONDS),60)
 fault: deps

@@ -116,6 +116,9 @@ enum {
 	OPT_DETAILED,
 	OPT_CODE,
 	OPT_STATE,
+	OPT_VERIFY,
+	OPT_FILE,
+	OPT_HEAD,
 };
 
 static const struct option long_options[] = {
@@ -142,6 +145,9 @@ static const struct option long_options[] = {
 	{"detailed-exitcode", no_argument,       NULL, OPT_DETAILED   },
 	{"code",              required_argument, NULL, OPT_CODE       },
 	{"state",             required_argument, NULL, OPT_STATE      },
+	{"verify",            no_argument,       NULL, OPT_VERIFY     },
+	{"file",              required_argument, NULL, OPT_FILE       },
+	{"head",              required_argument, NULL, OPT_HEAD       },
 	{NULL,		0,                 NULL, 0              },
 };
 static const char short_options[] = "hqfn:p:s:";
@@ -268,6 +274,15 @@ static int option_set(struct ctl *c, int opt, const char *arg)
 		return 0;
 	case OPT_CODE:
 		return parse_count(arg, &c->code);
+	case OPT_VERIFY:
+		c->verify = true;
+		return 0;
+	case OPT_FILE:
+		c->file = arg;
+		return 0;
+	case OPT_HEAD:
+		c->head = arg;
+		return 0;
 	case OPT_STATE:
 		c->state = arg;
 		return 0;

@@ -214,23 +214,15 @@ const char *reply_raw(const char *text, size_t size, size_t *ret_size)
 int exit_of_error(const char *error, bool is_status)
 {
 	static const struct {
-		const char *error;
+		const char *name;
 		int code, status_code;
 	} rows[] = {
-		{"org.stayd.NoSuchUnit",                 STAY_EXIT_NOT_FOUND,
-                 STAY_EXIT_NOT_PERMITTED								    }, /* LSB: 4 = unknown */
-		{"org.stayd.NotConfigured",              STAY_EXIT_NOT_CONFIGURED,   STAY_EXIT_NOT_PERMITTED},
-		{"org.stayd.NotRunning",                 STAY_EXIT_UNIT_NOT_RUNNING, STAY_EXIT_NOT_RUNNING  },
-		{"org.stayd.Refused",                    STAY_EXIT_REFUSED,          STAY_EXIT_FAILED       },
-		{"org.stayd.BadArgument",                STAY_EXIT_USAGE,            STAY_EXIT_USAGE        },
-		{"org.stayd.Unsupported",                STAY_EXIT_NOT_RUNNING,      STAY_EXIT_FAILED       },
-		{"org.varlink.service.InvalidParameter", STAY_EXIT_USAGE,            STAY_EXIT_USAGE        },
-		{"org.varlink.service.MethodNotFound",   STAY_EXIT_NOT_RUNNING,      STAY_EXIT_FAILED       },
-		{"org.varlink.service.PermissionDenied", STAY_EXIT_NOT_PERMITTED,
-                 STAY_EXIT_NOT_PERMITTED								    },
+#define FAULT(name, code, status_code) {name, code, status_code},
+#include "stayd/outcomes.def"
 	};
+	const char *name = startswith(error, "org.stayd.") ? error + strlen("org.stayd.") : error;
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
-		if (streq(rows[i].error, error))
+		if (streq(rows[i].name, name))
 			return is_status ? rows[i].status_code : rows[i].code;
 	return STAY_EXIT_FAILED;
 }
@@ -241,16 +233,11 @@ int exit_of_result(const char *result)
 		const char *result;
 		int code;
 	} rows[] = {
-		{"done",        STAY_EXIT_OK              },
-		{"skipped",     STAY_EXIT_OK              },
-		{"started",     STAY_EXIT_OK              },
-		{"failed",      STAY_EXIT_FAILED          },
-		{"refused",     STAY_EXIT_REFUSED         },
-		{"canceled",    STAY_EXIT_FAILED          },
-		{"rolled-back", STAY_EXIT_ROLLED_BACK     },
-		{"halted",      STAY_EXIT_HALTED          },
-		{"not-running", STAY_EXIT_UNIT_NOT_RUNNING},
+#define RESULT(id, word, code) {word, code},
+#include "stayd/outcomes.def"
 	};
+	if (streq(result, "started"))
+		return STAY_EXIT_OK;
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
 		if (streq(rows[i].result, result))
 			return rows[i].code;

@@ -53,6 +53,14 @@ static void column_widths(const struct table *t, size_t *widths)
 		widths[i % t->n_columns] = MAX(widths[i % t->n_columns], width(t->cells[i]));
 }
 
+void table_done(struct table *t)
+{
+	for (size_t i = 0; i < t->n_cells; i++)
+		free(t->cells[i]);
+	free(t->cells);
+	*t = (struct table){0};
+}
+
 void table_print(struct table *t, FILE *out)
 {
 	size_t *widths = xcalloc(t->n_columns, sizeof(*widths));
@@ -66,11 +74,8 @@ void table_print(struct table *t, FILE *out)
 		if (is_last)
 			fputc('\n', out);
 	}
-	for (size_t i = 0; i < t->n_cells; i++)
-		free(t->cells[i]);
-	free(t->cells);
 	free(widths);
-	*t = (struct table){0};
+	table_done(t);
 }
 
 /* ---- symbols and colours --------------------------------------------------------------------------------- */
@@ -155,9 +160,11 @@ int64_t parse_rfc3339(const char *s)
 	struct tm tm = {0};
 	int ms = 0;
 	char z = 0;
-	if (sscanf(s, "%4d-%2d-%2dT%2d:%2d:%2d.%3d%c", &tm.tm_year, &tm.tm_mon, &tm.tm_mday,
-		    &tm.tm_hour, &tm.tm_min, &tm.tm_sec, &ms, &z) != 8 ||
-		z != 'Z')
+	int n = sscanf(s, "%4d-%2d-%2dT%2d:%2d:%2d.%3d%c", &tm.tm_year, &tm.tm_mon, &tm.tm_mday,
+		&tm.tm_hour, &tm.tm_min, &tm.tm_sec, &ms, &z);
+	if (n != 8 && (n != 6 || sscanf(s, "%*4d-%*2d-%*2dT%*2d:%*2d:%*2d%c", &z) != 1))
+		return -1;
+	if (z != 'Z')
 		return -1;
 	tm.tm_year -= 1900;
 	tm.tm_mon -= 1;

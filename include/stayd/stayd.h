@@ -43,6 +43,10 @@
 /* A client that sends nothing of a started message for this long is closed. */
 #define CONTROL_IDLE_US (5 * 1000000ULL)
 
+/* The audit log: bytes of one file and how many are kept, the current one included. */
+#define AUDIT_FILE_MAX  (8 * 1024 * 1024)
+#define AUDIT_FILES_MAX 16
+
 /* What users and groups outside of a user namespace look like from within: they are nobody's. */
 #define OVERFLOW_ID 65534
 

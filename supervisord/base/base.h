@@ -295,6 +295,22 @@ void loop_arm(struct loop *l, uint64_t at_us);
 int loop_turn(struct loop *l, int timeout_ms); /* -1: until something happens */
 int loop_run(struct loop *l);                  /* until is_done; returns exit_code or -errno */
 
+/* ---- chained lines (chain.c): a log that shows what was changed in it ---------------------- */
+
+#define CHAIN_HASH_HEX 65
+struct chain { /* where a chain is: its last line */
+	uint64_t seq;
+	char hash[CHAIN_HASH_HEX];
+};
+void chain_init(struct chain *c);
+/* Appends the next line with its line feed. body: members of a JSON object, without braces. */
+void chain_add(struct chain *c, struct buf *out, const char *body);
+/* A line (without line feed) that is whole and has its own hash. */
+bool chain_read(
+	const char *line, size_t size, struct chain *ret, char ret_prev[CHAIN_HASH_HEX]);
+/* Is it the next one? NULL, and c moves on; else what is wrong. is_first: nothing is known before. */
+const char *chain_check(struct chain *c, const char *line, size_t size, bool is_first);
+
 /* ---- JSON (jansson) ---------------------------------------------------------------------- */
 
 struct json_t;

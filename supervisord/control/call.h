@@ -65,6 +65,7 @@ struct call {
 	bool more;
 	enum control_role role; /* of the peer, now */
 	bool is_denied;         /* the failure is a lack of rights */
+	uint64_t change;        /* of the audit log; 0: it is none */
 	struct buf out;         /* the reply's parameters: one JSON object */
 	/* On failure: */
 	struct err e;
@@ -118,6 +119,7 @@ struct waiting {
 
 struct waiting *client_waiting(struct client *cl);
 struct peer *client_peer(struct client *cl);
+int client_fd(const struct client *cl);
 /* Queues one message. params is a JSON object's text. A final one ends the call. */
 void client_send(struct client *cl, const struct buf *params, bool continues);
 void client_send_error(struct client *cl, const char *error, const char *message, const char *hint);
@@ -154,6 +156,31 @@ const char *access_role_key(enum control_role r);  /* in stayd.conf */
 void user_name(uid_t uid, char *out, size_t size); /* "?" when there is none */
 struct access *control_access(struct control *c);
 
+/* ---- audit.c ---- */
+
+struct audit;
+/* state_dir NULL: nothing is kept. runtime_dir NULL: without an anchor. */
+struct audit *audit_new(struct loop *l, const char *state_dir, const char *runtime_dir);
+struct audit *audit_free(struct audit *a); /* NULL */
+/* Before a change begins; c->change names it from now on. */
+void audit_intent(struct audit *a, struct call *c);
+/* One more request of it is under way ... */
+void audit_adds(struct audit *a, uint64_t change);
+/* ... and has ended. The last one ends the change, when its handler has returned. */
+void audit_settled(struct audit *a, uint64_t change, enum reply_result result, const char *text);
+/* A part that took no time. */
+void audit_result(struct audit *a, uint64_t change, enum reply_result result, const char *text);
+/* The handler has returned r. */
+void audit_called(struct audit *a, const struct call *c, int r);
+/* False: one too many of this user's, which is only counted. */
+bool audit_refused(struct audit *a, const struct call *c);
+/* When lines are being lost: when to try again; else USEC_INFINITY. */
+uint64_t audit_retry_at(const struct audit *a);
+void audit_retry(struct audit *a);
+void audit_json(struct buf *b, const char *key, const struct audit *a);
+struct audit *control_audit(struct control *c);
+void control_rearm(struct control *c); /* after lines were written */
+
 /* ---- rights.c ---- */
 
 /* May the peer make this call, on all that it names? -EACCES with is_denied, e and hint. */
@@ -163,6 +190,7 @@ int verbs_allowed(struct call *c);
 
 int verbs_dispatch(struct call *c);
 const char *verbs_error_name(const struct call *c);
+int error_exit(const char *name);  /* of stayctl */
 int method_find(const char *name); /* METHOD_*, -1 */
 void verbs_describe(struct buf *out);
 /* Type check by a varlink struct type, "(names: ?[]string)". -EINVAL with the name in ret_bad. */
@@ -250,7 +278,10 @@ int outcomes_end(struct call *c, bool no_wait);
 void waits_client_gone(struct waits *w, struct client *cl);
 int waits_state(struct call *c, const struct targets *t, enum wait_for what);
 int waits_rollout(struct call *c, struct set *s);
-void waits_audit(struct call *c, uint64_t request, const char *what);
+/* Into the daemon's own log and the ring: who asks for what. */
+void waits_note(struct call *c, uint64_t request, const char *what);
+const char *result_word(enum reply_result r); /* "done" */
+int result_exit(enum reply_result r);         /* of stayctl */
 /* The ring, oldest first; i < waits_ring_count(). */
 size_t waits_ring_count(const struct waits *w);
 const struct event_entry *waits_ring_at(const struct waits *w, size_t i);

@@ -48,6 +48,7 @@ struct control {
 	uint64_t accept_again_us; /* 0 = accepting */
 	struct waits *waits;
 	struct access *access;
+	struct audit *audit;
 };
 
 /* ---- the timer ---------------------------------------------------------------------------------- */
@@ -55,6 +56,7 @@ struct control {
 static void timer_rearm(struct control *c)
 {
 	uint64_t at = c->accept_again_us ? c->accept_again_us : USEC_INFINITY;
+	at = MIN(at, audit_retry_at(c->audit));
 	for (struct client *cl = c->clients; cl; cl = cl->next)
 		if (cl->deadline_us)
 			at = MIN(at, cl->deadline_us);
@@ -64,6 +66,13 @@ static void timer_rearm(struct control *c)
 		t.it_value.tv_nsec = (long)(at % USEC_PER_SEC * 1000 + 1);
 	}
 	(void)timerfd_settime(c->timer.fd, TFD_TIMER_ABSTIME, &t, NULL);
+}
+
+/* Lines of the audit log may have been lost. */
+void control_rearm(struct control *c)
+{
+	if (audit_retry_at(c->audit) != USEC_INFINITY)
+		timer_rearm(c);
 }
 
 static void client_deadline(struct client *cl, uint64_t at_us)
@@ -84,6 +93,11 @@ struct waiting *client_waiting(struct client *cl)
 struct peer *client_peer(struct client *cl)
 {
 	return &cl->peer;
+}
+
+int client_fd(const struct client *cl)
+{
+	return cl->source.fd;
 }
 
 struct client *client_first(struct control *c)
@@ -109,6 +123,11 @@ struct core *control_core(struct control *c)
 struct access *control_access(struct control *c)
 {
 	return c->access;
+}
+
+struct audit *control_audit(struct control *c)
+{
+	return c->audit;
 }
 
 struct waits *control_waits(struct control *c)
@@ -301,9 +320,21 @@ static void service_description(struct client *cl, const json_t *params)
 static void call_denied(struct call *c)
 {
 	struct peer *p = client_peer(c->client);
-	log_note(NULL, "control: pid %d: %s", (int)p->pid, c->e.text);
+	if (audit_refused(c->control->audit, c))
+		log_note(NULL, "control: pid %d: %s", (int)p->pid, c->e.text);
 	send_error(
 		c->client, "org.varlink.service.PermissionDenied", "message", c->e.text, c->hint);
+}
+
+/* A change is in the audit log before it begins. */
+static int call_handler(struct call *c)
+{
+	if (methods[c->method].is_change)
+		audit_intent(c->control->audit, c);
+	int r = verbs_dispatch(c);
+	audit_called(c->control->audit, c, r);
+	control_rearm(c->control);
+	return r;
 }
 
 static void call_verb(struct client *cl, enum method_id id, const json_t *params, bool more)
@@ -324,7 +355,7 @@ static void call_verb(struct client *cl, enum method_id id, const json_t *params
 		return;
 	}
 	if (r == 0)
-		r = verbs_dispatch(&c);
+		r = call_handler(&c);
 	if (r < 0 && c.is_denied)
 		call_denied(&c);
 	else if (r < 0)
@@ -560,6 +591,8 @@ static void on_timer(struct source *s, uint32_t events UNUSED)
 		if (cl->deadline_us && cl->deadline_us <= now)
 			client_close(cl);
 	}
+	if (audit_retry_at(c->audit) <= now)
+		audit_retry(c->audit);
 	if (c->accept_again_us && c->accept_again_us <= now) {
 		c->accept_again_us = 0;
 		(void)loop_add(
@@ -605,6 +638,9 @@ int control_new(
 		return r;
 	}
 	control_reload(c, NULL);
+	const struct core_status *s = core_status(core);
+	c->audit = audit_new(l, s->state_dir, s->runtime_dir);
+	timer_rearm(c);
 	c->waits = waits_new(c);
 	*ret = c;
 	return 0;
@@ -623,6 +659,7 @@ struct control *control_free(struct control *c)
 	fd_close(c->timer.fd);
 	waits_free(c->waits);
 	access_free(c->access);
+	audit_free(c->audit);
 	free(c);
 	return NULL;
 }

@@ -70,6 +70,21 @@ const char *verbs_error_name(const struct call *c)
 	return "Failed";
 }
 
+int error_exit(const char *name)
+{
+	static const struct {
+		const char *name;
+		int code;
+	} rows[] = {
+#define FAULT(name_, code, status_code) {name_, code},
+#include "stayd/outcomes.def"
+	};
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
+		if (streq(rows[i].name, name))
+			return rows[i].code;
+	return STAY_EXIT_FAILED;
+}
+
 void verbs_describe(struct buf *out)
 {
 	static const char *const errors[] = {"NoSuchUnit", "NotConfigured", "NotRunning", "Refused",

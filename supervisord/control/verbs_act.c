@@ -2,7 +2,7 @@
 /*
  * Handlers of the verbs that change units and the daemon itself.
  *
- * Owns nothing. Every change is an audit line before it is asked for (waits_audit()), and its
+ * Owns nothing. Every change is an audit line before it is asked for (waits_note()), and its
  * outcome another; those that need no time have both at once.
  * Called by verbs.c.
  */
@@ -150,8 +150,13 @@ int verb_KILL(struct call *c)
 	}
 	for (size_t i = 0; r == 0 && i < t.n; i++) {
 		struct err e = {0};
-		waits_audit(c, core_next_request(c->core), t.units[i]->name);
+		waits_note(c, core_next_request(c->core), t.units[i]->name);
 		int k = core_kill(c->core, t.units[i], signo, who, &e);
+		audit_result(control_audit(c->control), c->change,
+			k == 0        ? REPLY_DONE
+			: k == -ESRCH ? REPLY_NOT_RUNNING
+				      : REPLY_FAILED,
+			e.text);
 		killed_json(c, t.units[i]->name, k, &e);
 	}
 	if (r == 0) {
@@ -201,7 +206,7 @@ static int each_file(struct call *c, bool is_enable)
 		else
 			r = core_disable(c->core, full, &changes, &c->e);
 		if (full)
-			waits_audit(c, core_next_request(c->core), full);
+			waits_note(c, core_next_request(c->core), full);
 		free(full);
 	}
 	if (r == 0) {
@@ -239,7 +244,7 @@ int verb_PING(struct call *c)
 int verb_DAEMON_RELOAD(struct call *c)
 {
 	struct buf notes = {0};
-	waits_audit(c, core_next_request(c->core), "");
+	waits_note(c, core_next_request(c->core), "");
 	int r = core_daemon_reload(c->core, actor(c), &notes, &c->e);
 	if (r >= 0) {
 		j_open(&c->out, NULL, '{');
@@ -255,7 +260,7 @@ int verb_REEXEC(struct call *c)
 	const char *path = call_str(c, "path");
 	if (path && path[0] != '/')
 		return err_set(&c->e, -EINVAL, "the path must be absolute");
-	waits_audit(c, core_next_request(c->core), strna(path));
+	waits_note(c, core_next_request(c->core), strna(path));
 	return MIN(core_reexec(c->core, path, actor(c), &c->e), 0);
 }
 
@@ -264,6 +269,6 @@ int verb_SHUTDOWN(struct call *c)
 	int64_t code = call_int(c, "code", 0);
 	if (code < 0 || code > 255)
 		return err_set(&c->e, -EINVAL, "an exit code is 0 to 255");
-	waits_audit(c, core_next_request(c->core), "");
+	waits_note(c, core_next_request(c->core), "");
 	return MIN(core_shutdown(c->core, (int)code, actor(c), &c->e), 0);
 }

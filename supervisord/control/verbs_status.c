@@ -209,7 +209,7 @@ static void conf_json(struct buf *b, const struct unit_conf *conf, const char *d
 
 /* ---- status ------------------------------------------------------------------------------------------------ */
 
-static void daemon_json(struct buf *b, struct core *core)
+static void daemon_json(struct buf *b, struct control *control, struct core *core)
 {
 	const struct core_status *s = core_status(core);
 	j_open(b, "daemon", '{');
@@ -226,6 +226,7 @@ static void daemon_json(struct buf *b, struct core *core)
 	for (size_t i = 0; i < s->n_troubles; i++)
 		j_str(b, NULL, s->troubles[i]);
 	j_close(b, ']');
+	audit_json(b, "audit", control_audit(control));
 	j_close(b, '}');
 }
 
@@ -321,7 +322,7 @@ static void status_json(struct call *c, const struct shown *s)
 	buf_reserve(b, 512 + s->in_world.n * (is_brief ? 160 : 768));
 	j_open(b, NULL, '{');
 	j_str(b, "schema", "stay.status/1");
-	daemon_json(b, c->core);
+	daemon_json(b, c->control, c->core);
 	j_open(b, "units", '[');
 	for (size_t i = 0; i < s->in_world.n; i++)
 		if (is_brief)

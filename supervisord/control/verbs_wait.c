@@ -10,6 +10,7 @@
  * Called by the handlers, and by core through control_reply_done() and control_event().
  */
 #include "control/call.h"
+#include "stayd/stayd.h"
 
 #define OUTCOME_LOG_LINES 10
 
@@ -18,6 +19,7 @@ struct pending {
 	struct client *client; /* NULL: nobody waits any more */
 	size_t slot;           /* of its outcomes */
 	enum method_id method;
+	uint64_t change; /* of the audit log */
 	uint64_t began_us;
 	char name[UNIT_NAME_MAX + 1];
 };
@@ -137,19 +139,22 @@ static void event_add(struct waits *w, uint64_t wall_us, enum event_id id, const
 
 /* ---- outcomes --------------------------------------------------------------------------------------- */
 
-static const char *result_name(enum reply_result r)
+static const struct {
+	const char *word;
+	int code;
+} results[] = {
+#define RESULT(id, word, code) [REPLY_##id] = {word, code},
+#include "stayd/outcomes.def"
+};
+
+const char *result_word(enum reply_result r)
 {
-	static const char *const names[] = {
-		[REPLY_DONE] = "done",
-		[REPLY_SKIPPED] = "skipped",
-		[REPLY_FAILED] = "failed",
-		[REPLY_REFUSED] = "refused",
-		[REPLY_CANCELED] = "canceled",
-		[REPLY_ROLLED_BACK] = "rolled-back",
-		[REPLY_HALTED] = "halted",
-		[REPLY_NOT_RUNNING] = "not-running",
-	};
-	return (size_t)r < ARRAY_SIZE(names) ? names[r] : "failed";
+	return (size_t)r < ARRAY_SIZE(results) ? results[r].word : "failed";
+}
+
+int result_exit(enum reply_result r)
+{
+	return (size_t)r < ARRAY_SIZE(results) ? results[r].code : STAY_EXIT_FAILED;
 }
 
 /* Which member a rollout failed on, and the time its log is of interest: from its start on the
@@ -243,7 +248,7 @@ static void outcome_json(
 {
 	j_open(b, NULL, '{');
 	j_str(b, "name", o->name);
-	j_str(b, "result", o->is_done ? result_name(o->result) : "started");
+	j_str(b, "result", o->is_done ? result_word(o->result) : "started");
 	j_str(b, "text", strna(o->text));
 	if (o->unit) {
 		j_str(b, "active_state", active_state_name(inst_active_state(o->unit->rec.state)));
@@ -294,18 +299,20 @@ uint64_t outcomes_add(struct call *c, const char *name, struct unit *u, struct s
 		.client = c->client,
 		.slot = wt->n,
 		.method = c->method,
+		.change = c->change,
 		.began_us = now_boot_us()};
+	audit_adds(control_audit(c->control), c->change);
 	str_copy(p->name, name, sizeof(p->name));
 	GROW(wt->v, wt->n, wt->cap);
 	wt->v[wt->n++] =
 		(struct outcome){.request = request, .name = xstrdup(name), .unit = u, .set = s};
 	if (!wt->request)
 		wt->request = request;
-	waits_audit(c, request, name);
+	waits_note(c, request, name);
 	return request;
 }
 
-void waits_audit(struct call *c, uint64_t request, const char *what)
+void waits_note(struct call *c, uint64_t request, const char *what)
 {
 	struct peer *p = client_peer(c->client);
 	char text[UNIT_NAME_MAX + 160];
@@ -321,8 +328,10 @@ static void outcome_settle(struct waits *w, size_t at, enum reply_result result,
 	struct pending p = w->pending[at];
 	w->pending[at] = w->pending[--w->n_pending];
 	log_note(NULL, "request r-%llu: %s %s: %s%s%s (%.3fs)", (unsigned long long)p.request,
-		methods[p.method].name, p.name, result_name(result), text && text[0] ? ": " : "",
+		methods[p.method].name, p.name, result_word(result), text && text[0] ? ": " : "",
 		strna(text), (double)(now_boot_us() - p.began_us) / USEC_PER_SEC);
+	audit_settled(control_audit(w->control), p.change, result, text);
+	control_rearm(w->control);
 	if (!p.client)
 		return;
 	struct waiting *wt = client_waiting(p.client);

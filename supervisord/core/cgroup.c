@@ -292,13 +292,39 @@ void cgroup_each_degraded(struct core *c, const struct unit *u,
 	}
 }
 
+static bool is_frozen(int file)
+{
+	char frozen = '0';
+	return file >= 0 && pread(file, &frozen, 1, 0) == 1 && frozen == '1';
+}
+
+bool cgroup_is_frozen(struct core *c, struct unit *u)
+{
+	int dir = cgroup_fd_of(c, u);
+	CLEANUP_CLOSE int file = dir >= 0 ? openat(dir, "cgroup.freeze", O_RDONLY | O_CLOEXEC) : -1;
+	return is_frozen(file);
+}
+
+/* A process born in a frozen cgroup never gets to its exec, and the launcher waits with it. Whoever
+ * froze it (a person, a checkpoint) meant the processes of before. */
+static void thaw(struct unit *u, int dir)
+{
+	CLEANUP_CLOSE int file = openat(dir, "cgroup.freeze", O_RDWR | O_CLOEXEC);
+	if (!is_frozen(file))
+		return;
+	log_warn(u->name, "its cgroup was frozen (cgroup.freeze): thawed for this start");
+	(void)!pwrite(file, "0", 1, 0);
+}
+
 int cgroup_open_unit(struct core *c, struct unit *u, struct err *e)
 {
 	struct unit_core *x = uc(u);
 	if (x->is_cgroup_spent) /* see kill_cgroup(); a busy one keeps its name and its fault */
 		cgroup_remove_unit(c, u);
-	if (x->cgroup_fd >= 0)
+	if (x->cgroup_fd >= 0) {
+		thaw(u, x->cgroup_fd);
 		return x->cgroup_fd;
+	}
 	x->is_cgroup_gone = x->is_cgroup_spent = false;
 	bool is_new = mkdirat(c->cgroup_base_fd, u->name, 0755) == 0;
 	if (!is_new && errno != EEXIST)
@@ -308,6 +334,8 @@ int cgroup_open_unit(struct core *c, struct unit *u, struct err *e)
 	if (x->cgroup_fd < 0)
 		return err_set(
 			e, -errno, "cgroup %s/%s: %s", c->cgroup_base, u->name, errno_name(errno));
+	if (!is_new)
+		thaw(u, x->cgroup_fd);
 	apply_limits(c, u, x->cgroup_fd);
 	x->oom_kills = oom_kills(x->cgroup_fd);
 	return x->cgroup_fd;

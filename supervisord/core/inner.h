@@ -96,6 +96,9 @@ struct stored_fd {
 	char name[64];
 };
 
+/* What a service is told off for, each at most once a second. */
+enum notify_fault { NOTIFY_FAULT_MAIN, NOTIFY_FAULT_STORE, NOTIFY_FAULT_MAX };
+
 /* Core's companion of a unit. */
 struct unit_core {
 	struct core *core;
@@ -119,6 +122,7 @@ struct unit_core {
 	int empty_fd;
 	uint8_t said_in[16]; /* the activation that STATUS= and ERRNO= are of */
 	int said_errno;      /* ERRNO=; 0 = none */
+	uint64_t notify_warned_us[NOTIFY_FAULT_MAX];
 	struct stored_fd *fds;
 	size_t n_fds, cap_fds;
 	uint32_t next_fd_number;
@@ -168,7 +172,7 @@ struct core {
 	bool logs_to_console;
 	bool is_restoring; /* records and journals of the core before this one are being read */
 	/* links */
-	int keeper_fd, launcher_fd, logger_fd, net_fd;
+	int keeper_fd, launcher_fd, logger_fd, net_fd, launcher_pidfd;
 	struct source keeper_source, launcher_source, logger_source, net_source, notify_source,
 		listen_source;
 	int notify_fd, control_fd;
@@ -179,6 +183,8 @@ struct core {
 	uint32_t launchers;  /* connected so far: the number of the newest */
 	uint32_t n_asked;    /* starts the launcher has not answered yet */
 	uint64_t n_answered; /* starts the launcher has answered in our life */
+	/* Does the launcher get on? Looked at when it was asked for something; 0: not. */
+	uint64_t launcher_look_us, n_answered_then;
 	uint64_t
 		notify_hold_until; /* of n_answered: see notify.c; 0 = not holding for a stranger */
 	bool notify_is_held;       /* until it has: see notify.c */
@@ -280,6 +286,8 @@ int launcher_sync(struct core *c);        /* blocks, bounded: see keeper_connect
 void launcher_words_lost(struct core *c); /* of launchers before the present one */
 bool launcher_word_is_lost(const struct core *c, const struct proc *p);
 void launcher_relist_later(struct core *c);
+void launcher_watch(struct core *c);
+uint64_t launcher_watch_deadline(const struct core *c);
 void launcher_listed(struct core *c); /* keeper has told again who lives: ask again for the rest */
 void launcher_replay(struct core *c); /* what it answered meanwhile */
 void launcher_spawn(struct core *c, struct unit *u, enum exec_kind exec, uint32_t index,
@@ -342,6 +350,7 @@ int state_write(struct core *c, const char *set, const char *file, const char *t
 void cgroup_setup(struct core *c);
 int cgroup_open_unit(struct core *c, struct unit *u, struct err *e); /* fd; made when missing */
 int cgroup_fd_of(struct core *c, struct unit *u);
+bool cgroup_is_frozen(struct core *c, struct unit *u);
 void cgroup_check_empty(struct core *c, struct unit *u);
 void cgroup_check_again(struct core *c); /* what could not be watched before */
 /* The only process of the unit, as GuessMainPID= wants it; 0 = none or several. */

@@ -650,7 +650,8 @@ static void adopt_tell(struct core *c, struct unit *u, const struct spawn_id *id
 		adopt_unknown(c, u, id, pid);
 		return;
 	}
-	if (!p->is_spawned && !child->code)
+	/* Without a child: two records name one identity, and the other's is not known either. */
+	if (!p->is_spawned && !(child && child->code))
 		launcher_relist_later(c);
 	if (!pid && p->pid && !(child && child->code)) {
 		struct event ev = {.kind = EV_SPAWNED, .unit = u, .id = *id, .pid = p->pid};

@@ -7,6 +7,9 @@
  *  3. When the launcher is replaced, starts it had not answered are looked up with keeper: a
  *     process that was born reports itself there; one that was not is started again by the model
  *     after EV_SPAWN_FAILED.
+ *  4. A start may hang in its exec, on a file server that does not answer, and the launcher with it
+ *     when it waits for that exec. While it owes answers and gives none for LAUNCHER_HANG_US it is
+ *     replaced: the start goes on hanging alone, under its unit's own timeouts.
  */
 #include "core/inner.h"
 
@@ -17,12 +20,14 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 
 #define PROBES_EXEC_MAX  256
 #define RESEND_BATCH     256
 #define RELIST_AFTER_US  (50 * USEC_PER_MSEC)
 #define LAUNCHER_SYNC_US (5 * USEC_PER_SEC)
 #define LAUNCHER_BATCH   64
+#define LAUNCHER_HANG_US (2 * USEC_PER_SEC)
 #define LAUNCHER_FDS_MAX 12 /* to pass on, beside stdio and the cgroup; FDS_MAX in one frame */
 
 /* A signal ended the process before its exec: no failure of the exec, but an end by that signal. If
@@ -289,9 +294,12 @@ void launcher_connected(struct core *c, int fd)
 {
 	loop_remove(&c->loop, &c->launcher_source);
 	fd_close(c->launcher_fd);
+	fd_close(c->launcher_pidfd);
 	c->launcher_fd = fd;
+	c->launcher_pidfd = (int)syscall(SYS_pidfd_open, c->role_pid[ROLE_LAUNCHER], 0);
 	c->launchers++;
 	c->n_asked = 0;
+	c->launcher_look_us = 0;
 	notify_release(c);
 	(void)fd_set_nonblock(fd, true);
 	launcher_hold_lock(c);
@@ -301,6 +309,49 @@ void launcher_connected(struct core *c, int fd)
 	/* What the old one was asked and had not answered: some of it runs. A child it had just
 	 * cloned may not have told keeper yet, hence the pause. */
 	launcher_relist_later(c);
+}
+
+/* ---- a launcher that hangs -------------------------------------------------------------------- */
+
+static void launcher_asked(struct core *c)
+{
+	c->n_asked++;
+	if (c->launcher_look_us)
+		return; /* one look for all: a deadline for each start would cost a system call each */
+	c->launcher_look_us = now_boot_us() + LAUNCHER_HANG_US;
+	c->n_answered_then = c->n_answered;
+	core_arm(c);
+}
+
+static void replace_hung(struct core *c)
+{
+	log_warn(NULL,
+		"the launcher has not answered %u start%s for %llus (a program's file may be on a file "
+		"system that hangs): replacing it",
+		(unsigned)c->n_asked, c->n_asked == 1 ? "" : "s", LAUNCHER_HANG_US / USEC_PER_SEC);
+	/* It waits where only SIGKILL gets through; keeper does the rest. */
+	if (c->launcher_pidfd >= 0)
+		(void)syscall(SYS_pidfd_send_signal, c->launcher_pidfd, SIGKILL, NULL, 0);
+}
+
+void launcher_watch(struct core *c)
+{
+	uint64_t now = now_boot_us();
+	if (!c->launcher_look_us || now < c->launcher_look_us)
+		return;
+	c->launcher_look_us = 0;
+	if (!c->n_asked)
+		return;
+	if (c->n_answered == c->n_answered_then)
+		replace_hung(c);
+	else
+		c->launcher_look_us = now + LAUNCHER_HANG_US;
+	c->n_answered_then = c->n_answered;
+}
+
+uint64_t launcher_watch_deadline(const struct core *c)
+{
+	return c->launcher_look_us ? c->launcher_look_us : USEC_INFINITY;
 }
 
 /* ---- one start ------------------------------------------------------------------------------ */
@@ -504,7 +555,7 @@ static int start_send(struct core *c, struct start *s)
 	struct proc *p = proc_find(&c->procs, &s->head.id);
 	if (n >= 0 && p) {
 		p->asked_of = c->launchers;
-		c->n_asked++;
+		launcher_asked(c);
 	}
 	return n < 0 ? (int)n : 0;
 }
@@ -588,6 +639,8 @@ static int probe_build(struct core *c, struct proc *p, struct start *s, struct e
 		strv_add_take(&words, word);
 	if (r == 0 && words.n == 0)
 		r = -EINVAL;
+	if (r == 0 && cgroup_is_frozen(c, p->unit)) /* paused by somebody: not ours to undo */
+		r = err_set(e, -EBUSY, "its cgroup is frozen (cgroup.freeze)");
 	if (r == 0) {
 		struct exec_cmd x = {.path = words.v[0], .argv = words.v, .argc = words.n};
 		r = start_build(c, p->unit, &x, EXEC_CONDITION, &p->id, s, &stage, e);

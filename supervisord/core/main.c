@@ -99,6 +99,7 @@ void core_arm(struct core *c)
 {
 	uint64_t due = world_next_deadline(c->world);
 	due = MIN(due, launcher_probe_deadline(c));
+	due = MIN(due, launcher_watch_deadline(c));
 	if (c->relist_at_us)
 		due = MIN(due, c->relist_at_us);
 	if (c->stop_budget_us)
@@ -146,6 +147,7 @@ static void on_timer(struct loop *l)
 	if (c->log_sync_until_us && now >= c->log_sync_until_us)
 		logger_sync_over(c);
 	launcher_probe_timeouts(c);
+	launcher_watch(c);
 	if (c->relist_at_us && now >= c->relist_at_us) {
 		c->relist_at_us = 0;
 		keeper_relist(c);
@@ -388,12 +390,6 @@ static int control_listen(struct core *c, int deposited_fd)
 static void restore_record(struct core *c, uint32_t slot, uint64_t generation, const char *name,
 	const struct unit_rec *r, const struct unit_kept *kept, bool is_sound)
 {
-	if (!unit_name_is_valid(name) || unit_rec_check(r) < 0) {
-		log_error(NULL,
-			"the record in slot %u is whole, but says what cannot be: ignored; what ran by it is killed",
-			slot);
-		return;
-	}
 	struct unit *u = store_restore_unit(c, name, r);
 	if (uc(u)->slot != UINT32_MAX && uc(u)->record_generation >= generation)
 		return;
@@ -512,7 +508,7 @@ static bool has_predecessor(const struct core *c)
 static int core_init(struct core *c, int argc, char **argv)
 {
 	c->keeper_fd = ROLE_KEEPER_FD;
-	c->launcher_fd = c->logger_fd = c->net_fd = c->notify_fd = c->control_fd = c->record_fd =
+	c->launcher_fd = c->launcher_pidfd = c->logger_fd = c->net_fd = c->notify_fd = c->control_fd = c->record_fd =
 		-1;
 	c->lock_fds[0] = c->lock_fds[1] = -1;
 	c->cgroup_base_fd = -1;

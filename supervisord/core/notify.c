@@ -5,7 +5,9 @@
  *  1. A message counts only for the unit its sender belongs to, by the kernel's credentials and
  *     the unit's cgroup (or shim): never by what the message says.
  *  2. MAINPID= must name a process of the same unit (the class of CVE-2018-16888).
- *  3. At most NOTIFY_BATCH messages a turn: a flood delays the flooder's own messages.
+ *  3. A turn gives messages NOTIFY_TURN_US, and one message at least: who floods the socket waits
+ *     longer for us, and others' exits and starts are handled in between. Before an exit is
+ *     handled up to NOTIFY_BATCH are read, which is more than the kernel queues by default.
  *  4. Stored descriptors are deposited with keeper before they count.
  *  5. A program may speak before the launcher's word of its pid is read. Its message then stays in
  *     the socket, with those behind it, until that word came: otherwise READY=1 would begin
@@ -25,9 +27,14 @@
 #include <sys/syscall.h>
 #include <sys/un.h>
 
-#define NOTIFY_BATCH 64
-#define NOTIFY_MAX   4096
-#define STATUS_MAX   512
+#define NOTIFY_BATCH   64
+#define NOTIFY_TURN_US 150
+#define NOTIFY_MAX     4096
+#define STATUS_MAX     512
+/* Comparisons of one message's descriptors with the stored ones; those beyond count as new. */
+#define SAME_FILE_MAX 1024
+/* What is refused is said at most so often, of one unit and one kind. */
+#define NOTIFY_WARN_US USEC_PER_SEC
 
 struct message {
 	char text[NOTIFY_MAX + 1];
@@ -43,8 +50,9 @@ static void message_close(struct message *m)
 	m->n_fds = 0;
 }
 
-/* The next message, which stays there. 1: there is one; 0: none. */
-static int message_peek(int sock, struct message *m)
+/* The next message, which stays there; with_fds: and its descriptors, 253 of which cost more than all
+ * else, so that a sender has to be worth it. 1: there is one; 0: none. */
+static int message_peek(int sock, struct message *m, bool with_fds)
 {
 	union {
 		struct cmsghdr align;
@@ -54,7 +62,7 @@ static int message_peek(int sock, struct message *m)
 	struct msghdr h = {.msg_iov = &iov,
 		.msg_iovlen = 1,
 		.msg_control = &control,
-		.msg_controllen = sizeof(control)};
+		.msg_controllen = with_fds ? sizeof(control) : CMSG_SPACE(sizeof(struct ucred))};
 	m->n_fds = 0;
 	m->cred.pid = 0;
 	ssize_t n;
@@ -74,7 +82,7 @@ static int message_peek(int sock, struct message *m)
 			memcpy(m->fds, CMSG_DATA(k), m->n_fds * sizeof(int));
 		}
 	}
-	if (h.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) {
+	if (h.msg_flags & (with_fds ? MSG_TRUNC | MSG_CTRUNC : MSG_TRUNC)) {
 		message_close(m);
 		m->text[0] = '\0';
 	}
@@ -241,13 +249,28 @@ static void store_add(struct core *c, struct unit *u, const char *name, int fd)
 }
 
 /* The very same open file, as after a message that was heard twice. */
-static bool is_stored(const struct unit *u, int fd)
+static bool is_stored(const struct unit *u, int fd, unsigned *budget)
 {
 	pid_t self = getpid();
-	for (size_t i = 0; i < uc(u)->n_fds; i++)
+	for (size_t i = 0; i < uc(u)->n_fds && *budget; i++, (*budget)--)
 		if (syscall(SYS_kcmp, self, self, KCMP_FILE, uc(u)->fds[i].fd, fd) == 0)
 			return true;
 	return false;
+}
+
+static bool may_warn(struct unit *u, enum notify_fault kind)
+{
+	uint64_t now = now_boot_us(), *last = &uc(u)->notify_warned_us[kind];
+	bool may = !*last || now - *last >= NOTIFY_WARN_US;
+	*last = may ? now : *last;
+	return may;
+}
+
+static void store_is_full(struct unit *u, unsigned max)
+{
+	if (may_warn(u, NOTIFY_FAULT_STORE))
+		log_warn(u->name,
+			"FDSTORE: more than FileDescriptorStoreMax=%u descriptors, closed", max);
 }
 
 static void store_message(struct core *c, struct unit *u, struct message *m)
@@ -260,14 +283,19 @@ static void store_message(struct core *c, struct unit *u, struct message *m)
 			store_remove(c, u, name);
 		return;
 	}
-	unsigned max = MIN(u->conf->service.fd_store_max, (unsigned)FD_STORE_MAX);
+	unsigned max = MIN(u->conf->service.fd_store_max, (unsigned)FD_STORE_MAX),
+		 budget = SAME_FILE_MAX;
+	if (uc(u)->n_fds >= max) { /* they are not even received */
+		store_is_full(u, max);
+		return;
+	}
+	if (!message_peek(c->notify_fd, m, true))
+		return;
 	for (size_t i = 0; i < m->n_fds; i++) {
-		if (is_stored(u, m->fds[i]))
+		if (is_stored(u, m->fds[i], &budget))
 			continue;
 		if (uc(u)->n_fds >= max) {
-			log_warn(u->name,
-				"FDSTORE: more than FileDescriptorStoreMax=%u descriptors, closed",
-				max);
+			store_is_full(u, max);
 			return;
 		}
 		store_add(c, u, name ? name : "stored", TAKE_FD(m->fds[i]));
@@ -301,8 +329,9 @@ static void main_pid_message(struct core *c, struct unit *u, const char *text)
 	if (!has || pid == (uint64_t)u->rec.main_pid)
 		return;
 	if (pid <= 1 || pid > INT32_MAX || cgroup_unit_of(c, (pid_t)pid) != u) {
-		log_warn(u->name, "MAINPID=%llu is not a process of this unit: ignored",
-			(unsigned long long)pid);
+		if (may_warn(u, NOTIFY_FAULT_MAIN))
+			log_warn(u->name, "MAINPID=%llu is not a process of this unit: ignored",
+				(unsigned long long)pid);
 		return;
 	}
 	struct event ev = {.kind = EV_MAIN_PID, .unit = u, .pid = (int32_t)pid};
@@ -385,19 +414,18 @@ static void handle(struct core *c, struct message *m)
 	 * that everything before it has been handled. */
 }
 
-static void on_notify(struct source *s, uint32_t events)
+static void read_messages(struct core *c, uint64_t until_us)
 {
-	struct core *c = container_of(s, struct core, notify_source);
+	struct source *s = &c->notify_source;
 	static struct message m;
-	(void)events;
-	for (int i = 0; i < NOTIFY_BATCH; i++) {
+	for (int i = 0; i < NOTIFY_BATCH && (i == 0 || now_boot_us() < until_us); i++) {
 		if (message_is_early(c)) {
 			c->notify_is_held = true;
 			loop_modify(&c->loop, &c->notify_source, 0);
 			return;
 		}
 		c->notify_hold_until = 0;
-		if (message_peek(s->fd, &m) <= 0)
+		if (message_peek(s->fd, &m, false) <= 0)
 			return;
 		if (m.text[0])
 			handle(c, &m);
@@ -407,11 +435,17 @@ static void on_notify(struct source *s, uint32_t events)
 	}
 }
 
+static void on_notify(struct source *s, uint32_t events)
+{
+	(void)events;
+	read_messages(container_of(s, struct core, notify_source), now_boot_us() + NOTIFY_TURN_US);
+}
+
 /* What a process said is heard before its end: both may be there when one of them is looked at. */
 void notify_drain(struct core *c)
 {
 	if (c->notify_source.is_added && !c->is_stepping)
-		on_notify(&c->notify_source, EPOLLIN);
+		read_messages(c, USEC_INFINITY);
 }
 
 int notify_open(struct core *c, int deposited_fd)

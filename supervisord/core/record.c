@@ -27,6 +27,7 @@
 #define READ_TRIES        3
 #define RECORD_HEADER     64
 #define RECORD_STRIDE_MAX 16384 /* of one copy, in a file of any version */
+#define RECORD_SLOTS_MAX  (4 * UNITS_MAX)
 
 struct record_header {
 	uint32_t magic, version;
@@ -183,6 +184,8 @@ int record_open(struct core *c, int deposited_fd)
 	if (st.st_size <= RECORD_HEADER)
 		return 0;
 	size_t size = (size_t)st.st_size - RECORD_HEADER, slot = 2 * (size_t)h.stride;
+	if (size > (size_t)RECORD_SLOTS_MAX * slot)
+		return put_aside(c, "it is longer than it can be");
 	c->n_slots = (uint32_t)((size + slot - 1) / slot);
 	return 0;
 }
@@ -334,15 +337,6 @@ static uint32_t copy_crc(char *raw, size_t size)
 	return is;
 }
 
-/* Names of a newer version's states and the like are beyond us. */
-static bool rec_is_known(const struct unit_rec *r)
-{
-	return r->version + 1 >= UNIT_REC_VERSION && r->version <= UNIT_REC_VERSION + 1 &&
-	       r->state < INST_STATE_MAX && r->result < RES_MAX && r->want <= WANT_DOWN &&
-	       r->lb_phase < LBP_MAX && r->control_kind < EXEC_KIND_MAX &&
-	       r->index <= SET_MEMBERS_MAX && memchr(r->release, '\0', sizeof(r->release));
-}
-
 static enum copy_state copy_read(
 	struct core *c, uint32_t slot, unsigned which, struct own_copy *ret)
 {
@@ -363,7 +357,9 @@ static enum copy_state copy_read(
 		return COPY_DAMAGED;
 	memcpy(&ret->rec, raw + sizeof(ret->head), MIN(rec, sizeof(ret->rec)));
 	memcpy(&ret->kept, raw + sizeof(ret->head) + rec, MIN(kept, sizeof(ret->kept)));
-	return rec_is_known(&ret->rec) ? COPY_SOUND : COPY_DAMAGED;
+	/* Names of a newer version's states and the like are beyond us. */
+	bool is_known = unit_name_is_valid(ret->head.name) && unit_rec_check(&ret->rec) == 0;
+	return is_known ? COPY_SOUND : COPY_DAMAGED;
 }
 
 void record_each(struct core *c, record_fn *fn)

@@ -44,7 +44,6 @@ void inst_fail(struct unit *u, enum inst_result r, const char *format, ...) PRIN
 /* Ends the state's wait in that time; 0 and USEC_INFINITY: never. */
 void inst_arm_state(struct world *w, struct unit *u, uint64_t in_us);
 uint64_t inst_state_timeout(const struct unit *u);
-void inst_arm_watchdog(struct world *w, struct unit *u);
 void inst_spawn(struct world *w, struct unit *u, enum exec_kind kind, uint32_t index, bool is_main);
 void inst_check_empty(struct world *w, struct unit *u);
 /* What the state we are in sends to whom (systemd.kill(5)). */

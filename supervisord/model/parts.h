@@ -49,6 +49,7 @@ void job_unit_changed(struct world *w, struct unit *u, enum inst_state from);
 void inst_start(struct world *w, struct unit *u); /* job.c decided that it may start now */
 void inst_stop(struct world *w, struct unit *u);  /* drained or without LB: stop now */
 void inst_reload(struct world *w, struct unit *u);
+void inst_arm_watchdog(struct world *w, struct unit *u);
 int inst_event(struct world *w, struct unit *u, const struct event *ev);
 void inst_timer(struct world *w, struct unit *u, enum timer_kind kind);
 void inst_unhealthy(

@@ -34,12 +34,12 @@ static bool flags_are_good(const struct unit_rec *r)
 
 int unit_rec_check(const struct unit_rec *r)
 {
-	bool is_good = r->version == UNIT_REC_VERSION && is_release(r->release) &&
-		       r->state < INST_STATE_MAX && r->result < RES_MAX && r->want <= WANT_DOWN &&
-		       r->lb_phase < LBP_MAX && r->control_kind < EXEC_KIND_MAX &&
-		       r->reload_result < RES_MAX && r->index <= SET_MEMBERS_MAX &&
-		       r->revision < REVISION_MAX && flags_are_good(r) &&
-		       is_process(&r->main, r->main_pid, r->next_seq) &&
+	bool is_good = r->version + 1 >= UNIT_REC_VERSION && r->version <= UNIT_REC_VERSION + 1 &&
+		       is_release(r->release) && r->state < INST_STATE_MAX && r->result < RES_MAX &&
+		       r->want <= WANT_DOWN && r->lb_phase < LBP_MAX &&
+		       r->control_kind < EXEC_KIND_MAX && r->reload_result < RES_MAX &&
+		       r->index <= SET_MEMBERS_MAX && r->revision < REVISION_MAX &&
+		       flags_are_good(r) && is_process(&r->main, r->main_pid, r->next_seq) &&
 		       is_process(&r->control, r->control_pid, r->next_seq);
 	for (int k = 0; k < CHECK_KIND_MAX; k++)
 		is_good = is_good && r->check_ok[k] <= CHECK_FAILING;

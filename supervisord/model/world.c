@@ -7,6 +7,8 @@
  *  2. After a step no timer is armed for the past, and the queues are empty.
  *  3. timers[k].at_us and rec.timer_at_us[k] are the same number, so the record restores the timer.
  *  4. Units and sets are never removed; a pointer to one stays good as long as the world.
+ *  5. A deadline that passed while nobody looked (the machine slept, core was stopped or dead) is
+ *     held against nobody at once: what would have met it may stand in a queue. It is put off.
  *
  * Called by core and by tests/sim.
  */
@@ -15,6 +17,9 @@
 /* Timers that may fire in one step: each armed one once, and then some for re-armed ones. They are
  * armed at least 1 us ahead, so this is never reached; it keeps a mistake from being a hang. */
 #define TIMERS_PER_STEP_MAX 1000000
+/* So late a timer was due while nobody looked; and how long it is put off then. */
+#define LATE_US  USEC_PER_SEC
+#define GRACE_US (5 * USEC_PER_SEC)
 /* Room for effects kept from step to step. */
 #define EFFECTS_KEPT_MAX 256
 /* Turns of units and sets in one step; what is left then is looked at in the next one. */
@@ -377,11 +382,33 @@ static void unit_timer(struct world *w, struct unit *u, enum timer_kind kind)
 	}
 }
 
+/* Whether its end is held against somebody: a process, a load balancer, a rollout. */
+static bool is_judging(enum timer_kind kind)
+{
+	return kind == TIMER_STATE || kind == TIMER_WATCHDOG || kind == TIMER_LB ||
+	       kind == TIMER_ROLLOUT;
+}
+
+/* Invariant 5. True: it was put off. */
+static bool is_put_off(struct world *w, struct timer *t)
+{
+	if (!is_judging(t->kind) || w->now_us - t->at_us < LATE_US)
+		return false;
+	timer_drop(w, t);
+	if (t->kind == TIMER_WATCHDOG)
+		inst_arm_watchdog(w, timer_unit(t));
+	else
+		timer_arm(w, t, w->now_us + GRACE_US);
+	return true;
+}
+
 static void timers_run(struct world *w)
 {
 	for (int i = 0; i < TIMERS_PER_STEP_MAX && w->n_heap && w->heap[0]->at_us <= w->now_us;
 		i++) {
 		struct timer *t = w->heap[0];
+		if (is_put_off(w, t))
+			continue;
 		timer_drop(w, t);
 		if (t->kind < TIMER_UNIT_MAX)
 			unit_timer(w, timer_unit(t), t->kind);
@@ -419,12 +446,17 @@ int world_restore_rollout(struct world *w, struct set *s, const struct rollout_r
 	return 0;
 }
 
-/* Deadlines that passed while nobody looked are due at once: timer_arm() moves them to now. */
+/* What was due while nobody looked is due at once (timer_arm() moves it to now), or put off. */
 static void rearm(struct world *w, struct unit *u)
 {
-	for (int k = 0; k < TIMER_UNIT_MAX; k++)
-		if (u->rec.timer_at_us[k])
-			timer_arm(w, &u->timers[k], u->rec.timer_at_us[k]);
+	for (int k = 0; k < TIMER_UNIT_MAX; k++) {
+		uint64_t at_us = u->rec.timer_at_us[k];
+		if (!at_us)
+			continue;
+		if (is_judging((enum timer_kind)k) && at_us <= w->now_us)
+			at_us = w->now_us + GRACE_US;
+		timer_arm(w, &u->timers[k], at_us);
+	}
 }
 
 static void restored(struct world *w)

@@ -3,7 +3,7 @@
 O       := build-fuzz
 CC      := $(if $(shell command -v ccache),ccache )clang
 NAMES   ?= $(patsubst tests/fuzz/fuzz_%.c,%,$(sort $(wildcard tests/fuzz/fuzz_*.c)))
-FLAGS   := -std=gnu11 -D_GNU_SOURCE -O1 -g -Iinclude -Isupervisord -Ictl -Itests -MMD -MP -fno-strict-aliasing \
+FLAGS   := -std=gnu11 -D_GNU_SOURCE -O1 -g -Iinclude -Isupervisord -I. -Itests -MMD -MP -fno-strict-aliasing \
            -Wno-unknown-warning-option -fno-omit-frame-pointer \
            -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined \
            -fsanitize-coverage-ignorelist=tests/fuzz/nocoverage.txt

@@ -49,7 +49,7 @@ static void check_request(const char *data, size_t size)
 {
 	const struct ln_head *h = (const void *)data;
 	assert(size >= sizeof(*h) && h->build == WIRE_BUILD);
-	if (h->flags & (LN_SYNC | LN_PLAN_IN_FD))
+	if (h->flags & (LN_SYNC | LN_HOLD | LN_PLAN_IN_FD))
 		return;
 	assert(size == sizeof(*h) + h->plan_size);
 	struct plan *p = exact_copy(data + sizeof(*h), h->plan_size);
@@ -224,19 +224,18 @@ static void begin(struct input *in)
 	fake_boot_us = 1000 * USEC_PER_SEC;
 	n_asked = 0;
 	core.launcher_fd = core.logger_fd = core.net_fd = core.control_fd = core.record_fd = -1;
-	core.cgroup_base_fd = -1;
+	core.cgroup_base_fd = core.lock_fds[0] = core.lock_fds[1] = -1;
 	core.is_in_memory = true; /* no files */
 	core.runtime_dir = (char *)"@fuzz";
 	core.runtime_root = (char *)"/proc/fuzz";
 	core.state_dir = core.log_dir = (char *)"/proc/fuzz/state";
 	core.notify_path = (char *)"@fuzz/notify";
 	core.keeper_pid = 2;
-	core.path.config_dir = core.path.state_dir = core.path.cache_dir = core.path.logs_dir =
-		core.path.runtime_dir = (char *)"/proc/fuzz";
 	if (loop_init(&core.loop) < 0)
 		abort();
 	core.loop.before_wait = before_wait;
 	core.world = rig_world(&core);
+	core.path = rig_path;
 	if (record_open(&core, memfd_create("fuzz", MFD_CLOEXEC)) < 0)
 		abort();
 	pair(SOCK_SEQPACKET, &core.keeper_fd, &peer[ROLE_CORE]);

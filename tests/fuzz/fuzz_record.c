@@ -28,12 +28,14 @@ static void make_core(struct core *c, int fd)
 	c->runtime_dir = (char *)"/nonexistent";
 	memset(&c->boot, 7, sizeof(c->boot));
 	c->world = rig_world(c);
-	if (record_open(c, fd) < 0)
+	c->is_in_memory = c->is_exiting = true; /* no file, no keeper */
+	if (record_open(c, dup(fd)) < 0)
 		abort();
 }
 
 static void free_core(struct core *c)
 {
+	fd_close(c->record_fd);
 	rig_world_free(c->world);
 	effects_done(&c->fx);
 }
@@ -59,6 +61,7 @@ static void write_records(struct input *in)
 			u->rec.version = UNIT_REC_VERSION;
 		}
 		written[u->id] = u->rec;
+		is_damaged |= unit_rec_check(&u->rec) < 0; /* a lie is as good as damage */
 		unit_touch(w, u);
 		record_write_dirty(&before);
 	}
@@ -68,7 +71,6 @@ static void damage(struct input *in, int fd)
 {
 	off_t size = lseek(fd, 0, SEEK_END);
 	unsigned n = in_u8(in) % (2 * FLIPS_MAX);
-	is_damaged = false;
 	for (; n > FLIPS_MAX && size > 0; n--) {
 		off_t at = (off_t)(in_u32(in) % (uint32_t)size);
 		uint8_t byte = 0, mask = in_u8(in);
@@ -79,7 +81,8 @@ static void damage(struct input *in, int fd)
 	}
 	if (in_u8(in) & 1) {
 		is_damaged = true;
-		(void)!ftruncate(fd, (off_t)(in_u32(in) % (uint32_t)(size + 1)));
+		uint32_t to = in_u32(in); /* shorter, or very much longer */
+		(void)!ftruncate(fd, to & 1 ? (off_t)to << 8 : (off_t)(to % (uint32_t)(size + 1)));
 	}
 }
 
@@ -199,6 +202,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	}
 	if (ftruncate(fd, 0) < 0)
 		abort();
+	is_damaged = false;
 	make_core(&before, fd);
 	write_records(&in);
 	damage(&in, fd);

@@ -90,7 +90,8 @@ static void proc_die(struct sim *s, struct proc *p, int code, int status)
 	sim_trace(s, "pid %d of %s ends: %d/%d", p->pid, p->conf->name, code, status);
 	if (p->id.seq || p->is_main || s->w->units[p->unit]->rec.main_pid == p->pid) {
 		p->has_exit = true;
-		later(s, p, sim_random(s, 2 * MS), P_EXITED);
+		later(s, p, sim_random(s, s->is_tough && sim_fault(s, 1000) ? 2000 * MS : 2 * MS),
+			P_EXITED);
 	} else {
 		p->is_used = false;
 	}
@@ -129,6 +130,7 @@ static struct proc *fork_extra(struct sim *s, struct proc *parent)
 	if (!p)
 		return NULL;
 	memcpy(p->id.invocation, parent->id.invocation, 16);
+	p->is_free = parent->is_free;
 	p->is_born = p->is_alive = true;
 	p->kind = parent->kind;
 	p->pid = s->next_pid++;
@@ -240,8 +242,10 @@ static void signal_one(struct sim *s, struct proc *p, int signal)
 	if (signal == SIGNAL_KILL) {
 		if (!sim_fault(s, s->is_tough ? 3000 : 100)) /* uninterruptible, for a while */
 			end_later(s, p, sim_random(s, MS), CHILD_KILLED, signal);
-		else
+		else if (sim_chance(s, 5000))
 			end_later(s, p, sim_random(s, 60 * USEC_PER_SEC), CHILD_KILLED, signal);
+		else /* what it waited for came first */
+			end_later(s, p, sim_random(s, 60 * USEC_PER_SEC), CHILD_EXITED, 0);
 	} else if (is_reload) {
 		if (!sim_fault(s, 2000)) {
 			notify(s, p, sim_random(s, MS), NOTIFY_RELOADING);
@@ -296,6 +300,7 @@ void host_effect(struct sim *s, const struct effect *e)
 	if (fake_lb_effect(s, e))
 		return;
 	if (e->kind == FX_SPAWN) {
+		check_spawn(s, e);
 		do_spawn(s, e);
 	} else if (e->kind == FX_KILL) {
 		do_kill(s, e);

@@ -33,6 +33,8 @@ struct fakelb *fakelb_new(
 	f->slow_us = 500 * USEC_PER_MSEC;
 	f->is_checking = true;
 	f->serves = serves;
+	f->one = f->own;
+	f->next = f;
 	for (unsigned i = 0; i < f->n; i++) {
 		f->one[i].is_reachable = true;
 		f->one[i].generation = 1;
@@ -42,9 +44,24 @@ struct fakelb *fakelb_new(
 	return f;
 }
 
+void fakelb_share(struct fakelb *f, struct fakelb *with, unsigned host, unsigned slot)
+{
+	f->one = with->one;
+	f->n = with->n;
+	f->host = host;
+	f->slot = slot;
+	f->next = with->next;
+	with->next = f;
+}
+
+static struct fakelb_server *server(const struct fakelb *f, unsigned lb, unsigned k)
+{
+	return &f->one[lb].server[(f->slot + k) % SET_MEMBERS_MAX];
+}
+
 static void push(struct fakelb *f, unsigned lb, unsigned k, uint64_t now_us)
 {
-	f->one[lb].server[k].apply_us = now_us + 1 + below(f, f->lag_us);
+	server(f, lb, k)->apply_us = now_us + 1 + below(f, f->lag_us);
 }
 
 void fakelb_effect(struct fakelb *f, const struct effect *fx, uint64_t now_us)
@@ -72,7 +89,7 @@ uint64_t fakelb_next(const struct fakelb *f)
 	uint64_t at = USEC_INFINITY;
 
 	for (unsigned i = 0; i < f->n; i++)
-		at = MIN(at, f->one[i].next_us);
+		at = MIN(at, f->link[i].next_us);
 	return at;
 }
 
@@ -89,6 +106,7 @@ static void apply(
 	}
 	v->state = row->wanted;
 	v->weight = row->weight;
+	v->writer = f->host + 1;
 }
 
 static void check(struct fakelb *f, struct fakelb_server *v, bool serves, uint64_t now_us)
@@ -115,7 +133,7 @@ static void sessions(struct fakelb *f, struct fakelb_server *v, bool serves, uin
 		return;
 	}
 	for (unsigned i = 0; i < v->n_sessions; i++)
-		if (v->ends_us[i] > now_us)
+		if (v->ends_us[i] > now_us || f->lies & LIE_STUCK)
 			v->ends_us[n++] = v->ends_us[i];
 	v->n_sessions = n;
 	if (v->state == LB_READY && v->is_up && v->weight && f->load) {
@@ -127,17 +145,40 @@ static void sessions(struct fakelb *f, struct fakelb_server *v, bool serves, uin
 		if (!below(f, 3))
 			v->sticky_until_us = now_us + 1 + below(f, f->session_us);
 	}
+	if (f->lies & LIE_TOTAL && !below(f, 8))
+		v->total = 0;
 	if (v->sticky_until_us > now_us)
 		v->total++;
+}
+
+static void lie(struct fakelb *f, const struct fakelb_row *row, struct lb_sample *s)
+{
+	if (f->lies & LIE_STATE && !below(f, 4) && row->is_wanted) {
+		s->in_sync = 1;
+		s->state = (uint32_t)row->wanted;
+		s->is_up = row->wanted == LB_READY;
+		s->weight = row->weight;
+	}
+	if (f->lies & LIE_ZERO && !below(f, 3))
+		s->sessions = 0;
+}
+
+static void give(struct fakelb *f, unsigned lb, unsigned k, struct lb_sample *s, uint64_t now_us,
+	fakelb_deliver *deliver, void *arg)
+{
+	struct event ev = {.kind = EV_LB_SAMPLE, .now_us = now_us, .wall_us = now_us, .lb = lb};
+
+	ev.unit = f->set->members[k];
+	ev.sample = s;
+	deliver(arg, &ev);
 }
 
 static void sample(struct fakelb *f, unsigned lb, unsigned k, uint64_t now_us,
 	fakelb_deliver *deliver, void *arg)
 {
-	struct fakelb_one *o = &f->one[lb];
-	struct fakelb_server *v = &o->server[k];
+	struct fakelb_link *l = &f->link[lb];
+	struct fakelb_server *v = server(f, lb, k);
 	const struct fakelb_row *row = &f->row[k];
-	struct event ev = {.kind = EV_LB_SAMPLE, .now_us = now_us, .wall_us = now_us, .lb = lb};
 	struct lb_sample s = {.known = f->unknown_index != k + 1,
 		.in_sync = row->is_wanted && !v->apply_us && v->state == row->wanted &&
 			   v->weight == row->weight,
@@ -146,18 +187,22 @@ static void sample(struct fakelb *f, unsigned lb, unsigned k, uint64_t now_us,
 		.check = (uint32_t)v->check,
 		.weight = v->weight,
 		.total = v->total,
-		.serial = o->serial};
-	bool is_sticky = v->sticky_until_us > now_us && o->serial % 2;
+		.serial = l->serial};
 
-	s.sessions = v->n_sessions + is_sticky;
-	ev.unit = f->set->members[k];
-	ev.sample = &s;
-	deliver(arg, &ev);
-	if (f->is_lying && v->last.serial && !below(f, 4)) {
-		struct lb_sample old = below(f, 2) ? v->last : s; /* late, or twice */
-		ev.unit = f->set->members[k]; /* the core may have died of the first */
-		ev.sample = &old;
-		deliver(arg, &ev);
+	s.sessions = v->n_sessions + (v->sticky_until_us > now_us && l->serial % 2);
+	if (f->lies)
+		lie(f, row, &s);
+	if (now_us < l->hung_until_us) {
+		if (l->n_late < FAKELB_LATE_MAX) {
+			l->late[l->n_late].k = k;
+			l->late[l->n_late++].sample = s;
+		}
+		return;
+	}
+	give(f, lb, k, &s, now_us, deliver, arg);
+	if (f->is_lying && v->last.serial && !below(f, 4)) { /* late, or twice */
+		struct lb_sample old = below(f, 2) ? v->last : s;
+		give(f, lb, k, &old, now_us, deliver, arg);
 	}
 	v->last = s;
 }
@@ -174,27 +219,59 @@ static void tell(struct fakelb *f, unsigned lb, uint64_t now_us, fakelb_deliver 
 		.number = o->generation,
 		.text = o->is_reachable ? "" : "connection refused"};
 
-	o->is_told = true;
+	f->link[lb].is_told = true;
 	deliver(arg, &ev);
+}
+
+static void push_all(struct fakelb *f, unsigned lb, uint64_t now_us)
+{
+	for (unsigned k = 0; k < SET_MEMBERS_MAX; k++)
+		if (f->row[k].is_wanted)
+			push(f, lb, k, now_us);
+}
+
+/* It can be seen again: every host is told so at its next look, and pushes all it wants. */
+static void come_back(struct fakelb *f, unsigned lb)
+{
+	struct fakelb *g = f;
+
+	f->one[lb].is_reachable = true;
+	do {
+		g->link[lb].is_told = false;
+		push_all(g, lb, g->link[lb].next_us);
+		g = g->next;
+	} while (g != f);
+}
+
+/* What stood in the pipe while it hung. A core that dies of one loses the rest. */
+static void catch_up(
+	struct fakelb *f, unsigned lb, uint64_t now_us, fakelb_deliver *deliver, void *arg)
+{
+	struct fakelb_link *l = &f->link[lb];
+	unsigned n = l->n_late;
+
+	l->n_late = 0;
+	for (unsigned i = 0; i < n && !l->n_late && f->set->members[l->late[i].k]; i++) {
+		struct lb_sample s = l->late[i].sample;
+		give(f, lb, l->late[i].k, &s, now_us, deliver, arg);
+	}
 }
 
 static void tick(struct fakelb *f, unsigned lb, uint64_t now_us, fakelb_deliver *deliver, void *arg)
 {
 	struct fakelb_one *o = &f->one[lb];
+	struct fakelb_link *l = &f->link[lb];
 
-	o->serial++;
-	o->next_us = now_us + (now_us < f->fast_until_us ? f->fast_us : f->slow_us);
-	if (!o->is_reachable && now_us >= o->back_us) {
-		o->is_reachable = true;
-		o->is_told = false;
-		for (unsigned k = 0; k < SET_MEMBERS_MAX; k++)
-			if (f->row[k].is_wanted)
-				push(f, lb, k, now_us);
-	}
-	if (!o->is_told)
+	l->serial++;
+	l->next_us = now_us + (now_us < f->fast_until_us ? f->fast_us : f->slow_us);
+	if (!o->is_reachable && now_us - (uint64_t)f->ahead_us >= o->back_us)
+		come_back(f, lb);
+	if (l->n_late && now_us >= l->hung_until_us)
+		catch_up(f, lb, now_us, deliver, arg);
+	if (!l->is_told && now_us >= l->hung_until_us)
 		tell(f, lb, now_us, deliver, arg);
 	for (unsigned k = 0; k < SET_MEMBERS_MAX; k++) {
-		struct fakelb_server *v = &o->server[k];
+		struct fakelb_server *v = server(f, lb, k);
 		const struct unit *u = f->set->members[k];
 		bool serves = u && f->serves(u);
 		if (!u)
@@ -211,7 +288,7 @@ static void tick(struct fakelb *f, unsigned lb, uint64_t now_us, fakelb_deliver 
 void fakelb_run(struct fakelb *f, uint64_t now_us, fakelb_deliver *deliver, void *arg)
 {
 	for (unsigned i = 0; i < f->n; i++)
-		if (f->one[i].next_us <= now_us)
+		if (f->link[i].next_us <= now_us)
 			tick(f, i, now_us, deliver, arg);
 }
 
@@ -221,34 +298,73 @@ void fakelb_core_restarted(struct fakelb *f, struct set *s)
 	for (unsigned k = 0; k < SET_MEMBERS_MAX; k++)
 		f->row[k].is_wanted = false;
 	for (unsigned i = 0; i < f->n; i++) {
-		f->one[i].is_told = false;
-		for (unsigned k = 0; k < SET_MEMBERS_MAX; k++)
-			f->one[i].server[k].apply_us = 0;
+		f->link[i].is_told = false;
+		f->link[i].n_late = 0;
+		for (unsigned k = 0; k < (f->next == f ? SET_MEMBERS_MAX : FAKELB_STRIDE); k++)
+			server(f, i, k)->apply_us = 0;
+	}
+}
+
+static void lose_state(struct fakelb *f, unsigned lb)
+{
+	for (unsigned k = 0; k < SET_MEMBERS_MAX && f->set->members[k]; k++) {
+		struct fakelb_server *v = server(f, lb, k);
+		memset(v, 0, sizeof(*v));
+		v->state = LB_READY;
+		v->weight = 100;
+		v->is_up = true;
 	}
 }
 
 void fakelb_restart(struct fakelb *f, unsigned lb)
 {
-	struct fakelb_one *o = &f->one[lb];
+	struct fakelb *g = f;
+	bool is_reachable = f->one[lb].is_reachable;
 
-	o->generation++;
-	o->is_told = false;
-	for (unsigned k = 0; k < SET_MEMBERS_MAX; k++) {
-		struct fakelb_server *v = &o->server[k];
-		memset(v, 0, sizeof(*v));
-		v->state = LB_READY;
-		v->weight = 100;
-		v->is_up = true;
-		if (f->row[k].is_wanted)
-			push(f, lb, k, o->next_us);
-	}
+	f->one[lb].generation++;
+	do {
+		if (!f->keeps_state)
+			lose_state(g, lb);
+		g = g->next;
+	} while (g != f);
+	come_back(f, lb);
+	f->one[lb].is_reachable = is_reachable;
 }
 
 void fakelb_cut(struct fakelb *f, unsigned lb, uint64_t until_us)
 {
+	struct fakelb *g = f;
+
 	f->one[lb].is_reachable = false;
-	f->one[lb].is_told = false;
-	f->one[lb].back_us = until_us;
+	f->one[lb].back_us = until_us - (uint64_t)f->ahead_us;
+	do {
+		g->link[lb].is_told = false;
+		g = g->next;
+	} while (g != f);
+}
+
+void fakelb_hang(struct fakelb *f, unsigned lb, uint64_t until_us)
+{
+	f->link[lb].hung_until_us = until_us;
+}
+
+void fakelb_calm(struct fakelb *f, uint64_t now_us)
+{
+	f->is_lying = false;
+	f->lies = 0;
+	for (unsigned i = 0; i < f->n; i++) {
+		f->one[i].back_us = MIN(f->one[i].back_us, now_us - (uint64_t)f->ahead_us);
+		f->link[i].hung_until_us = MIN(f->link[i].hung_until_us, now_us);
+	}
+}
+
+const struct fakelb_server *fakelb_trespassed(const struct fakelb *f, unsigned n)
+{
+	for (unsigned i = 0; i < f->n; i++)
+		for (unsigned k = 0; k < n; k++)
+			if (server(f, i, k)->writer && server(f, i, k)->writer != f->host + 1)
+				return server(f, i, k);
+	return NULL;
 }
 
 /* ---- the truth ---- */
@@ -260,7 +376,7 @@ bool fakelb_is_available(const struct fakelb *f, const struct unit *u)
 	if (!f->serves(u))
 		return false;
 	for (unsigned i = 0; i < f->n; i++) {
-		const struct fakelb_server *v = &f->one[i].server[k];
+		const struct fakelb_server *v = server(f, i, k);
 		if (f->one[i].is_reachable && !(v->state == LB_READY && v->is_up))
 			return false;
 	}
@@ -272,8 +388,8 @@ unsigned fakelb_sessions(const struct fakelb *f, const struct unit *u, uint64_t 
 	unsigned k = u->rec.index - 1U, n = 0;
 
 	for (unsigned i = 0; i < f->n; i++) {
-		const struct fakelb_server *v = &f->one[i].server[k];
-		if (!f->one[i].is_reachable || !f->one[i].is_told)
+		const struct fakelb_server *v = server(f, i, k);
+		if (!f->one[i].is_reachable || !f->link[i].is_told)
 			continue; /* nobody can know yet that it was restarted */
 		for (unsigned j = 0; j < v->n_sessions; j++)
 			n += v->ends_us[j] > now_us;
@@ -287,8 +403,8 @@ bool fakelb_is_offered(const struct fakelb *f, const struct unit *u)
 	unsigned k = u->rec.index - 1U;
 
 	for (unsigned i = 0; i < f->n; i++)
-		if (f->one[i].is_reachable && f->one[i].is_told &&
-			f->one[i].server[k].state == LB_READY)
+		if (f->one[i].is_reachable && f->link[i].is_told &&
+			server(f, i, k)->state == LB_READY)
 			return true;
 	return false;
 }

@@ -109,10 +109,41 @@ static void check_reply(struct sim *s, const struct effect *e)
 		s->requests[e->request] = e->result == REPLY_REFUSED ? 4 : 2;
 }
 
+/* An identity is used once: whoever adopts by it could not tell two processes apart. */
+void check_spawn(struct sim *s, const struct effect *e)
+{
+	struct spawn_id *last = &s->units[e->unit->id].last_spawn;
+	bool is_same = memcmp(last->invocation, e->id.invocation, sizeof(last->invocation)) == 0;
+	if (!e->id.seq || (is_same && e->id.seq <= last->seq))
+		sim_fail(s, "%s is spawned twice as number %u", e->unit->name, e->id.seq);
+	*last = e->id;
+}
+
+/* Nobody is killed for nothing: somebody decided its stop, or it failed, or its main process is gone,
+ * or it is leaving by itself; and the record says so before the signal. */
+static void check_cause(struct sim *s, const struct effect *e)
+{
+	const struct unit_rec *r = &e->unit->rec;
+	bool is_reload =
+		r->state == INST_RELOAD && e->signal == e->unit->conf->service.reload_signal;
+	bool is_caused = r->stop_wanted || r->restart_wanted || r->result != RES_SUCCESS ||
+			 !r->main.seq || unit_is_down(e->unit) || r->state == INST_AUTO_RESTART ||
+			 s->units[e->unit->id].is_leaving || s->w->is_shutting_down;
+	if (e->who != KILL_WHO_CONTROL && !is_reload && !is_caused)
+		sim_fail(s, "%s is killed in %s, and nothing says why", e->unit->name,
+			inst_state_name((enum inst_state)r->state));
+}
+
 void check_effect(struct sim *s, const struct effect *e)
 {
 	if (e->unit && (e->unit->id >= s->w->n_units || s->w->units[e->unit->id] != e->unit))
 		sim_fail(s, "effect %d of no unit", (int)e->kind);
+	if (e->set && (e->set->id >= s->w->n_sets || s->w->sets[e->set->id] != e->set))
+		sim_fail(s, "effect %d of no set", (int)e->kind);
+	if (e->kind == FX_KILL)
+		check_cause(s, e);
+	if (e->kind == FX_EVENT && e->unit && e->event == EVENT_STARTING)
+		s->units[e->unit->id].is_leaving = false;
 	if (e->kind == FX_REPLY)
 		check_reply(s, e);
 	for (size_t i = 0; e->kind == FX_EXIT && i < s->w->n_units; i++)
@@ -121,6 +152,9 @@ void check_effect(struct sim *s, const struct effect *e)
 	if (e->kind != FX_EVENT)
 		return;
 	s->events[e->event]++;
+	if (s->script && e->event == EVENT_WATCHDOG)
+		sim_fail(s, "the watchdog of %s bites, and every keep-alive was sent",
+			e->unit->name);
 	if (!e->unit)
 		return;
 	check_limit(s, e);
@@ -142,6 +176,8 @@ static void check_unit(struct sim *s, const struct unit *u)
 				sim_fail(s, "%s is %s and has timer %d", u->name, state, k);
 	if (unit_is_down(u) && (u->rec.stop_wanted || u->rec.restart_wanted))
 		sim_fail(s, "%s is %s and still to be stopped", u->name, state);
+	if (u->n_dropped > DROPPED_MAX || u->n_requests > ARRAY_SIZE(u->requests))
+		sim_fail(s, "%s: more is kept than there is room for", u->name);
 	if (!u->is_dirty && s->units[u->id].has_stored &&
 		memcmp(&s->units[u->id].stored, &u->rec, sizeof(u->rec)) != 0)
 		sim_fail(s, "%s: the record changed and nobody said so", u->name);

@@ -19,13 +19,14 @@
 #include "../model_conf.h"
 
 #define ACTIONS_MAX   8
-#define STORY_US      (1800 * USEC_PER_SEC)
+#define STORY_US      (900 * USEC_PER_SEC)
 #define FAILURES_MAX  5
 #define SOME_OF       5
 #define PAIR_MAX      6 /* the second death comes at most so many instants after the first */
 #define OF_SET        0xffff
 #define OF_LB_RESTART 0xfffe
 #define OF_LB_CUT     0xfffd
+#define OF_SUSPEND    0xfffc /* number hours */
 
 struct action {
 	uint64_t after_us; /* the answer to the one before */
@@ -41,6 +42,7 @@ struct script {
 	 * asked again, or the new release, when core died between the record of a member that was told
 	 * to go back and the journal that says so. It is tried again, and fails again. */
 	bool starts_more;
+	unsigned min_serving; /* after its first request */
 	struct action actions[ACTIONS_MAX];
 };
 
@@ -81,6 +83,7 @@ static void make_chain(struct sim *s)
 	cache->service.exec[EXEC_STOP_POST] = conf_commands(&s->arena, 1);
 	needs(s, cache, DEP_WANTS, "setup.service");
 	struct unit_conf *app = put(s, "app.service", SERVICE_NOTIFY_RELOAD);
+	app->service.watchdog_us = SEC(3);
 	app->service.exec[EXEC_START_POST] = conf_commands(&s->arena, 1);
 	needs(s, app, DEP_BINDS_TO, "db.service");
 	needs(s, app, DEP_WANTS, "cache.service");
@@ -168,35 +171,41 @@ static void make_canary_set(struct sim *s)
 
 /* Units of make_chain: 0 setup 1 db 2 cache 3 app 4 all; of sets: 0 gone, 1 ... the members. */
 static const struct script scripts[] = {
-	{"start and stop",                     make_chain,      false,
+	{"start and stop",                     make_chain,      false, 0,
          {{SEC(1), 4, REQ_START, 0}, {SEC(2), 4, REQ_STOP, 0}, {SEC(1), 3, REQ_STOP, 0},
 			{SEC(1), 1, REQ_STOP, 0}}                                          },
-	{"restart of a dependency",            make_chain,      true,
+	{"restart of a dependency",            make_chain,      true,  0,
          {{SEC(1), 4, REQ_START, 0}, {SEC(2), 1, REQ_RESTART, 0}, {SEC(2), 3, REQ_RELOAD, 0},
 			{SEC(2), 0, REQ_RESTART, 0}}                                       },
-	{"crash loop",			 make_crash_loop, false,
+	{"crash loop",			 make_crash_loop, false, 0,
          {{SEC(1), 1, REQ_START, 0}, {SEC(20), 0, REQ_RESET_FAILED, 0}}                    },
-	{"deploy",			     make_good_set,   false,
+	{"deploy",			     make_good_set,   false, 3,
          {{SEC(1), OF_SET, REQ_START, 0}, {SEC(2), OF_SET, REQ_DEPLOY, 2}}                 },
-	{"deploy with surge, and back",        make_surge_set,  false,
+	{"deploy with surge, and back",        make_surge_set,  false, 4,
          {{SEC(1), OF_SET, REQ_START, 0}, {SEC(2), OF_SET, REQ_DEPLOY, 2},
 			{SEC(2), OF_SET, REQ_UNDO, 1}}                                     },
-	{"deploy that crashes",                make_bad_set,    true,
+	{"deploy that crashes",                make_bad_set,    true,  3,
          {{SEC(1), OF_SET, REQ_START, 0}, {SEC(2), OF_SET, REQ_DEPLOY, 2}}                 },
-	{"deploy that never gets ready",       make_sick_set,   true,
+	{"deploy that never gets ready",       make_sick_set,   true,  4,
          {{SEC(1), OF_SET, REQ_START, 0}, {SEC(2), OF_SET, REQ_DEPLOY, 2}}                 },
-	{"canary",			     make_canary_set, true,
+	{"canary",			     make_canary_set, true,  3,
          {{SEC(1), OF_SET, REQ_START, 0}, {SEC(2), OF_SET, REQ_DEPLOY, 2}}                 },
-	{"scale and stop",                     make_good_set,   false,
+	{"scale and stop",                     make_good_set,   false, 0,
          {{SEC(1), OF_SET, REQ_SCALE, 2}, {SEC(2), OF_SET, REQ_SCALE, 4},
 			{SEC(2), OF_SET, REQ_SCALE, 1}, {SEC(2), OF_SET, REQ_STOP, 0}}     },
-	{"drain and undrain",                  make_good_set,   false,
+	{"drain and undrain",                  make_good_set,   false, 0,
          {{SEC(1), OF_SET, REQ_START, 0}, {SEC(2), 2, REQ_DRAIN, 0},
 			{SEC(2), 2, REQ_UNDRAIN, 0}}                                       },
-	{"load balancers restart and go away", make_good_set,   false,
+	{"load balancers restart and go away", make_good_set,   false, 0,
          {{SEC(1), OF_SET, REQ_START, 0}, {SEC(2), OF_LB_RESTART, REQ_START, 0},
 			{SEC(2), OF_LB_CUT, REQ_START, 0}, {SEC(2), OF_SET, REQ_DEPLOY, 2}}},
-	{"rolling restart",                    make_surge_set,  true,
+	{"the machine sleeps",                 make_chain,      true,  0,
+         {{SEC(1), 4, REQ_START, 0}, {SEC(2), OF_SUSPEND, REQ_START, 5},
+			{SEC(2), 1, REQ_RESTART, 0}, {1, OF_SUSPEND, REQ_START, 3}}        },
+	{"the machine sleeps in a deploy",     make_good_set,   false, 0,
+         {{SEC(1), OF_SET, REQ_START, 0}, {SEC(2), OF_SUSPEND, REQ_START, 5},
+			{SEC(2), OF_SET, REQ_DEPLOY, 2}}                                   },
+	{"rolling restart",                    make_surge_set,  true,  4,
          {{SEC(1), OF_SET, REQ_START, 0}, {SEC(2), OF_SET, REQ_ROLLING_RESTART, 0}}        },
 };
 
@@ -209,7 +218,9 @@ void script_make(struct sim *s)
 
 static uint64_t act(struct sim *s, const struct action *a)
 {
-	if (a->unit == OF_LB_RESTART || a->unit == OF_LB_CUT)
+	if (a->unit == OF_SUSPEND)
+		sim_suspend(s, a->number * 3600 * USEC_PER_SEC);
+	else if (a->unit == OF_LB_RESTART || a->unit == OF_LB_CUT)
 		sets_lb_fault(s, a->unit == OF_LB_RESTART);
 	else if (a->unit == OF_SET)
 		return sets_ask(s, a->verb, a->number);
@@ -250,9 +261,10 @@ static void pass(struct sim *s, uint64_t until_us)
 }
 
 /* Asks until it is settled. */
-static void ask_patiently(struct sim *s, const struct action *a, uint64_t until_us)
+static void ask_patiently(struct sim *s, const struct action *a)
 {
 	uint64_t last_rollout = rollout_of(s) ? rollout_of(s)->id : 0, id = act(s, a);
+	uint64_t until_us = s->now_us + STORY_US;
 	while (!s->has_failed && !is_settled(s, a, id, last_rollout)) {
 		if (s->now_us >= until_us) {
 			sim_fail(s, "request %llu of the script is not answered",
@@ -269,12 +281,12 @@ static void ask_patiently(struct sim *s, const struct action *a, uint64_t until_
 
 void script_run(struct sim *s)
 {
-	uint64_t until_us = s->now_us + STORY_US;
 	for (size_t i = 0; i < ACTIONS_MAX && s->script->actions[i].after_us; i++) {
 		const struct action *a = &s->script->actions[i];
 		pass(s, s->now_us + a->after_us);
 		if (!s->has_failed)
-			ask_patiently(s, a, until_us);
+			ask_patiently(s, a);
+		s->min_serving = s->script->min_serving;
 	}
 	pass(s, s->now_us + SEC(3)); /* in which a death may come, too */
 }

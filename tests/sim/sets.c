@@ -59,7 +59,7 @@ static char *addresses[] = {(char *)"lb1", (char *)"lb2"};
 /* In front of all of them: none, one or two load balancers; the rest is what people write. */
 static void random_policy(struct sim *s, struct unit_conf *c)
 {
-	size_t n = sim_random(s, 3);
+	size_t n = s->is_of_several ? 2 : sim_random(s, 3);
 	c->lb.is_set = n > 0;
 	c->lb.address = (struct conf_list){addresses, n};
 	c->lb.drain_timeout_us = 20 * USEC_PER_SEC;
@@ -83,6 +83,14 @@ static void random_policy(struct sim *s, struct unit_conf *c)
 		conf_check(&s->arena, c, CHECK_LIVE);
 }
 
+/* In a backend of several hosts each has servers of its own. */
+static const char *server_name(const struct sim *s, unsigned index)
+{
+	static char name[32];
+	snprintf(name, sizeof(name), "h%uweb%u", s->host, index);
+	return name;
+}
+
 /* A bad one ends soon after it began; a sick one never gets ready, where it is asked. */
 static struct unit_conf *member(
 	struct sim *s, unsigned index, const char *kind, const struct unit_conf *like)
@@ -90,6 +98,7 @@ static struct unit_conf *member(
 	char name[32];
 	snprintf(name, sizeof(name), "web@%u.service", index);
 	struct unit_conf *c = conf_service(&s->arena, name, SERVICE_EXEC);
+	c->lb.server = arena_strdup(&s->arena, server_name(s, index));
 	c->service.timeout_stop_us = c->service.timeout_abort_us = 5 * USEC_PER_SEC;
 	c->service.send_sigkill = true;
 	c->service.restart.mode = RESTART_ALWAYS;
@@ -98,7 +107,9 @@ static struct unit_conf *member(
 	c->description = arena_strdup(&s->arena, kind);
 	if (!like)
 		return c;
+	char *server = c->lb.server;
 	c->lb = like->lb;
+	c->lb.server = server;
 	c->rollout = like->rollout;
 	memcpy(c->health, like->health, sizeof(c->health));
 	return c;
@@ -140,6 +151,30 @@ static bool is_going(const struct unit_rec *r)
 	       inst_active_state((enum inst_state)r->state) == ACTIVE_DEACTIVATING;
 }
 
+static void make_lbs(struct sim *s, struct set *set)
+{
+	struct sets *t = sets_of(s);
+	struct fakelb *f = t->lb =
+		fakelb_new(set, (unsigned)s->units[t->first].conf->lb.address.n, s->seed, serves);
+	f->ahead_us = s->ahead_us;
+	if (s->shares_with)
+		fakelb_share(f, sets_of(s->shares_with)->lb, s->host, s->host * FAKELB_STRIDE);
+	sim_later(s, 0, P_CUSTOM);
+	f->fast_us = 200 * USEC_PER_MSEC;
+	f->slow_us = 2 * USEC_PER_SEC;
+	if (s->script) {
+		f->fast_us = f->slow_us = USEC_PER_SEC / 2;
+		return;
+	}
+	f->is_lying = sim_chance(s, 3000);
+	for (unsigned lie = LIE_TOTAL; lie <= LIE_ZERO; lie <<= 1)
+		f->lies |= sim_chance(s, 800) ? lie : 0;
+	f->keeps_state = sim_chance(s, 3000);
+	f->is_checking = sim_chance(s, 8000);
+	f->session_us = (sim_chance(s, 7000) ? 3 : 60) * USEC_PER_SEC;
+	f->lag_us = (300 + 1200 * sim_random(s, 6)) * USEC_PER_MSEC;
+}
+
 void fake_lb_world(struct sim *s)
 {
 	struct sets *t = sets_of(s);
@@ -166,18 +201,7 @@ void fake_lb_world(struct sim *s)
 		fakelb_core_restarted(t->lb, set);
 		return;
 	}
-	t->lb = fakelb_new(set, (unsigned)s->units[t->first].conf->lb.address.n, s->seed, serves);
-	sim_later(s, 0, P_CUSTOM);
-	if (s->script)
-		t->lb->fast_us = t->lb->slow_us = USEC_PER_SEC / 2;
-	if (s->script)
-		return;
-	t->lb->is_lying = sim_chance(s, 3000);
-	t->lb->is_checking = sim_chance(s, 8000);
-	t->lb->session_us = (sim_chance(s, 7000) ? 3 : 60) * USEC_PER_SEC;
-	t->lb->lag_us = (300 + 1200 * sim_random(s, 6)) * USEC_PER_MSEC;
-	t->lb->fast_us = 200 * USEC_PER_MSEC;
-	t->lb->slow_us = 2 * USEC_PER_SEC;
+	make_lbs(s, set);
 }
 
 /* ---- effects ---- */
@@ -190,6 +214,8 @@ static void check_kill(struct sim *s, const struct effect *e)
 	if (!is_asked || !u->rec.is_ready || !u->lb || u->lb->is_forced || !serves(u) ||
 		u->rec.lb_phase == LBP_NONE)
 		return;
+	if (sets_of(s)->lb->lies & (LIE_STATE | LIE_ZERO))
+		return; /* fakelb.h says what can be promised then */
 	if (fakelb_sessions(sets_of(s)->lb, u, s->now_us))
 		sim_fail(s, "%s is stopped with sessions", u->name);
 	if (fakelb_is_offered(sets_of(s)->lb, u))
@@ -242,12 +268,27 @@ static void check_budget(struct sim *s, const struct effect *e)
 			r->count);
 }
 
+/* A row is that of a member of this world, under the name that is its own. */
+static void check_row(struct sim *s, const struct effect *e)
+{
+	const struct unit *u = e->unit;
+	unsigned index = u->rec.index;
+	if (u->set != set_of(s) || !index || index > MEMBERS + 1 ||
+		set_of(s)->members[index - 1] != u || u->id != sets_of(s)->first + index - 1)
+		sim_fail(s, "%s: a row of another one", u->name);
+	else if (u->conf->lb.is_set && !streq(u->conf->lb.server, server_name(s, index)))
+		sim_fail(s, "%s: its row is server %s", u->name, u->conf->lb.server);
+}
+
 bool fake_lb_effect(struct sim *s, const struct effect *e)
 {
 	struct sets *t = sets_of(s);
 	bool is_ours = t && e->unit && e->unit->set;
 	if (!t)
 		return false;
+	the_sim = s;
+	if (e->kind == FX_LB_WANT || e->kind == FX_LB_FORGET)
+		check_row(s, e);
 	if (e->kind == FX_KILL && is_ours && e->who != KILL_WHO_CONTROL)
 		check_kill(s, e), check_journal(s, e);
 	if (e->kind == FX_SPAWN && is_ours && e->exec == EXEC_START)
@@ -259,6 +300,8 @@ bool fake_lb_effect(struct sim *s, const struct effect *e)
 		check_budget(s, e);
 	if (e->kind == FX_LB_WANT && e->lb_state == LB_READY && !e->unit->rec.main.seq)
 		sim_fail(s, "%s: ready is wanted, and it has no process", e->unit->name);
+	if (e->kind == FX_JOURNAL && rollout_rec_check(&set_of(s)->rollout) < 0)
+		sim_fail(s, "the journal says what no core would believe");
 	if (e->kind == FX_JOURNAL)
 		t->journal = set_of(s)->rollout;
 	if (e->kind == FX_RELEASE_LINK)
@@ -297,6 +340,10 @@ void fake_lb_event(struct sim *s, const struct pending *p)
 {
 	struct sets *t = sets_of(s);
 	(void)p;
+	the_sim = s;
+	if (t->lb->n && sim_fault(s, 60))
+		fakelb_hang(t->lb, (unsigned)sim_random(s, t->lb->n),
+			s->now_us + sim_random(s, 20 * USEC_PER_SEC));
 	if (t->lb->n && sim_fault(s, 60))
 		fakelb_restart(t->lb, (unsigned)sim_random(s, t->lb->n));
 	if (t->lb->n && sim_fault(s, 60))
@@ -343,6 +390,15 @@ void sets_lb_fault(struct sim *s, bool is_restart)
 		fakelb_cut(t->lb, 0, s->now_us + 10 * USEC_PER_SEC);
 }
 
+/* What people do to one of them by hand. */
+static void ask_member(struct sim *s)
+{
+	static const uint8_t verbs[] = {
+		REQ_DRAIN, REQ_DRAIN, REQ_UNDRAIN, REQ_UNDRAIN, REQ_STOP, REQ_START, REQ_RESTART};
+	struct unit *u = set_of(s)->members[sim_random(s, MEMBERS + 1)];
+	sim_request(s, (enum request_verb)verbs[sim_random(s, ARRAY_SIZE(verbs))], u, NULL);
+}
+
 void fake_lb_request(struct sim *s)
 {
 	static const uint8_t verbs[] = {REQ_START, REQ_START, REQ_DEPLOY, REQ_DEPLOY, REQ_DEPLOY,
@@ -350,6 +406,10 @@ void fake_lb_request(struct sim *s)
 		REQ_UNDO, REQ_STOP, REQ_SCALE};
 	if (!sets_of(s))
 		return;
+	if (sim_chance(s, 2000)) {
+		ask_member(s);
+		return;
+	}
 	enum request_verb verb = (enum request_verb)verbs[sim_random(s, ARRAY_SIZE(verbs))];
 	uint64_t number = 1 + sim_random(s, 2);
 	if (verb == REQ_ABORT)
@@ -364,11 +424,9 @@ void fake_lb_quiet(struct sim *s)
 	struct sets *t = sets_of(s);
 	if (!t)
 		return;
-	t->lb->is_lying = false;
+	fakelb_calm(t->lb, s->now_us);
 	t->lb->fast_us = USEC_PER_SEC; /* so that much time passes in few steps */
 	t->lb->slow_us = 10 * USEC_PER_SEC;
-	for (unsigned i = 0; i < t->lb->n; i++)
-		t->lb->one[i].back_us = MIN(t->lb->one[i].back_us, s->now_us);
 	/* Somebody looks after what waits for a person, also a canary that passes only now. */
 	if (set_of(s)->rollout.state == ROLL_PAUSED)
 		sets_ask(s, sim_chance(s, 5000) ? REQ_ABORT : REQ_RESUME, 1);
@@ -392,12 +450,44 @@ void fake_lb_before(struct sim *s, const struct event *ev)
 	}
 }
 
+/* Traffic is wanted in two phases, and in no other: nothing is enabled and on its way out. */
+static void check_phase(struct sim *s, const struct unit *u)
+{
+	enum lb_phase p = (enum lb_phase)u->rec.lb_phase;
+	bool is_entering = p == LBP_RAMPING || p == LBP_IN;
+	if (!u->lb || p == LBP_NONE || !u->conf->lb.is_set)
+		return;
+	if ((u->lb->wanted == LB_READY) != is_entering)
+		sim_fail(s, "%s is %s, and state %d is wanted of its load balancers", u->name,
+			lb_phase_name(p), (int)u->lb->wanted);
+}
+
+/* Where nothing but the daemon itself fails, clients never have fewer than they were promised: as
+ * the load balancers see it, not as the model believes. */
+static void check_serving(struct sim *s)
+{
+	unsigned n = 0;
+	if (!s->min_serving || s->is_quiet)
+		return;
+	for (unsigned i = 0; i <= MEMBERS; i++)
+		n += fakelb_is_available(sets_of(s)->lb, set_of(s)->members[i]);
+	if (n < s->min_serving)
+		sim_fail(s, "%u members serve, %u were promised", n, s->min_serving);
+}
+
 void fake_lb_check(struct sim *s)
 {
 	struct sets *t = sets_of(s);
 	if (!t)
 		return;
+	the_sim = s;
+	t->lb->ahead_us = s->ahead_us;
 	t->count = set_of(s)->count;
+	if (fakelb_trespassed(t->lb, MEMBERS + 1))
+		sim_fail(s, "a server of this host was changed by another");
+	check_serving(s);
+	for (unsigned i = 0; i <= MEMBERS; i++)
+		check_phase(s, set_of(s)->members[i]);
 	for (unsigned i = 0; i <= MEMBERS; i++) {
 		bool is_stopping = is_going(&set_of(s)->members[i]->rec);
 		t->is_asked[i] =
@@ -441,6 +531,7 @@ void fake_lb_end(struct sim *s)
 	struct sets *t = sets_of(s);
 	if (!t)
 		return;
+	the_sim = s;
 	const struct set *set = set_of(s);
 	const struct rollout_rec *r = &set->rollout;
 	check_offers(s);

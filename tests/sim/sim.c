@@ -14,10 +14,11 @@
 #include <time.h>
 
 #define STEPS_WITH_FAULTS 1500
-#define QUIET_US          (3600 * USEC_PER_SEC)
+#define QUIET_US          (1800 * USEC_PER_SEC)
 #define STORY_QUIET_US    (30 * USEC_PER_SEC)
 #define QUIET_STEPS_MAX   20000
 #define CORE_DEATHS_MAX   200
+#define WORLDS_ONE_IN     8 /* every so many universes have several hosts */
 #define CHECK_SECONDS     18
 
 /* ---- weak: there is no load balancer ---- */
@@ -200,6 +201,8 @@ static void write_records(struct sim *s)
 {
 	for (size_t i = 0; i < s->w->n_dirty; i++) {
 		struct unit *u = s->w->dirty[i];
+		if (unit_rec_check(&u->rec) < 0)
+			sim_fail(s, "%s: no core would believe this record", u->name);
 		s->units[u->id].stored = u->rec;
 		s->units[u->id].has_stored = true;
 		u->is_dirty = u->in_dirty_list = false;
@@ -264,9 +267,11 @@ void sim_step(struct sim *s, struct event *ev)
 		return;
 	s->step++;
 	ev->now_us = s->now_us;
-	ev->wall_us = s->now_us;
+	ev->wall_us = s->now_us + (uint64_t)s->wall_us;
 	trace_event(s, ev);
 	effects_reset(&s->fx);
+	if (ev->kind == EV_NOTIFY && ev->bits & NOTIFY_STOPPING)
+		s->units[ev->unit->id].is_leaving = true;
 	fake_lb_before(s, ev);
 	int r = world_step(s->w, ev, &s->fx);
 	check_step(s, r);
@@ -311,10 +316,18 @@ uint64_t sim_request(struct sim *s, enum request_verb verb, struct unit *u, stru
 	return id;
 }
 
+static bool has_followers(const struct unit *u)
+{
+	uint32_t pos = 0;
+	return edge_next(u, &pos, DEP_AFTER, true) != NULL;
+}
+
 /* A unit and those ordered after it are told to stop, and soon it is told otherwise. */
 static void change_of_mind(struct sim *s)
 {
 	struct unit *u = s->w->units[sim_random(s, s->n_units)];
+	for (int k = 0; k < 20 && s->is_about_sets && (!u->set || !has_followers(u)); k++)
+		u = s->w->units[sim_random(s, s->n_units)];
 	uint32_t id = u->id, core = s->core;
 	for (uint32_t i = 0; i < u->n_edges && s->core == core; i++)
 		if (u->edges[i].kind == DEP_AFTER && u->edges[i].is_inverse)
@@ -425,21 +438,52 @@ bool sim_advance(struct sim *s, uint64_t until_us)
 	return true;
 }
 
+void sim_suspend(struct sim *s, uint64_t for_us)
+{
+	sim_trace(s, "the machine sleeps for %llu s", (unsigned long long)(for_us / USEC_PER_SEC));
+	s->now_us += for_us;
+	s->ahead_us += (int64_t)for_us;
+	for (size_t i = 0; i < s->n_heap; i++)
+		s->heap[i].at_us += for_us;
+}
+
+/* The wall clock goes where it likes, also back; the boot clock only forwards. */
+static void jump_of_clocks(struct sim *s)
+{
+	if (sim_chance(s, 7000))
+		s->wall_us = (int64_t)sim_random(s, 20 * 365 * 86400 * USEC_PER_SEC) -
+			     (int64_t)MIN(s->now_us, 10 * 365 * 86400 * USEC_PER_SEC);
+	else
+		sim_suspend(s, sim_random(s, 10 * 3600 * USEC_PER_SEC));
+}
+
+uint64_t sim_next(struct sim *s)
+{
+	uint64_t due = world_next_deadline(s->w);
+	return MAX(s->now_us, MIN(due, s->n_heap ? s->heap[0].at_us : USEC_INFINITY));
+}
+
+void sim_turn(struct sim *s)
+{
+	if (sim_chance(s, 300))
+		random_request(s);
+	else if (sim_fault(s, s->p_stray))
+		stray_event(s);
+	else if (sim_fault(s, s->p_edit))
+		universe_edit(s);
+	else if (sim_fault(s, 5))
+		jump_of_clocks(s);
+	else if (!sim_advance(s, USEC_INFINITY)) {
+		s->now_us += sim_random(s, USEC_PER_SEC);
+		random_request(s);
+	}
+}
+
 static void faulty_time(struct sim *s)
 {
 	uint64_t steps = s->is_about_sets ? 4 * STEPS_WITH_FAULTS : STEPS_WITH_FAULTS;
-	while (s->step < steps && !s->has_failed) {
-		if (sim_chance(s, 300))
-			random_request(s);
-		else if (sim_fault(s, s->p_stray))
-			stray_event(s);
-		else if (sim_fault(s, s->p_edit))
-			universe_edit(s);
-		else if (!sim_advance(s, USEC_INFINITY)) {
-			s->now_us += sim_random(s, USEC_PER_SEC);
-			random_request(s);
-		}
-	}
+	while (s->step < steps && !s->has_failed)
+		sim_turn(s);
 }
 
 /* OnFailure= and OnSuccess= may start anything again, by way of what they start. */
@@ -533,7 +577,7 @@ static void choose_faults(struct sim *s)
 	s->p_edit = sim_chance(s, 3000) ? 100 : 10;
 }
 
-void sim_run(struct sim *s)
+void sim_begin(struct sim *s)
 {
 	struct event ev = {.kind = EV_RESTORED};
 	if (s->script) {
@@ -544,14 +588,24 @@ void sim_run(struct sim *s)
 	}
 	core_start(s);
 	sim_step(s, &ev);
-	if (s->script)
-		script_run(s);
-	else
-		faulty_time(s);
+}
+
+void sim_end(struct sim *s)
+{
 	quiet_time(s);
 	if (s->script)
 		script_end(s);
 	last_shutdown(s);
+}
+
+void sim_run(struct sim *s)
+{
+	sim_begin(s);
+	if (s->script)
+		script_run(s);
+	else
+		faulty_time(s);
+	sim_end(s);
 }
 
 void sim_free(struct sim *s)
@@ -577,6 +631,8 @@ double seconds_now(void)
 
 static bool run_one(uint64_t seed)
 {
+	if (seed % WORLDS_ONE_IN == 0)
+		return worlds_run(seed, should_trace);
 	struct sim *s = sim_new(seed);
 	s->is_tracing = should_trace;
 	sim_run(s);

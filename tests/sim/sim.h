@@ -61,6 +61,8 @@ struct sim_unit {
 	uint64_t restarts[64]; /* times of automatic ones, ring */
 	unsigned n_restarts, since_clear, since_request;
 	unsigned n_births; /* of main processes */
+	struct spawn_id last_spawn;
+	bool is_leaving; /* it said STOPPING=1 in this activation */
 };
 
 /* How a core ends, and what is lost with it. */
@@ -106,7 +108,13 @@ struct sim {
 	uint64_t n_points, kill_at[2]; /* instants to die at; the ones chosen, 0 = none */
 	enum death death;              /* how */
 	void *ending;                  /* scripts.c's own */
-	void *lb;                      /* fakelb.c's own */
+	void *lb;                      /* sets.c's own */
+	bool is_of_several;            /* hosts behind the same load balancers */
+	unsigned host;                 /* which, from 0 */
+	struct sim *shares_with;       /* the host whose load balancers these are, or NULL */
+	int64_t ahead_us,
+		wall_us;      /* its clocks before everybody's, and before its own boot clock */
+	unsigned min_serving; /* as the load balancers see it; 0 = not judged */
 };
 
 /* ---- sim.c ---- */
@@ -156,6 +164,14 @@ enum effort { EFFORT_SOME, EFFORT_ALL, EFFORT_PAIRS };
 unsigned scripts_run(uint64_t seed, enum effort effort, double until_s);
 int script_trace(const char *story, uint64_t seed); /* SCRIPT:DEATH:AT:AT */
 
+/* ---- worlds.c: some hosts behind the same load balancers ---- */
+bool worlds_run(uint64_t seed, bool is_traced);
+void sim_begin(struct sim *s);                    /* the first core */
+void sim_turn(struct sim *s);                     /* one thing happens, faults included */
+void sim_end(struct sim *s);                      /* quiet, judged, shut down */
+uint64_t sim_next(struct sim *s);                 /* when, by its own clock */
+void sim_suspend(struct sim *s, uint64_t for_us); /* the machine sleeps: nobody runs, time passes */
+
 /* ---- sets.c ---- */
 typedef void set_policy(struct sim *s, struct unit_conf *first);
 void sets_make(struct sim *s, const char *kind, set_policy *policy);
@@ -170,6 +186,7 @@ uint64_t report_steps(void);
 void report_print(double seconds);
 
 /* ---- invariants.c ---- */
+void check_spawn(struct sim *s, const struct effect *e); /* about to be performed */
 void check_birth(struct sim *s, const struct proc *p);
 void check_effect(struct sim *s, const struct effect *e);
 void check_step(struct sim *s, int r);

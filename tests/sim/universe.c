@@ -131,7 +131,7 @@ void universe_gone(struct sim *s)
 void universe_make(struct sim *s)
 {
 	char name[32];
-	s->is_about_sets = sim_chance(s, 3000);
+	s->is_about_sets = s->is_about_sets || sim_chance(s, 3000);
 	s->n_units = 1 + (uint32_t)sim_random(s, s->is_about_sets ? 2 : 9);
 	for (uint32_t i = 0; i < s->n_units; i++) {
 		bool is_target = sim_chance(s, 1200);
@@ -164,6 +164,8 @@ static bool owns_group(const struct unit_conf *c)
 static void write_anew(struct sim *s)
 {
 	uint32_t i = (uint32_t)sim_random(s, s->n_units);
+	for (int k = 0; k < 4 && (unit_is_down(s->w->units[i]) || unit_is_up(s->w->units[i])); k++)
+		i = (uint32_t)sim_random(s, s->n_units);
 	struct sim_unit *v = &s->units[i];
 	if (v->conf->type != UNIT_SERVICE || v->conf->load != LOAD_LOADED || v->other)
 		return;
@@ -173,7 +175,8 @@ static void write_anew(struct sim *s)
 		(int)v->conf->service.type);
 	for (size_t k = 0; k < SIM_PROCS_MAX; k++)
 		if (s->procs[k].is_used && s->procs[k].unit == i &&
-			!(owns_group(c) && owns_group(v->conf)))
+			!(owns_group(c) && owns_group(v->conf) &&
+				c->service.type == v->conf->service.type))
 			s->procs[k].is_free = true;
 	v->conf = c;
 	v->n_restarts = v->since_request = 0;

@@ -98,6 +98,71 @@ START_TEST(glob_finds_what_exists_in_order)
 }
 END_TEST
 
+static const char *check_chain(const char *text)
+{
+	struct chain c;
+	bool is_first = true;
+	chain_init(&c);
+	for (const char *p = text, *end; (end = strchr(p, '\n')); p = end + 1) {
+		const char *why = chain_check(&c, p, (size_t)(end - p), is_first);
+		if (why)
+			return why;
+		is_first = false;
+	}
+	return NULL;
+}
+
+START_TEST(a_chain_shows_every_changed_removed_or_moved_line)
+{
+	struct chain c;
+	struct buf b = {0};
+	char body[64];
+	chain_init(&c);
+	size_t ends[6] = {0};
+	for (int i = 1; i <= 5; i++) {
+		snprintf(body, sizeof(body), "\"kind\":\"test\",\"n\":%d", i);
+		chain_add(&c, &b, body);
+		ends[i] = b.size;
+	}
+	ck_assert_uint_eq(c.seq, 5);
+	ck_assert_ptr_null(check_chain(b.data));
+	for (size_t i = 0; i < b.size; i++) { /* any byte */
+		char was = b.data[i];
+		if (was == '\n')
+			continue;
+		b.data[i] = was == 'x' ? 'y' : 'x';
+		ck_assert_msg(check_chain(b.data) != NULL, "byte %zu", i);
+		b.data[i] = was;
+	}
+	for (int i = 2; i <= 4; i++) { /* any line but the first and last */
+		struct buf less = {0};
+		buf_add(&less, b.data, ends[i - 1]);
+		buf_add(&less, b.data + ends[i], b.size - ends[i]);
+		ck_assert_ptr_nonnull(check_chain(less.data));
+		buf_done(&less);
+	}
+	struct buf twice = {0};
+	buf_add(&twice, b.data, b.size);
+	buf_add(&twice, b.data + ends[4], b.size - ends[4]);
+	ck_assert_ptr_nonnull(check_chain(twice.data));
+	buf_done(&twice);
+	buf_done(&b);
+}
+END_TEST
+
+START_TEST(a_chain_is_sha256)
+{
+	/* sha256sum of the line before its hash */
+	struct chain c;
+	struct buf b = {0};
+	chain_init(&c);
+	chain_add(&c, &b, "\"a\":1");
+	ck_assert_str_eq(
+		c.hash, "79d849221fb23cd49e2bc95431e155e121723309f579af3db1cc2677c5ec6407");
+	buf_done(&b);
+}
+END_TEST
+
 Suite *suite(void)
 {
 	Suite *s = suite_create("base");
@@ -108,6 +173,8 @@ Suite *suite(void)
 	tcase_add_test(t, distance_counts_a_swap_as_one);
 	tcase_add_test(t, timespan_is_written_as_systemd_writes_it);
 	tcase_add_test(t, glob_finds_what_exists_in_order);
+	tcase_add_test(t, a_chain_shows_every_changed_removed_or_moved_line);
+	tcase_add_test(t, a_chain_is_sha256);
 	suite_add_tcase(s, t);
 	return s;
 }

@@ -431,7 +431,7 @@ START_TEST(a_startup_check_that_never_passes_fails_the_start)
 	conf_check(&arena, cb, CHECK_STARTUP);
 	begin();
 	ask(b, REQ_START);
-	now += 91 * USEC_PER_SEC;
+	now += 90 * USEC_PER_SEC;
 	step((struct event){.kind = EV_TIME});
 	ck_assert_int_eq(b->rec.state, INST_STOP_SIGTERM);
 	dies(b, 0);

@@ -1,0 +1,283 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The audit log: who changed or tried to change what, and how it ended.
+ *
+ * Owns the changes under way and what their lines say; audit_file.c writes the lines. Invariants:
+ *  1. The intent of a change is in the kernel before the change begins; its outcome follows when it is
+ *     known. A core that died in between is followed by one that writes the outcome "unknown".
+ *  2. A change is one call, also of many units: one intent, one outcome with the worst result.
+ *  3. Refusals are limited per user and in all: a flood of them does not push the history out.
+ * Called by control.c and verbs_wait.c.
+ */
+#include "control/audit.h"
+#include "stayd/stayd.h"
+
+#define USERS_MAX      16                  /* with a limit of their own; all others share one */
+#define REFUSED_BURST  16                  /* lines at once, of a user */
+#define REFUSED_PER_US (30 * USEC_PER_SEC) /* and one more after that */
+#define ARGS_SHORT_MAX 512                 /* of a refused call; those of a change are kept whole */
+
+/* A change under way; PENDING_MAX bounds them, as each has a request under way. */
+struct change {
+	uint64_t id;  /* in this core */
+	uint64_t seq; /* of its intent; 0: that line was lost */
+	uint64_t began_us;
+	enum method_id method;
+	unsigned n_open, n_done;
+	bool is_called; /* the handler has returned */
+	enum reply_result result;
+	char text[160];
+};
+
+struct bucket {
+	uid_t uid;
+	unsigned n;        /* lines it has had lately */
+	uint64_t since_us; /* n is of */
+	unsigned n_silent; /* refusals since its last line */
+};
+
+struct audit {
+	struct audit_file *file; /* NULL: there is no place for it */
+	struct change *changes;
+	size_t n_changes, cap_changes;
+	uint64_t last_id;
+	struct bucket users[USERS_MAX + 1];
+	size_t n_users;
+};
+
+/* ---- lines ---- */
+
+static void who(struct buf *b, struct client *cl)
+{
+	struct peer *p = client_peer(cl);
+	char name[33];
+	peer_describe(client_fd(cl), p);
+	user_name(p->uid, name, sizeof(name));
+	j_int(b, "uid", p->uid);
+	j_int(b, "gid", p->gid);
+	j_int(b, "pid", p->pid);
+	j_str(b, "user", name);
+	if (p->login_uid != UID_NONE)
+		j_int(b, "login_uid", p->login_uid);
+	if (p->program[0])
+		j_str(b, "program", p->program);
+}
+
+static void what(struct buf *b, const struct call *c, size_t args_max)
+{
+	j_str(b, "verb", methods[c->method].name);
+	char *args = c->params ? json_dumps(c->params, JSON_COMPACT) : NULL;
+	size_t size = args ? strlen(args) : 0;
+	if (size > args_max)
+		j_strn(b, "args_begin", args, args_max);
+	else if (size)
+		buf_printf(b, ",\"args\":%s", args);
+	free(args);
+}
+
+static void outcome_line(struct audit *a, const struct change *ch, const char *result,
+	int exit_code, const char *text)
+{
+	struct buf b = {0};
+	audit_line_begin(&b, "outcome");
+	j_int(&b, "of", (int64_t)ch->seq);
+	j_str(&b, "verb", methods[ch->method].name);
+	j_int(&b, "units", ch->n_done);
+	j_int(&b, "duration_ms", (int64_t)((now_boot_us() - ch->began_us) / USEC_PER_MSEC));
+	j_str(&b, "result", result);
+	j_int(&b, "exit", exit_code);
+	if (text && text[0])
+		j_str(&b, "text", text);
+	(void)audit_file_append(a->file, &b);
+	buf_done(&b);
+}
+
+/* What the core before this one began and did not live to see the end of. */
+static void unknown_outcome(void *arg, uint64_t seq)
+{
+	struct buf b = {0};
+	audit_line_begin(&b, "outcome");
+	j_int(&b, "of", (int64_t)seq);
+	j_str(&b, "result", "unknown");
+	j_int(&b, "exit", STAY_EXIT_FAILED);
+	j_str(&b, "text", "core ended before it was known; it may have been done");
+	(void)audit_file_append(arg, &b);
+	buf_done(&b);
+}
+
+/* ---- changes ---- */
+
+static struct change *change_find(struct audit *a, uint64_t id)
+{
+	for (size_t i = a->n_changes; id && i-- > 0;)
+		if (a->changes[i].id == id)
+			return &a->changes[i];
+	return NULL;
+}
+
+void audit_intent(struct audit *a, struct call *c)
+{
+	struct buf b = {0};
+	if (!a->file)
+		return;
+	audit_line_begin(&b, "intent");
+	who(&b, c->client);
+	what(&b, c, 2 * CONTROL_MESSAGE_MAX);
+	GROW(a->changes, a->n_changes, a->cap_changes);
+	a->changes[a->n_changes++] = (struct change){
+		.id = ++a->last_id,
+		.seq = audit_file_append(a->file, &b),
+		.method = c->method,
+		.began_us = now_boot_us(),
+	};
+	c->change = a->last_id;
+	buf_done(&b);
+}
+
+static void change_end(
+	struct audit *a, struct change *ch, const char *result, int exit_code, const char *text)
+{
+	outcome_line(a, ch, result, exit_code, text);
+	*ch = a->changes[--a->n_changes];
+}
+
+static void change_end_if_done(struct audit *a, struct change *ch)
+{
+	if (ch->is_called && !ch->n_open)
+		change_end(a, ch, result_word(ch->result), result_exit(ch->result), ch->text);
+}
+
+void audit_adds(struct audit *a, uint64_t change)
+{
+	struct change *ch = change_find(a, change);
+	if (ch)
+		ch->n_open++;
+}
+
+static void note_result(struct change *ch, enum reply_result result, const char *text)
+{
+	ch->n_done++;
+	if (!result_exit(result) || result_exit(ch->result))
+		return;
+	ch->result = result;
+	str_copy(ch->text, strna(text), sizeof(ch->text));
+}
+
+void audit_result(struct audit *a, uint64_t change, enum reply_result result, const char *text)
+{
+	struct change *ch = change_find(a, change);
+	if (ch)
+		note_result(ch, result, text);
+}
+
+void audit_settled(struct audit *a, uint64_t change, enum reply_result result, const char *text)
+{
+	struct change *ch = change_find(a, change);
+	if (!ch || !ch->n_open)
+		return;
+	note_result(ch, result, text);
+	ch->n_open--;
+	change_end_if_done(a, ch);
+}
+
+void audit_called(struct audit *a, const struct call *c, int r)
+{
+	struct change *ch = change_find(a, c->change);
+	if (!ch)
+		return;
+	ch->is_called = true;
+	if (r < 0 && !ch->n_open && !ch->n_done)
+		change_end(a, ch, verbs_error_name(c), error_exit(verbs_error_name(c)), c->e.text);
+	else
+		change_end_if_done(a, ch);
+}
+
+/* ---- refusals ---- */
+
+static struct bucket *bucket_of(struct audit *a, uid_t uid)
+{
+	for (size_t i = 0; i < a->n_users; i++)
+		if (a->users[i].uid == uid)
+			return &a->users[i];
+	if (a->n_users == USERS_MAX)
+		return &a->users[USERS_MAX];
+	a->users[a->n_users].uid = uid;
+	return &a->users[a->n_users++];
+}
+
+/* How many before it were not told; -1: nor is this one. */
+static int64_t refusal_is_told(struct audit *a, uid_t uid)
+{
+	struct bucket *k = bucket_of(a, uid);
+	uint64_t now = now_boot_us(), n_back = (now - k->since_us) / REFUSED_PER_US;
+	if (n_back) {
+		k->n -= (unsigned)MIN(n_back, (uint64_t)k->n);
+		k->since_us = now;
+	}
+	if (k->n >= REFUSED_BURST) {
+		k->n_silent++;
+		return -1;
+	}
+	int64_t silent = k->n_silent;
+	k->n++;
+	k->n_silent = 0;
+	return silent;
+}
+
+bool audit_refused(struct audit *a, const struct call *c)
+{
+	struct buf b = {0};
+	int64_t silent = refusal_is_told(a, client_peer(c->client)->uid);
+	if (silent < 0)
+		return false;
+	if (!a->file)
+		return true;
+	audit_line_begin(&b, "refused");
+	who(&b, c->client);
+	what(&b, c, ARGS_SHORT_MAX);
+	j_str(&b, "role", access_role_name(c->role));
+	j_str(&b, "needs", access_role_name(methods[c->method].role));
+	j_int(&b, "exit", STAY_EXIT_NOT_PERMITTED);
+	if (silent)
+		j_int(&b, "not_told", silent);
+	(void)audit_file_append(a->file, &b);
+	buf_done(&b);
+	return true;
+}
+
+/* ---- the whole ---- */
+
+struct audit *audit_new(struct loop *l, const char *state_dir, const char *runtime_dir)
+{
+	struct audit *a = xcalloc(1, sizeof(*a));
+	if (state_dir)
+		a->file = audit_file_open(l, state_dir, runtime_dir, unknown_outcome);
+	return a;
+}
+
+struct audit *audit_free(struct audit *a)
+{
+	if (!a)
+		return NULL;
+	audit_file_close(a->file);
+	free(a->changes);
+	free(a);
+	return NULL;
+}
+
+uint64_t audit_retry_at(const struct audit *a)
+{
+	return a->file ? audit_file_retry_at(a->file) : USEC_INFINITY;
+}
+
+void audit_retry(struct audit *a)
+{
+	audit_file_retry(a->file);
+}
+
+void audit_json(struct buf *b, const char *key, const struct audit *a)
+{
+	j_open(b, key, '{');
+	audit_file_json(b, a->file);
+	j_close(b, '}');
+}
