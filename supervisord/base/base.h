@@ -215,6 +215,14 @@ int read_file(int dirfd, const char *path, size_t max, struct buf *b);
  * input/output error. Half of the files is another configuration, not a smaller one: who decides by
  * them looks at this first. dir_open() and dir_next() are opendir() and readdir() that count. */
 unsigned files_unread(void);
+/* Is the lowest free descriptor among the last ones (of a small limit: the same part of it as of
+ * FDS_USUAL)? They are for what goes on already, a restart needs some for a moment; whoever would hold
+ * one for long asks first. Units leave more than connections, or nobody could stop one of them.
+ * probe: any descriptor that is open. */
+#define FDS_USUAL           128u
+#define FDS_LEFT_BY_UNITS   32u
+#define FDS_LEFT_BY_CLIENTS 16u
+bool fds_are_short(int probe, unsigned left);
 struct __dirstream;
 struct dirent;
 struct __dirstream *dir_open(const char *path);
@@ -276,7 +284,8 @@ struct loop {
 	int exit_code;
 	struct source timer;
 	void (*on_timer)(struct loop *l);
-	void (*before_wait)(struct loop *l); /* what was put off to the end of the turn; may be NULL */
+	void (*before_wait)(
+		struct loop *l);  /* what was put off to the end of the turn; may be NULL */
 	struct source *ready[64]; /* of this turn; removed sources are cleared in here */
 	uint32_t ready_events[64];
 	int n_ready;
@@ -306,8 +315,7 @@ void chain_init(struct chain *c);
 /* Appends the next line with its line feed. body: members of a JSON object, without braces. */
 void chain_add(struct chain *c, struct buf *out, const char *body);
 /* A line (without line feed) that is whole and has its own hash. */
-bool chain_read(
-	const char *line, size_t size, struct chain *ret, char ret_prev[CHAIN_HASH_HEX]);
+bool chain_read(const char *line, size_t size, struct chain *ret, char ret_prev[CHAIN_HASH_HEX]);
 /* Is it the next one? NULL, and c moves on; else what is wrong. is_first: nothing is known before. */
 const char *chain_check(struct chain *c, const char *line, size_t size, bool is_first);
 

@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <fnmatch.h>
 #include <libgen.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -55,6 +56,16 @@ int write_all(int fd, const void *data, size_t size)
 	return 0;
 }
 
+bool fds_are_short(int probe, unsigned left)
+{
+	struct rlimit l;
+	int fd = fcntl(probe, F_DUPFD_CLOEXEC, 0);
+	if (fd < 0 || getrlimit(RLIMIT_NOFILE, &l) < 0)
+		return fd < 0;
+	fd_close(fd);
+	return (rlim_t)fd >= l.rlim_cur - MIN((rlim_t)left, l.rlim_cur * left / FDS_USUAL);
+}
+
 /* ---- what could not be read ---- */
 
 static unsigned unread;
@@ -89,7 +100,10 @@ struct dirent *dir_next(DIR *d)
 
 int read_file(int dirfd, const char *path, size_t max, struct buf *b)
 {
-	CLEANUP_CLOSE int fd = openat(dirfd, path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+	CLEANUP_CLOSE int fd = -1;
+	do
+		fd = openat(dirfd, path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+	while (fd < 0 && errno == EINTR); /* of a network file system */
 	if (fd < 0)
 		return note_unread(errno);
 	struct stat st;

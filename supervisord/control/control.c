@@ -46,6 +46,7 @@ struct control {
 	struct client *clients;
 	size_t n_clients;
 	uint64_t accept_again_us; /* 0 = accepting */
+	bool is_short;            /* of descriptors: said once */
 	struct waits *waits;
 	struct access *access;
 	struct audit *audit;
@@ -536,7 +537,12 @@ static void refuse_connection(int fd)
 static void client_new(struct control *c, int fd)
 {
 	struct peer p = {0};
-	if (peer_identify(fd, &p) < 0 || c->n_clients >= CONTROL_CLIENTS_MAX ||
+	bool is_short = fds_are_short(fd, FDS_LEFT_BY_CLIENTS);
+	if (is_short && !c->is_short)
+		log_warn(NULL,
+			"control: no descriptors left for more connections: they are refused");
+	c->is_short = is_short;
+	if (is_short || peer_identify(fd, &p) < 0 || c->n_clients >= CONTROL_CLIENTS_MAX ||
 		clients_of(c, p.uid) >= CONTROL_CLIENTS_UID_MAX) {
 		peer_done(&p);
 		refuse_connection(fd);

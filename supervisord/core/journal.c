@@ -21,6 +21,7 @@
 #include <sys/stat.h>
 
 #define JOURNAL_LINE_MAX 16384
+#define PRUNED_BEFORE    16 /* so many missing in a row: the older ones went long ago */
 #define JOURNAL_FILE_MAX (16 * 1024 * 1024)
 
 static char *set_dir(const struct core *c, const char *set, const char *below)
@@ -340,10 +341,13 @@ static int switch_link(const char *link, const char *target)
 	return 0;
 }
 
-/* Old snapshots beyond RevisionHistory= go, never the committed one. */
+/* Old snapshots beyond RevisionHistory= go, never the committed one. Downwards: what was pruned before
+ * is not looked for at every commit of a long life. */
 static void prune_revisions(struct core *c, struct set *s, unsigned keep)
 {
-	for (uint32_t n = 1; s->revision > keep && n < s->revision - keep; n++) {
+	unsigned missing = 0;
+	for (uint32_t n = s->revision > keep ? s->revision - keep - 1 : 0;
+		n > 0 && missing < PRUNED_BEFORE; n--) {
 		static const char *const files[] = {"unit", "release"};
 		CLEANUP_FREE char *sub = xasprintf("revisions/%u", n);
 		CLEANUP_FREE char *dir = set_dir(c, s->name, sub);
@@ -351,7 +355,7 @@ static void prune_revisions(struct core *c, struct set *s, unsigned keep)
 			CLEANUP_FREE char *path = xasprintf("%s/%s", dir, files[i]);
 			(void)unlink(path);
 		}
-		(void)rmdir(dir);
+		missing = rmdir(dir) < 0 && errno == ENOENT ? missing + 1 : 0;
 	}
 }
 
