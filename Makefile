@@ -21,7 +21,7 @@ CFLAGS  += -std=gnu11 -D_GNU_SOURCE $(WARN) -Iinclude -Isupervisord -MMD -MP -ff
 LDFLAGS += $(if $(SAN),-fsanitize=address$(,)undefined,-Wl$(,)-z$(,)relro$(,)-z$(,)now -Wl$(,)--gc-sections -Wl$(,)--build-id=sha1)
 STATIC   = $(if $(SAN),,-static)
 LIBS    := -lcap -lseccomp -linih -ljansson -lmd
-DIRS    := core control logd launch keeper model unit base
+DIRS    := core control logd launch keeper init table model unit confine base
 ARCH    := $(foreach d,$(DIRS),$(if $(wildcard supervisord/$d/*.c),$B/$d.a))
 objs     = $(patsubst %.c,$B/%.o,$(wildcard $(1)))
 Q       := $(if $(V),,@)
@@ -41,7 +41,7 @@ $B/stayd: $(call objs,supervisord/main.c) $(ARCH)
 	$(Q)$(CC) $(STATIC) $(LDFLAGS) -o $@ $< -Wl,--start-group $(ARCH) -Wl,--end-group $(LIBS)
 $B/stayctl: $(call objs,ctl/*.c) $B/unit.a $B/base.a
 	$(Q)$(CC) $(STATIC) $(LDFLAGS) -o $@ $^ $(LIBS)
-$B/stay-net: $(call objs,supervisord/net/*.c supervisord/net/lb/*.c) $B/base.a
+$B/stay-net: $(call objs,supervisord/net/*.c supervisord/net/lb/*.c) $B/confine.a $B/base.a
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ -lcurl -ljansson
 
 # ---- tests: every file is a program that prints TAP; tests/run.py runs them and counts ----
@@ -82,14 +82,14 @@ $B/fault/stayd: $B/stayd
 	$(Q)$(CC) $(STATIC) $(LDFLAGS) $(WRAP) -o $@ $B/supervisord/main.o $(INJECT) -Wl,--start-group $(ARCH) -Wl,--end-group $(LIBS)
 $B/fault/stay-net: $B/stay-net
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(LDFLAGS) $(WRAP) -o $@ $(call objs,supervisord/net/*.c supervisord/net/lb/*.c) $(INJECT) $B/base.a -lcurl -ljansson
+	$(Q)$(CC) $(LDFLAGS) $(WRAP) -o $@ $(call objs,supervisord/net/*.c supervisord/net/lb/*.c) $(INJECT) $B/confine.a $B/base.a -lcurl -ljansson
 
 deps:
 	@packaging/deps.sh $(PKGS)
 tests: all $(FAULTY) $(UNIT) $(TOOLS) $(FUZZ) $(if $(wildcard tests/sim/*.c),$B/sim)
 # The next version: the same sources with STAYD_NEXT, where records and frames have one field more.
 next:
-	$(Q)$(MAKE) --no-print-directory NEXT=1 build$(if $(SAN),-san)-next/stayd
+	$(Q)$(MAKE) --no-print-directory NEXT=1 $(addprefix build$(if $(SAN),-san)-next/,stayd stay-net)
 check: deps
 	$(Q)$(MAKE) --no-print-directory -j$$(nproc) tests next
 	$(Q)/usr/bin/python3 tests/run.py --build $B $(TESTS)
@@ -108,7 +108,7 @@ fault: deps
 	$(Q)/usr/bin/python3 tests/fault/matrix.py --build $B $(if $(CELLS),--cells $(CELLS))
 layers:
 	@/usr/bin/python3 tests/layers.py
-purity: $B/model.a $B/keeper.a
+purity: $B/model.a $B/keeper.a $B/init.a $B/table.a $B/supervisord/base/bare.o $B/supervisord/base/pack.o
 	@for a in $^; do /usr/bin/python3 tests/purity.py $$a || exit 1; done
 fmt:
 	clang-format -i $$(git ls-files '*.c' '*.h')

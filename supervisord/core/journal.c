@@ -11,7 +11,9 @@
  * readable by people, exact for us. The last line whose CRC holds is the truth.
  *
  *  1. A line is on disk (fdatasync) before the effects that follow it are performed.
- *  2. Whole files are replaced atomically and fsync'ed (write_file_atomic).
+ *  2. A line says its version ("v", none before there was one); keys are only added, and one that is
+ *     not known is passed by. A line of a version beyond the next, or in a state that we do not know,
+ *     does not count: the one before it does, and steps are safe to repeat.
  */
 #include "core/inner.h"
 
@@ -23,36 +25,6 @@
 #define JOURNAL_LINE_MAX 16384
 #define PRUNED_BEFORE    16 /* so many missing in a row: the older ones went long ago */
 #define JOURNAL_FILE_MAX (16 * 1024 * 1024)
-
-static char *set_dir(const struct core *c, const char *set, const char *below)
-{
-	return xasprintf("%s/sets/%s%s%s", c->state_dir, set, *below ? "/" : "", below);
-}
-
-int state_read_number(struct core *c, const char *set, const char *file, uint32_t *ret)
-{
-	CLEANUP_FREE char *path = set_dir(c, set, file);
-	struct buf b = {0};
-	char *end;
-	int r = read_file(AT_FDCWD, path, 4096, &b);
-	if (r == 0) {
-		unsigned long v = strtoul(b.data, &end, 10);
-		if (end == b.data || v > UINT32_MAX)
-			r = -EBADMSG;
-		else
-			*ret = (uint32_t)v;
-	}
-	buf_done(&b);
-	return r;
-}
-
-int state_write(struct core *c, const char *set, const char *file, const char *text)
-{
-	CLEANUP_FREE char *dir = set_dir(c, set, "");
-	CLEANUP_FREE char *path = set_dir(c, set, file);
-	int r = mkdir_parents(dir, 0755);
-	return r < 0 ? r : write_file_atomic(path, text, strlen(text), 0644);
-}
 
 /* ---- rollout_rec <-> JSON ----------------------------------------------------------------------- */
 
@@ -86,13 +58,14 @@ static char *record_text(const struct rollout_rec *r, uint64_t seq, const char *
 		n--;
 	steps[n] = touched[n] = '\0';
 	json_t *j = json_pack(
-		"{sI ss ss ss sI ss si si ss ss si si si ss ss sI sI sI si si si si si ss ss ss}",
-		"seq", (json_int_t)seq, "time", format_timestamp(stamp, now_wall_us()), "state",
-		rollout_state_name(r->state), "resume", rollout_state_name(r->resume_state), "id",
-		(json_int_t)r->id, "set", r->set, "from", (int)r->from_revision, "to",
-		(int)r->to_revision, "from_release", r->from_release, "to_release", r->to_release,
-		"count", (int)r->count, "surge", (int)r->surge, "unavailable", (int)r->unavailable,
-		"steps", steps, "touched", touched, "began", (json_int_t)r->began_wall_us, "ended",
+		"{si sI ss ss ss sI ss si si ss ss si si si ss ss sI sI sI si si si si si ss ss ss}",
+		"v", ROLLOUT_REC_VERSION, "seq", (json_int_t)seq, "time",
+		format_timestamp(stamp, now_wall_us()), "state", rollout_state_name(r->state),
+		"resume", rollout_state_name(r->resume_state), "id", (json_int_t)r->id, "set",
+		r->set, "from", (int)r->from_revision, "to", (int)r->to_revision, "from_release",
+		r->from_release, "to_release", r->to_release, "count", (int)r->count, "surge",
+		(int)r->surge, "unavailable", (int)r->unavailable, "steps", steps, "touched",
+		touched, "began", (json_int_t)r->began_wall_us, "ended",
 		(json_int_t)r->ended_wall_us, "request", (json_int_t)r->request, "undo", r->is_undo,
 		"rollback", r->is_rollback_wanted, "restart", r->is_restart, "canary_passed",
 		r->is_canary_passed, "pause_after", (int)r->pause_after, "actor", r->actor,
@@ -131,7 +104,7 @@ static uint8_t state_field(const json_t *j, const char *key)
 	for (int i = 0; s && i < ROLL_STATE_MAX; i++)
 		if (streq(s, rollout_state_name((enum rollout_state)i)))
 			return (uint8_t)i;
-	return ROLL_NONE;
+	return s ? ROLL_STATE_MAX : ROLL_NONE; /* a newer version's: nothing we can go on from */
 }
 
 static int record_parse(const char *line, size_t size, struct rollout_rec *ret)
@@ -144,6 +117,10 @@ static int record_parse(const char *line, size_t size, struct rollout_rec *ret)
 	if (r < 0)
 		return r;
 	memset(ret, 0, sizeof(*ret));
+	if (number_field(j, "v") > ROLLOUT_REC_VERSION + 1) {
+		json_decref(j);
+		return -EPROTONOSUPPORT;
+	}
 	ret->version = ROLLOUT_REC_VERSION;
 	ret->state = state_field(j, "state");
 	ret->resume_state = state_field(j, "resume");
@@ -190,7 +167,7 @@ static int journal_open(struct core *c, struct set *s)
 	if (x->journal_fd >= 0 && x->journal_id == s->rollout.id)
 		return 0;
 	x->journal_fd = fd_close(x->journal_fd);
-	CLEANUP_FREE char *dir = set_dir(c, s->name, "rollouts");
+	CLEANUP_FREE char *dir = state_dir_of(c, s->name, "rollouts");
 	CLEANUP_FREE char *path =
 		xasprintf("%s/d-%llu.log", dir, (unsigned long long)s->rollout.id);
 	int r = mkdir_parents(dir, 0755);
@@ -246,7 +223,7 @@ void journal_write(struct core *c, struct set *s, const char *text)
 static int last_line(const char *path, struct rollout_rec *ret)
 {
 	struct buf b = {0};
-	int r = read_file(AT_FDCWD, path, JOURNAL_FILE_MAX, &b);
+	int r = read_file(AT_FDCWD, path, JOURNAL_FILE_MAX, &b), bad = 0;
 	if (r == 0) {
 		r = -ENODATA;
 		for (char *line = b.data; line && *line;) {
@@ -254,13 +231,18 @@ static int last_line(const char *path, struct rollout_rec *ret)
 			struct rollout_rec rec;
 			if (!end)
 				break; /* torn by a crash: the one before counts */
-			if (record_parse(line, (size_t)(end - line), &rec) == 0) {
+			int e = *line == '\n' ? 0 : record_parse(line, (size_t)(end - line), &rec);
+			if (e == 0 && *line != '\n') {
 				*ret = rec;
 				r = 0;
 			}
+			bad = e; /* of the last line */
 			line = end + 1;
 		}
 	}
+	if (bad < 0)
+		log_warn(NULL, "%s: its last line is %s: going by the one before", path,
+			bad == -EPROTONOSUPPORT ? "of a version too new" : "damaged");
 	buf_done(&b);
 	return r;
 }
@@ -271,9 +253,9 @@ static int by_number(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-static size_t journal_ids(struct core *c, struct set *s, uint64_t **ret)
+static size_t journal_ids(struct core *c, const char *set, uint64_t **ret)
 {
-	CLEANUP_FREE char *dir = set_dir(c, s->name, "rollouts");
+	CLEANUP_FREE char *dir = state_dir_of(c, set, "rollouts");
 	DIR *d = dir_open(dir);
 	uint64_t *v = NULL;
 	size_t n = 0, cap = 0;
@@ -291,9 +273,9 @@ static size_t journal_ids(struct core *c, struct set *s, uint64_t **ret)
 	return n;
 }
 
-static int journal_read(struct core *c, struct set *s, uint64_t id, struct rollout_rec *ret)
+static int journal_read(struct core *c, const char *set, uint64_t id, struct rollout_rec *ret)
 {
-	CLEANUP_FREE char *dir = set_dir(c, s->name, "rollouts");
+	CLEANUP_FREE char *dir = state_dir_of(c, set, "rollouts");
 	CLEANUP_FREE char *path = xasprintf("%s/d-%llu.log", dir, (unsigned long long)id);
 	return last_line(path, ret);
 }
@@ -301,21 +283,30 @@ static int journal_read(struct core *c, struct set *s, uint64_t id, struct rollo
 int journal_last(struct core *c, struct set *s, struct rollout_rec *ret)
 {
 	CLEANUP_FREE uint64_t *ids = NULL;
-	size_t n = journal_ids(c, s, &ids);
+	size_t n = journal_ids(c, s->name, &ids);
 	int r = -ENODATA;
 	while (n > 0 && r < 0)
-		r = journal_read(c, s, ids[--n], ret);
+		r = journal_read(c, s->name, ids[--n], ret);
 	return r;
+}
+
+int journal_last_done(struct core *c, const char *set, struct rollout_rec *ret)
+{
+	CLEANUP_FREE uint64_t *ids = NULL;
+	for (size_t n = journal_ids(c, set, &ids); n > 0; n--)
+		if (journal_read(c, set, ids[n - 1], ret) == 0 && ret->state == ROLL_DONE)
+			return 0;
+	return -ENODATA;
 }
 
 int core_history(struct core *c, struct set *s,
 	void (*each)(void *arg, const struct rollout_rec *rec), void *arg)
 {
 	CLEANUP_FREE uint64_t *ids = NULL;
-	size_t n = journal_ids(c, s, &ids);
+	size_t n = journal_ids(c, s->name, &ids);
 	for (size_t i = n > HISTORY_MAX ? n - HISTORY_MAX : 0; i < n; i++) {
 		struct rollout_rec r;
-		if (journal_read(c, s, ids[i], &r) == 0)
+		if (journal_read(c, s->name, ids[i], &r) == 0)
 			each(arg, &r);
 	}
 	return 0;
@@ -350,7 +341,7 @@ static void prune_revisions(struct core *c, struct set *s, unsigned keep)
 		n > 0 && missing < PRUNED_BEFORE; n--) {
 		static const char *const files[] = {"unit", "release"};
 		CLEANUP_FREE char *sub = xasprintf("revisions/%u", n);
-		CLEANUP_FREE char *dir = set_dir(c, s->name, sub);
+		CLEANUP_FREE char *dir = state_dir_of(c, s->name, sub);
 		for (size_t i = 0; i < ARRAY_SIZE(files); i++) {
 			CLEANUP_FREE char *path = xasprintf("%s/%s", dir, files[i]);
 			(void)unlink(path);

@@ -337,6 +337,15 @@ static uint32_t copy_crc(char *raw, size_t size)
 	return is;
 }
 
+/* Of our version or one beside it, and saying what can be: names of a newer version's states are beyond
+ * us. From here on it is one of ours. */
+static bool rec_is_known(struct unit_rec *r)
+{
+	bool is_near = r->version + 1 >= UNIT_REC_VERSION && r->version <= UNIT_REC_VERSION + 1;
+	r->version = UNIT_REC_VERSION;
+	return is_near && unit_rec_check(r) == 0;
+}
+
 static enum copy_state copy_read(
 	struct core *c, uint32_t slot, unsigned which, struct own_copy *ret)
 {
@@ -353,13 +362,12 @@ static enum copy_state copy_read(
 	size_t size = sizeof(ret->head) + rec + kept;
 	/* The generation too: half of a new one before an old record would be the newest. */
 	if (size > (size_t)n || ret->head.crc != copy_crc(raw, size) ||
-		!memchr(ret->head.name, '\0', sizeof(ret->head.name)))
+		!memchr(ret->head.name, '\0', sizeof(ret->head.name)) ||
+		!unit_name_is_valid(ret->head.name))
 		return COPY_DAMAGED;
 	memcpy(&ret->rec, raw + sizeof(ret->head), MIN(rec, sizeof(ret->rec)));
 	memcpy(&ret->kept, raw + sizeof(ret->head) + rec, MIN(kept, sizeof(ret->kept)));
-	/* Names of a newer version's states and the like are beyond us. */
-	bool is_known = unit_name_is_valid(ret->head.name) && unit_rec_check(&ret->rec) == 0;
-	return is_known ? COPY_SOUND : COPY_DAMAGED;
+	return rec_is_known(&ret->rec) ? COPY_SOUND : COPY_DAMAGED;
 }
 
 void record_each(struct core *c, record_fn *fn)

@@ -91,14 +91,19 @@ static bool conf_makes_set(const struct unit_conf *conf)
 static bool read_current(
 	struct core *c, const char *set, uint32_t *ret_revision, char release[RELEASE_NAME_MAX + 1])
 {
-	CLEANUP_FREE char *path = xasprintf("%s/sets/%s/current", c->state_dir, set);
 	struct buf b = {0};
+	struct rollout_rec done;
 	bool ok = false;
 	release[0] = '\0';
-	if (read_file(AT_FDCWD, path, 4096, &b) == 0)
+	int r = state_read(c, set, "current", &b);
+	if (r == 0)
 		ok = sscanf(b.data, "%u %63s", ret_revision, release) >= 1;
 	buf_done(&b);
-	return ok;
+	if (ok || r == -ENOENT || journal_last_done(c, set, &done) < 0)
+		return ok;
+	*ret_revision = done.to_revision;
+	str_copy(release, done.to_release, RELEASE_NAME_MAX + 1);
+	return true;
 }
 
 /* Before the first deploy the release is what ReleaseLink= points at. */
@@ -579,11 +584,11 @@ int core_undo(struct core *c, struct set *s, uint32_t revision, uint64_t request
 	}
 	char release[RELEASE_NAME_MAX + 1] = "";
 	CLEANUP_FREE char *dir = revision_dir(c, s->name, revision);
-	CLEANUP_FREE char *path = xasprintf("%s/release", dir);
+	CLEANUP_FREE char *sub = xasprintf("revisions/%u/release", revision);
 	struct buf b = {0};
 	if (access(dir, R_OK) < 0)
 		return err_set(e, -ENOENT, "no revision %u of %s is kept", revision, s->name);
-	if (read_file(AT_FDCWD, path, 4096, &b) == 0)
+	if (state_read(c, s->name, sub, &b) == 0)
 		(void)sscanf(b.data, "%63s", release);
 	else if (revision == s->rollout.from_revision)
 		str_copy(release, s->rollout.from_release, sizeof(release));

@@ -235,7 +235,11 @@ struct unit_rec {
 #endif
 };
 
+#ifndef STAYD_NEXT
 #define ROLLOUT_REC_VERSION 1
+#else
+#define ROLLOUT_REC_VERSION 2
+#endif
 #define REVISION_MAX        1000000000u /* revisions are below it */
 #define ROLLOUT_ID_MAX      (1ULL << 53) /* exact in JSON, wherever it is read */
 

@@ -15,6 +15,7 @@ replica set."""
 import itertools, random
 
 from lib import *
+from orphans import EXIT, Reaper, children
 from rollout_rig import Rig, say
 
 STABLE, CRASHERS, MORTALS = 24, 8, 6
@@ -25,20 +26,12 @@ WEB = os.environ.get("STAYD_WEB", "1") == "1"
 ROLES = ["keeper", "core", "launcher", "logger", "net"]
 COMBOS = [(r,) for r in ROLES] + list(itertools.combinations(ROLES, 2))
 DEADLY = [signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS]  # what svc does not catch
-EXIT = re.compile(r"^stayd: (\S+)\.service: exited: main process (\d+): (?:code=(\w+), (?:status|signal)=(\w+)|(its status is not known))", re.M)
 ENDED = re.compile(r"^stayd: (\S+)\.service: pid (\d+) (?:has no record|was never started to its end|runs, but its unit is down): killing it", re.M)
 LATE = 3.0  # seconds before the end of keeper in which an exit may not have been written down yet
 
 
 def now():
     return time.clock_gettime(time.CLOCK_MONOTONIC)
-
-
-def children(pid):
-    with contextlib.suppress(OSError):
-        with open("/proc/%d/task/%d/children" % (pid, pid)) as f:
-            return [int(p) for p in f.read().split()]
-    return []
 
 
 def role_pid(keeper, role):
@@ -60,27 +53,6 @@ def rss_kib(pid):
         return int(re.search(r"^VmRSS:\s+(\d+)", f.read(), re.M).group(1))
 
 
-class Reaper(threading.Thread):
-    """Services of a dead keeper become children of the test; somebody has to reap them. Known by their
-    programs: what subprocess waits for is none of ours."""
-
-    NAMES = ("svc", "websvc", "stayd-shim", "stayd-core", "stayd-launcher", "stayd-logger", "stay-net")
-
-    def __init__(self):
-        super().__init__(daemon=True)
-        self.stopping = False
-
-    def run(self):
-        while not self.stopping:
-            for pid in children(os.getpid()):
-                with contextlib.suppress(OSError):
-                    with open("/proc/%d/stat" % pid) as f:
-                        stat = f.read()
-                    if re.search(r"\((.*)\)", stat).group(1) in self.NAMES:
-                        os.waitpid(pid, os.WNOHANG)
-            time.sleep(0.02)
-
-
 class Fleet:
     """The services and what is known of each of their processes, by (name, pid, when it began)."""
 
@@ -88,7 +60,7 @@ class Fleet:
         self.rng, self.path, self.offset = rng, os.path.join(directory, "diary"), 0
         open(self.path, "w").close()
         self.starts, self.ended, self.killed, self.told, self.units = {}, {}, {}, {}, {}
-        self.strays, self.away, self.log_offset, self.n_told, self.n_lost = set(), [], 0, 0, 0
+        self.judged, self.strays, self.away, self.log_offset, self.n_told, self.n_lost = set(), set(), [], 0, 0, 0
         for kind, n, restart in (("s", STABLE, "always"), ("c", CRASHERS, "always"), ("m", MORTALS, "no")):
             for i in range(n):
                 name = "%s%02d" % (kind, i)
@@ -167,6 +139,8 @@ class Fleet:
             p, row = self.newest(name), rows.get(name)
             if name[0] == "s" and not (row and p and p not in self.killed and row["main_pid"] == p[0] and row["sub_state"] == "running"):
                 return "%s: newest process %s, killed: %s, status: %s" % (name, p, self.killed.get(p), row and (row["main_pid"], row["sub_state"]))
+            if name[0] == "m" and not (p and row):
+                return "%s: not started yet" % name
             if name[0] == "m" and p in self.killed and row["sub_state"] != "failed":
                 return "%s: killed, and status says %s" % (name, row["sub_state"])
             if name[0] == "m" and p not in self.killed and row["main_pid"] != p[0]:
@@ -182,7 +156,10 @@ class Fleet:
         starts = {n: list(p) for n, p in self.starts.items()}
         self.read_log(d)  # after the starts: the ends that they follow are in it
         for name, processes in starts.items():
-            for p in processes[:-1] + ([processes[-1]] if processes and processes[-1] in self.killed and name[0] == "m" else []):
+            is_over = name[0] == "m" and processes and processes[-1] in self.killed and processes[-1] not in self.judged
+            for p in processes[:-1] + (processes[-1:] if is_over else []):
+                if p in self.judged:
+                    continue
                 said = self.told.pop((name, p[0]), [])
                 if p in self.killed:
                     want, at = self.killed[p][0].name, self.killed[p][1]
@@ -197,7 +174,9 @@ class Fleet:
                     check(self.was_away(at), "%s: the end of %s by %s is told as %s, and keeper was there (%s)" % (name, p, want, said, self.away[-3:]))
                     self.n_lost += 1
                 check(set(said) <= {want, "lost"}, "%s: the end of %s by %s is told as %s" % (name, p, want, said))
-            self.starts[name] = self.starts[name][len(processes) - 1:]
+            if is_over:
+                self.judged.add(processes[-1])
+            self.starts[name] = self.starts[name][max(0, len(processes) - 1):]
         for table in (self.ended, self.killed):
             keep = {p for ps in self.starts.values() for p in ps}
             for p in [p for p in table if p not in keep]:
@@ -291,8 +270,9 @@ class Campaign:
         return sum(self.kills.values())
 
     def report(self):
-        f = self.fleet
-        load = self.rig.load.peek() if self.rig.load else {"sent": 0, "failed": 0}
+        f, load = self.fleet, {"sent": 0, "failed": 0}
+        with contextlib.suppress(Exception):
+            load = self.rig.load.peek()
         return "%s seed %s: %d kills %s; %d exits told, %d lost with their keeper, %d strays ended; %d deploys, %d requests, %d failed; worst time without a daemon %.1f s" % (
             self.tracking, SEED, self.total(), " ".join("%s=%d" % i for i in self.kills.items()), f.n_told, f.n_lost, len(f.strays),
             self.deploys.n if self.deploys else 0, load["sent"], load["failed"], max(self.ups or [0]))
@@ -321,6 +301,10 @@ class Campaign:
                     self.fleet.kill_one("s")
                 self.strike(combos.pop())
                 self.settle()
+                dead = [n for n in self.fleet.starts if n[0] == "m" and self.fleet.newest(n) in self.fleet.judged]
+                if len(dead) > MORTALS / 2:
+                    d.ctl("start", *dead)
+                    self.settle()
                 if WEB:
                     check(not self.deploys.bad, "a rollout went wrong: %s" % self.deploys.bad)
                     failed = self.rig.load.peek()

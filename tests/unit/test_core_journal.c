@@ -130,6 +130,87 @@ START_TEST(a_changed_byte_is_not_believed)
 }
 END_TEST
 
+/* The last line made another version's: its key is there, its check sum too. */
+static void last_line_says(const char *from, const char *to)
+{
+	struct buf b = {0};
+	ck_assert_int_eq(read_file(AT_FDCWD, path, 1 << 20, &b), 0);
+	b.data[b.size - 1] = '\0';
+	char *line = strrchr(b.data, '\n');
+	line = line ? line + 1 : b.data;
+	*strchr(line, '\t') = '\0';
+	char *at = strstr(line, from);
+	ck_assert_ptr_nonnull(at);
+	char *text = xasprintf("%.*s%s%s", (int)(at - line), line, to, at + strlen(from));
+	char *all = xasprintf(
+		"%.*s%s\t%08x\n", (int)(line - b.data), b.data, text, crc32_of(text, strlen(text)));
+	ck_assert_int_eq(write_file_atomic(path, all, strlen(all), 0644), 0);
+	free(all);
+	free(text);
+	buf_done(&b);
+}
+
+START_TEST(lines_of_the_versions_around_ours_are_read_and_those_beyond_are_not)
+{
+	struct rollout_rec r;
+	char own[32], next[64], far[64];
+	snprintf(own, sizeof(own), "\"v\":%d", ROLLOUT_REC_VERSION);
+	snprintf(next, sizeof(next), "\"v\":%d,\"unheard\":[1]", ROLLOUT_REC_VERSION + 1);
+	snprintf(far, sizeof(far), "\"v\":%d", ROLLOUT_REC_VERSION + 2);
+	write_line(1, "first");
+	write_line(2, "second");
+	last_line_says(own, next);
+	ck_assert_int_eq(last(&r), 0);
+	ck_assert_str_eq(r.reason, "second");
+	last_line_says(next, "\"x\":0"); /* the version before versions */
+	ck_assert_int_eq(last(&r), 0);
+	ck_assert_str_eq(r.reason, "second");
+	last_line_says("\"x\":0", far);
+	ck_assert_int_eq(last(&r), 0);
+	ck_assert_str_eq(r.reason, "first");
+	last_line_says(far, own);
+	last_line_says("\"rolling\"", "\"levitating\"");
+	ck_assert_int_eq(last(&r), 0);
+	ck_assert_str_eq(r.reason, "first");
+}
+END_TEST
+
+static int number(uint32_t *ret)
+{
+	return state_read_number(&core, "web", "count", ret);
+}
+
+START_TEST(a_small_file_is_whole_or_not_believed)
+{
+	char file[128];
+	struct buf b = {0};
+	uint32_t n = 0;
+	snprintf(file, sizeof(file), "%s/sets/web/count", dir);
+	ck_assert_int_eq(number(&n), -ENOENT);
+	ck_assert_int_eq(state_write(&core, "web", "count", "50\n"), 0);
+	ck_assert_int_eq(number(&n), 0);
+	ck_assert_uint_eq(n, 50);
+	ck_assert_int_eq(read_file(AT_FDCWD, file, 4096, &b), 0);
+	log_open("test", LOG_ERROR - 1);
+	for (size_t cut = 0; cut < b.size; cut++) {
+		ck_assert_int_eq(write_file_atomic(file, b.data, cut, 0644), 0);
+		n = 0;
+		ck_assert_msg(number(&n) < 0 || n == 50, "cut at %zu: %u", cut, n);
+	}
+	for (size_t at = 0; at < b.size; at++) {
+		b.data[at] ^= 1;
+		ck_assert_int_eq(write_file_atomic(file, b.data, b.size, 0644), 0);
+		b.data[at] ^= 1;
+		n = 0;
+		ck_assert_msg(number(&n) < 0 || n == 50, "byte %zu changed: %u", at, n);
+	}
+	ck_assert_int_eq(write_file_atomic(file, "7\n", 2, 0644), 0); /* before there was a mark */
+	ck_assert_int_eq(number(&n), 0);
+	ck_assert_uint_eq(n, 7);
+	buf_done(&b);
+}
+END_TEST
+
 Suite *suite(void)
 {
 	Suite *s = suite_create("journal");
@@ -137,6 +218,8 @@ Suite *suite(void)
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_set_timeout(t, 60);
 	tcase_add_test(t, the_last_line_is_the_rollout_as_it_was);
+	tcase_add_test(t, lines_of_the_versions_around_ours_are_read_and_those_beyond_are_not);
+	tcase_add_test(t, a_small_file_is_whole_or_not_believed);
 	tcase_add_test(t, a_line_torn_at_any_byte_leaves_the_one_before);
 	tcase_add_test(t, a_line_goes_on_after_a_torn_one);
 	tcase_add_test(t, a_changed_byte_is_not_believed);
