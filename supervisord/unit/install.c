@@ -124,8 +124,12 @@ static int each_also(const struct unit_path *p, const char *name, struct err *e,
 	int r = 0;
 	strv_add(&todo, name);
 	for (size_t i = 0; i < todo.n && i < ALSO_MAX && r == 0; i++) {
+		unsigned unread = files_unread();
 		struct unit_conf *c = unit_load(p, todo.v[i], NULL);
-		if (c->load == LOAD_MASKED)
+		if (files_unread() != unread) /* its [Install] may be in what is missing */
+			r = err_set(e, -EIO, "%s: not all of its files can be read now; try again",
+				todo.v[i]);
+		else if (c->load == LOAD_MASKED)
 			r = err_set(e, -ESHUTDOWN, "%s is masked", todo.v[i]);
 		else if (!c->fragment_path || c->load == LOAD_NOT_FOUND)
 			r = i == 0 ? err_set(e, -ENOENT, "there is no unit file for %s", todo.v[i])

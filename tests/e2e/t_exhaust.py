@@ -39,7 +39,7 @@ def fill(path):
 
 def crash(d, name="keep.service", deadline=20):
     """The service is killed and has a successor: somebody supervises."""
-    u = d.wait_unit(name, active_state="active", deadline=deadline)
+    u = d.wait_unit(name, lambda v: v["main_pid"], deadline=deadline, active_state="active")
     os.kill(u["main_pid"], signal.SIGKILL)
     return d.wait_unit(name, lambda v: v["main_pid"] not in (0, u["main_pid"]), deadline=deadline, active_state="active")["main_pid"]
 
