@@ -211,7 +211,8 @@ ssize_t recv_said(int sock, void *data, size_t size, int *ret_fd, pid_t *ret_pid
 	*ret_pid = 0;
 	ssize_t n = recvmsg(sock, &m, MSG_DONTWAIT);
 	if (n < 0)
-		return errno == EINTR ? -EAGAIN : -errno;
+		/* Without memory it is still there, and so is the peer. */
+		return errno == EINTR || errno == ENOMEM || errno == ENOBUFS ? -EAGAIN : -errno;
 	for (struct cmsghdr *c = CMSG_FIRSTHDR(&m); c; c = CMSG_NXTHDR(&m, c)) {
 		if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS)
 			memcpy(ret_fd, CMSG_DATA(c),

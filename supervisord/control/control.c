@@ -57,6 +57,7 @@ struct control {
 	size_t n_clients;
 	uint64_t accept_again_us; /* 0 = accepting */
 	uint64_t turn, turn_until_us;
+	bool is_short;            /* of descriptors: said once */
 	struct waits *waits;
 	struct access *access;
 	struct audit *audit;
@@ -610,11 +611,16 @@ static void refuse_connection(int fd)
 static void client_new(struct control *c, int fd)
 {
 	struct peer p = {0};
+	bool is_short = fds_are_short(fd, FDS_LEFT_BY_CLIENTS);
+	if (is_short && !c->is_short)
+		log_warn(NULL,
+			"control: no descriptors left for more connections: they are refused");
+	c->is_short = is_short;
 	enum control_role role = CONTROL_NOBODY;
 	int r = peer_identify(fd, &p);
 	if (r == 0)
 		role = access_role(c->access, &p);
-	if (r < 0 || !has_place(c, p.uid, role)) {
+	if (is_short || r < 0 || !has_place(c, p.uid, role)) {
 		peer_done(&p);
 		refuse_connection(fd);
 		return;
