@@ -217,6 +217,15 @@ def helpers_left_behind_keep_their_unit_as_it_was():
     each_tracking(run)
 
 
+@test
+def descriptors_lost_with_the_keeper_are_told():
+    text = unit(["notify-fd:memory", "notify:READY=1", "wait"], "Type=notify", "FileDescriptorStoreMax=4")
+    with Daemon({"f.service": text}, targets=["f.service"]) as d:
+        settled(d, ["f.service"])
+        bereave(d)
+        check("f.service: descriptors it had stored (FDSTORE=1) went with the keeper" in d.log_text(), d.log_text())
+
+
 # ---- logs ---------------------------------------------------------------------------------------
 
 WRITER = "[Unit]\nDefaultDependencies=no\n[Service]\nExecStart=%s spam:%d:100 wait\n"
@@ -299,6 +308,22 @@ def a_second_stayd_is_turned_away_and_told_by_whom():
             with Daemon({"a.service": unit(["wait"])}, directory=t, targets=["a.service"]) as d:
                 settled(d, ["a.service"])
                 check("took over" not in d.log_text(), d.log_text())
+
+
+@test
+def what_is_left_of_a_daemon_is_waited_for_and_then_named():
+    with Daemon({"a.service": unit(["wait"], "Restart=always")}, targets=["a.service"]) as d:
+        before, old, argv = settled(d, ["a.service"]), d.proc.pid, d.proc.args
+        core = d.status()["daemon"]["core_pid"]
+        os.kill(core, signal.SIGSTOP)  # it cannot see that its keeper is gone
+        d.kill_keeper()
+        p = subprocess.run(argv, capture_output=True, text=True, timeout=100 * SLOW, start_new_session=True)
+        check(p.returncode == 155 and "what is left of another stayd" in p.stderr and "pid %d" % old in p.stderr, (p.returncode, p.stderr))
+        d.wait_at_start = False
+        d.start()  # waits
+        os.kill(core, signal.SIGCONT)
+        d.wait_taken_over()
+        check(settled(d, ["a.service"]) == before, "taken over all the same")
 
 
 # ---- records that are not what they were -----------------------------------------------------------------
