@@ -350,7 +350,7 @@ void loop_arm(struct loop *l, uint64_t at_us);
 int loop_turn(struct loop *l, int timeout_ms); /* -1: until something happens */
 int loop_run(struct loop *l);                  /* until is_done; returns exit_code or -errno */
 
-/* ---- chained lines (chain.c): a log that shows what was changed in it ---------------------- */
+/* ---- chained lines (seal.c): a log that shows what was changed in it ---------------------- */
 
 #define SEAL_HASH_HEX 65
 struct seal { /* where a chain is: its last line */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The file of the audit log: chained lines (base/chain.c) that get to the disk without being waited for.
+ * The file of the audit log: chained lines (base/seal.c) that get to the disk without being waited for.
  *
  * Owns STATE-DIR/audit.log, its predecessors audit.log.FIRSTSEQ, and the anchor RUNTIME-DIR/audit.head.
  * Invariants:
