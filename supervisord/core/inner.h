@@ -137,6 +137,7 @@ struct set_core {
 	int journal_fd;
 	uint64_t journal_seq, journal_id;
 	uint16_t lb_base; /* wire number of its first load balancer */
+	bool has_lb_base;
 };
 
 /* ---- net link: probes and load balancers --------------------------------------------------- */
