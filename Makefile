@@ -25,7 +25,7 @@ LIBS    := -lcap -lseccomp -linih -ljansson -lmd
 CALLS   := $(if $(FAULT),$(shell grep -o '^CALL.[a-z0-9_]*' tests/fault/calls.def | cut -c6-))
 INJECT  := $(if $(FAULT),$B/tests/fault/inject.o)
 WRAP    := $(if $(FAULT),$(CALLS:%=-Wl$(,)--wrap=%))
-DIRS    := core control logd launch keeper model unit base
+DIRS    := core control logd launch keeper init table model unit confine base
 ARCH    := $(foreach d,$(DIRS),$(if $(wildcard supervisord/$d/*.c),$B/$d.a))
 objs     = $(patsubst %.c,$B/%.o,$(wildcard $(1)))
 Q       := $(if $(V),,@)
@@ -45,7 +45,7 @@ $B/stayd: $(call objs,supervisord/main.c) $(INJECT) $(ARCH)
 	$(Q)$(CC) $(STATIC) $(LDFLAGS) $(WRAP) -o $@ $< $(INJECT) -Wl,--start-group $(ARCH) -Wl,--end-group $(LIBS)
 $B/stayctl: $(call objs,ctl/*.c) $B/unit.a $B/base.a
 	$(Q)$(CC) $(STATIC) $(LDFLAGS) -o $@ $^ $(LIBS)
-$B/stay-net: $(call objs,supervisord/net/*.c supervisord/net/lb/*.c) $(INJECT) $B/base.a
+$B/stay-net: $(call objs,supervisord/net/*.c supervisord/net/lb/*.c) $(INJECT) $B/confine.a $B/base.a
 	$(Q)$(CC) $(LDFLAGS) $(WRAP) -o $@ $^ -lcurl -ljansson
 
 # ---- tests: every file is a program that prints TAP; tests/run.py runs them and counts ----
@@ -101,7 +101,7 @@ fault: deps
 	$(Q)/usr/bin/python3 tests/fault/matrix.py --build build-fault $(if $(CELLS),--cells $(CELLS))
 layers:
 	@/usr/bin/python3 tests/layers.py
-purity: $B/model.a $B/keeper.a
+purity: $B/model.a $B/keeper.a $B/init.a $B/table.a $B/supervisord/base/bare.o $B/supervisord/base/pack.o
 	@for a in $^; do /usr/bin/python3 tests/purity.py $$a || exit 1; done
 fmt:
 	clang-format -i $$(git ls-files '*.c' '*.h')

@@ -17,10 +17,10 @@
 struct audit {
 	struct ctl *c;
 	char *path;
-	struct chain known; /* what the daemon says is its last line; seq 0: nothing */
-	char known_head[CHAIN_HASH_HEX];
+	struct seal known; /* what the daemon says is its last line; seq 0: nothing */
+	char known_head[SEAL_HASH_HEX];
 	bool has_head; /* given by --head */
-	struct chain at;
+	struct seal at;
 	uint64_t first_seq, n_lines, n_gaps, n_lost;
 	bool is_known_seen, is_head_seen;
 	char *broken; /* the first broken place */
@@ -117,11 +117,11 @@ static void take(struct audit *a, const char *text, size_t size)
 
 static void one_line(struct audit *a, const char *file, unsigned n, const char *text, size_t size)
 {
-	const char *why = chain_check(&a->at, text, size, a->n_lines == 0);
-	char prev[CHAIN_HASH_HEX];
+	const char *why = seal_check(&a->at, text, size, a->n_lines == 0);
+	char prev[SEAL_HASH_HEX];
 	if (why) {
 		broken(a, file, n, why);
-		(void)chain_read(text, size, &a->at, prev); /* go on from here */
+		(void)seal_read(text, size, &a->at, prev); /* go on from here */
 	}
 	if (a->n_lines++ == 0)
 		a->first_seq = a->at.seq;
@@ -254,10 +254,10 @@ int do_AUDIT(struct ctl *c)
 	struct audit a = {.c = c, .has_head = c->head != NULL};
 	if (c->argc)
 		return usage(c, "audit takes no units");
-	if (c->head && strlen(c->head) != CHAIN_HASH_HEX - 1)
-		return usage(c, "--head: a hash has %d hexadecimal digits", CHAIN_HASH_HEX - 1);
+	if (c->head && strlen(c->head) != SEAL_HASH_HEX - 1)
+		return usage(c, "--head: a hash has %d hexadecimal digits", SEAL_HASH_HEX - 1);
 	str_copy(a.known_head, strna(c->head), sizeof(a.known_head));
-	chain_init(&a.at);
+	seal_init(&a.at);
 	if (c->file)
 		a.path = xstrdup(c->file);
 	else

@@ -3,7 +3,12 @@
  * Verbs that change units and the daemon. They wait and report; --no-wait, --timeout and Ctrl-C
  * leave the request to the daemon and print its id.
  */
+#include <poll.h>
+
 #include "ctl.h"
+
+#define REEXEC_US      (60 * USEC_PER_SEC) /* for a core to answer, the way back included */
+#define REEXEC_LOOK_MS 50
 
 static void set_flag(json_t *params, const char *key, bool value)
 {
@@ -185,11 +190,56 @@ int do_DAEMON_RELOAD(struct ctl *c)
 	return r ? r : daemon_does(c, "DaemonReload", NULL);
 }
 
+/* The answer is the next core's, or the present one's when its trial of the program failed. */
+static int reexec_outcome(struct ctl *c, long long before, uint64_t end, bool *ret_is_over)
+{
+	struct client cl;
+	struct reply rep = {0};
+	char *path = socket_path(c->socket);
+	int code = STAY_EXIT_OK;
+	bool has = client_open(&cl, path) == 0;
+	cl.deadline_us = end;
+	has = has && client_call(&cl, "Status", json_pack("{s:b}", "brief", 1), false) == 0 &&
+	      client_reply(&cl, &rep) == 0 && !rep.error;
+	json_t *daemon = has ? json_object_get(rep.params, "daemon") : NULL;
+	const char *state = js(daemon, "reexec_state");
+	bool is_refused = streq(state, "refused");
+	*ret_is_over = is_refused || (has && ji(daemon, "reexecs") != before);
+	if (*ret_is_over && (is_refused || streq(state, "returned"))) {
+		fprintf(stderr, "error: re-exec %s: %s\n", is_refused ? "refused" : "failed",
+			js(daemon, "reexec_text"));
+		code = STAY_EXIT_FAILED;
+	} else if (*ret_is_over && !c->quiet && !c->json) {
+		printf("stayd %s took over\n", js(daemon, "version"));
+	}
+	reply_done(&rep);
+	client_close(&cl);
+	free(path);
+	return code;
+}
+
 int do_REEXEC(struct ctl *c)
 {
+	struct reply rep;
 	if (c->argc > 1)
 		return usage(c, "reexec takes one PATH");
-	return daemon_does(c, "Reexec", c->argc ? json_pack("{s:s}", "path", c->argv[0]) : NULL);
+	int r = ask(c, "Status", json_pack("{s:b}", "brief", 1), &rep);
+	if (r)
+		return r;
+	long long before = ji(json_object_get(rep.params, "daemon"), "reexecs");
+	reply_done(&rep);
+	r = daemon_does(c, "Reexec", c->argc ? json_pack("{s:s}", "path", c->argv[0]) : NULL);
+	uint64_t end = now_boot_us() + (c->timeout_us != USEC_INFINITY ? c->timeout_us : REEXEC_US);
+	bool is_over = r != 0 || c->no_wait;
+	while (!is_over && now_boot_us() < end) {
+		(void)poll(NULL, 0, REEXEC_LOOK_MS); /* for a core that is not there yet */
+		r = reexec_outcome(c, before, end, &is_over);
+	}
+	if (is_over)
+		return r;
+	fprintf(stderr,
+		"error: no core has answered since the re-exec\n  hint: its messages are in the daemon's output\n");
+	return STAY_EXIT_TIMED_OUT;
 }
 
 /* It is done when the daemon is gone, which may be before it could answer: the end of the

@@ -10,13 +10,16 @@
  * Options are checked here, before anything is started; core gives them their meaning.
  */
 #include <sys/prctl.h>
+#include <sys/stat.h>
 
 #include "base/base.h"
 #include "core/core.h"
+#include "init/init.h"
 #include "keeper/keeper.h"
 #include "launch/launch.h"
 #include "logd/logd.h"
 #include "stayd/stayd.h"
+#include "table/table.h"
 
 struct option_row {
 	const char *name, *argument, *documentation;
@@ -35,9 +38,11 @@ static const struct option_row options[OPTION_MAX] = {
 #undef OPTION
 };
 
-static int trial_main(int argc UNUSED, char **argv UNUSED)
+/* Can we take over from a keeper whose state has that version? */
+static int trial_main(int argc, char **argv)
 {
-	return KEEPER_TRIAL_OK;
+	long version = argc > 1 ? strtol(argv[1], NULL, 10) : 0;
+	return version >= STATE_OLDEST ? KEEPER_TRIAL_OK : STAY_EXIT_FAILED;
 }
 
 static const struct {
@@ -120,6 +125,26 @@ static int check_options(int argc, char **argv)
 	return argc > KEEPER_ARGS_MAX ? usage_error("too many arguments", argv[argc - 1]) : -1;
 }
 
+/* What nothing works without; as PID 1 core mounts it. -1: it is there. */
+static int check_files(void)
+{
+	struct stat st;
+	if (getpid() == 1)
+		return -1;
+	if (access("/proc/self/stat", R_OK) < 0) {
+		fprintf(stderr,
+			"stayd: /proc is not there, and without it no process can be followed "
+			"(mount -t proc proc /proc)\n");
+		return STAY_EXIT_FAILED;
+	}
+	if (stat("/dev/null", &st) < 0 || !S_ISCHR(st.st_mode)) {
+		fprintf(stderr, "stayd: /dev/null is no device, and services read and write it "
+				"(mknod -m 666 /dev/null c 1 3)\n");
+		return STAY_EXIT_FAILED;
+	}
+	return -1;
+}
+
 int main(int argc, char **argv)
 {
 	if (argc > 1 && startswith(argv[1], "--role="))
@@ -129,5 +154,7 @@ int main(int argc, char **argv)
 	if (argc > 1 && streq(argv[1], "--"))
 		return argc > 2 ? init_main(argv + 2) : usage_error("no command behind", "--");
 	int r = check_options(argc, argv);
+	if (r < 0)
+		r = check_files();
 	return r >= 0 ? r : keeper_main(argc, argv);
 }

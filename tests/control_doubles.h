@@ -138,6 +138,11 @@ struct set *WEAK core_find_set(struct core *core, const char *name)
 	key[strcspn(key, "@#.")] = '\0';
 	return find_set(&core->world, key);
 }
+void WEAK core_each_unconfined(struct core *core UNUSED,
+	void (*each)(void *arg, const char *process, const char *why) UNUSED, void *arg UNUSED)
+{
+}
+
 void WEAK core_each_degraded(struct core *core UNUSED, const struct unit *u,
 	void (*each)(void *arg, const struct degraded *d), void *arg)
 {

@@ -2,25 +2,29 @@
 """Arrows point down only: checks every #include "..." against the layering of the folders.
 
 base <- unit <- model <- {keeper, launch, logd, net, control} <- core; the roles never include each other
-(control reads log files through logd); ctl uses include/, base/ and unit/. Within another folder only its
-face may be included."""
+(control reads log files through logd, roles give up privileges through confine, which stands on base); ctl
+uses include/, base/ and unit/. Within another folder only its face may be included."""
 import os, re, sys
 
 TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 MAY = {
     "base": {"base"},
+    "confine": {"base", "confine"},
     "unit": {"base", "unit"},
     "model": {"base", "unit", "model"},
-    "keeper": {"base", "keeper"},
+    "table": {"base", "table"},
+    "keeper": {"base", "table", "keeper"},
+    "init": {"base", "init"},
     "launch": {"base", "unit", "launch"},
-    "logd": {"base", "logd"},
-    "net": {"base", "net"},
+    "logd": {"base", "confine", "logd"},
+    "net": {"base", "confine", "net"},
     "control": {"base", "unit", "model", "logd", "control"},
-    "core": {"base", "unit", "model", "launch", "logd", "keeper", "control", "core"},
-    "main": {"base", "keeper", "launch", "logd", "core"},
+    "core": {"base", "confine", "unit", "model", "launch", "logd", "table", "keeper", "control", "core"},
+    "main": {"base", "init", "keeper", "launch", "logd", "table", "core"},
     "ctl": {"base", "unit", "ctl"},
 }
-FACE = {"base": "base.h", "unit": "units.h", "model": "model.h", "keeper": "keeper.h",
+FACE = {"base": "base.h", "confine": "confine.h", "unit": "units.h", "model": "model.h", "table": "table.h", "keeper": "keeper.h",
+        "init": "init.h",
         "launch": "launch.h", "logd": "logd.h", "net": "net.h", "control": "control.h",
         "core": "core.h"}
 PURE_HEADERS = {"model": {"sys/", "unistd.h", "time.h", "signal.h", "fcntl.h"}}

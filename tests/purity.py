@@ -2,9 +2,10 @@
 """The model is pure: its archive may refer to nothing but itself, memory and string functions.
 
 A stray time(), open() or log call shows up here as an undefined symbol that is not on the list.
-The keeper does system calls and nothing else: its archive may refer to no allocator, no stdio, no
-assert and no other function that does (a list too, of what it may use), and its code has a bound."""
-import glob, os, re, subprocess, sys
+The keeper and init mode do system calls and nothing else: they, and what of base/ is made for them, may
+refer to no allocator, no stdio, no assert and no other function that does (a list too, of what they may
+use), and the keeper has a bound in lines."""
+import glob, os, subprocess, sys
 
 ALLOWED = set("""
 memchr memcpy memmove memset memcmp strcmp strncmp strlen strchr strrchr strstr strnlen strspn strcspn
@@ -22,27 +23,28 @@ PREFIXES = ("__asan_", "__ubsan_", "_GLOBAL_OFFSET_TABLE_")
 
 KEEPER_ALLOWED = set("""
 __errno_location __libc_current_sigrtmax __libc_current_sigrtmin __stack_chk_fail __memcpy_chk __memmove_chk
-__memset_chk memcpy memmove memset memcmp strcmp strlen strrchr environ getenv getauxval
-_exit clock_gettime close_range dup2 epoll_create1 epoll_ctl epoll_wait execveat execvp fcntl fork fstat getpgrp getpid
-getrlimit kill memfd_create mmap munmap open poll prctl read readlink reboot recvmsg setpgid setrlimit setsockopt sigaction
+__memset_chk memcpy memmove memset memcmp strcmp strlen strtol strtoul environ getenv getauxval
+_exit clock_gettime close_range dup2 execveat execvp fallocate fcntl fork fstat getpgrp getpid
+getrlimit ioctl kill memfd_create mmap munmap open poll prctl read reboot recvmsg setpgid setrlimit setsockopt sigaction
 sigemptyset sigfillset signal signalfd sigprocmask socketpair sync syscall tcsetpgrp usleep waitid waitpid write
-crc32_of errno_name fd_close fd_set_cloexec hash_bytes now_boot_us send_fds startswith str_copy write_all
+chain_add chain_del chain_first crc32_of errno_name exec_with_fds fd_close fifo_head fifo_put fifo_take first_pid_namespace
+hash_bytes kill_children now_boot_us now_mono_us pack_load pack_save put_number reap_pause_us reaper_begin recv_said say_line send_fds slot_give
+slot_take startswith fds_begin str_copy
+table deposit_put is_ours news_add news_all news_head news_told orphan_add orphan_find row_begin row_end row_ended row_free row_new
+row_of_id row_of_pid rows_high rows_init state_load state_save
 """.split())
-# Lines of code (no comments, no blank lines) of supervisord/keeper/*.c, init mode and re-exec included.
-KEEPER_LINES_MAX = 1460
+# Lines of supervisord/keeper/*.[ch], comments included: the process that must never die is read in one sitting.
+KEEPER_LINES_MAX = 1217
 
 
 def keeper_lines():
-    n = 0
-    for f in glob.glob(os.path.join(os.path.dirname(os.path.abspath(__file__)), "../supervisord/keeper/*.c")):
-        text = re.sub(r"/\*.*?\*/", "", open(f, encoding="utf-8").read(), flags=re.S)
-        n += sum(1 for line in text.splitlines() if line.strip())
-    return n
+    folder = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../supervisord/keeper/*.[ch]")
+    return sum(open(f, encoding="utf-8").read().count("\n") for f in glob.glob(folder))
 
 
 def main():
     is_keeper = os.path.basename(sys.argv[1]) == "keeper.a"
-    allowed = KEEPER_ALLOWED if is_keeper else ALLOWED
+    allowed = ALLOWED if os.path.basename(sys.argv[1]) == "model.a" else KEEPER_ALLOWED
     out = subprocess.run(["nm", "-A", sys.argv[1]], capture_output=True, text=True, check=True).stdout
     defined, undefined = set(), {}
     for line in out.splitlines():
@@ -57,7 +59,7 @@ def main():
         print("purity: %s refers to %s" % (w, s))
     print("purity: %d symbols from outside, %d not allowed" % (len([s for s in undefined if s not in defined]), len(bad)))
     if is_keeper and keeper_lines() > KEEPER_LINES_MAX:
-        print("purity: keeper has %d lines of code, bound %d" % (keeper_lines(), KEEPER_LINES_MAX))
+        print("purity: keeper has %d lines, bound %d" % (keeper_lines(), KEEPER_LINES_MAX))
         return 1
     return 1 if bad else 0
 

@@ -40,8 +40,16 @@
 #define CONTROL_DEPTH_MAX       16
 #define CONTROL_CLIENTS_MAX     256
 #define CONTROL_CLIENTS_UID_MAX 64
-/* A client that sends nothing of a started message for this long is closed. */
+/* Of these the last ones are for admins, so that many users together cannot shut them out, ... */
+#define CONTROL_CLIENTS_ADMIN 32
+/* ... and guests have at most so many. */
+#define CONTROL_CLIENTS_GUEST 128
+/* Answers that wait to be read by one user's clients; further large ones are refused. */
+#define CONTROL_UNREAD_UID_MAX (16 * 1024 * 1024)
+/* A message must be complete that long after its first byte; else the client is closed. */
 #define CONTROL_IDLE_US (5 * 1000000ULL)
+/* A client that takes nothing of its answer for this long is closed; those who follow are not. */
+#define CONTROL_STALL_US (30 * 1000000ULL)
 
 /* The audit log: bytes of one file and how many are kept, the current one included. */
 #define AUDIT_FILE_MAX  (8 * 1024 * 1024)

@@ -1,16 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Internal frames between the processes of one daemon: SOCK_SEQPACKET, host byte order, one build.
+ * Internal frames between the processes of one daemon: SOCK_SEQPACKET, host byte order.
  *
- * Both ends are the same file, so there is no versioning beyond BUILD: a frame from another build
- * is answered by closing the link. Each receiver accepts only the kinds its peer may send (a table
- * beside the receiver). All text fields are NUL-terminated; a receiver checks that.
+ * Each receiver accepts only the kinds its peer may send (a table beside the receiver). All text
+ * fields are NUL-terminated; a receiver checks that.
  *
  *   keeper <-> core      struct kp_frame   control of children, deposited descriptors, roles
- *   launcher, shim, every new child -> keeper   struct kp_frame (KP_BORN, KP_SHIM_EXIT) only
+ *   launcher, shim, every new child -> keeper   struct kp_frame (KP_BORN, KP_SHIM_*) only
  *   core  <-> launcher   struct ln_head + plan bytes / struct ln_reply
  *   core  <-> logger     struct lg_frame
  *   core  <-> stay-net   struct nt_frame
+ *
+ * Versions. The last three are between programs of one build: a frame with another WIRE_BUILD closes
+ * the link, and keeper starts the role anew. A kp_frame is not: a shim, and a child that waits for its
+ * exec, outlive upgrades and the way back, so each speaks to the keeper of a neighbouring version.
+ * Its layout is frozen therefore: what there is never moves and never changes its meaning; a member
+ * may be added at the end, nil meaning "not said"; a receiver takes any size from KP_FRAME_MIN to
+ * KP_FRAME_MAX, reads what it knows and takes the rest for nil; a kind it does not know it ignores
+ * or refuses, and goes on.
  */
 #pragma once
 
@@ -19,9 +26,9 @@
 #include "stayd/stayd.h"
 
 #ifndef STAYD_NEXT
-#define WIRE_BUILD 0x53544102u /* "STA", layout version; change when any struct here changes */
+#define WIRE_BUILD 0x53544103u /* "STA", layout version; change when any struct here changes */
 #else
-#define WIRE_BUILD 0x53544103u
+#define WIRE_BUILD 0x53544104u
 #endif
 
 /* Roles: the processes keeper runs. Each finds its links at fixed descriptors. */
@@ -43,26 +50,29 @@ enum kp_kind {
 	KP_HELLO = 1, /* first frame of a core; keeper answers FD*, LINK*, CHILD*, then WELCOME */
 	KP_SIGNAL, /* id, status = signal: kill(2) the id's own pid (child, else tracked main) if not
 		    * reaped; with pid that one of them; code: another signal behind it, 0 none.
-		    * -ESRCH also for a main that is not ours */
+		    * Refused with -ESRCH also for a main that is not ours */
 	KP_FORGET, /* id: the exit was recorded; drop the entry; with pid only that one of the id */
 	KP_TRACK,  /* id, pid: also report this pid (MAINPID=, PIDFile=) as id's main */
 	KP_PUT,    /* name + 1 fd: hold it; replaces one of the same name */
 	KP_DROP,   /* name */
-	KP_ROLE,   /* role, status 1 run / 0 stop: keep that role running */
-	KP_ALIVE,  /* heartbeat: the core's loop turns */
-	KP_REEXEC, /* name = path of the new binary or "": keeper re-execs itself and the core */
+	KP_ROLE,   /* role, status 1 run / 0 stop: keep that role running; + 1 fd: its program, if it is
+		    * not ours. KP_SIGNAL reaches it, too: the id is nil but for seq, the role */
+	KP_UNUSED, /* was a heartbeat */
+	KP_REEXEC, /* + 1 fd: become that program, which core has tried; none: the present one again */
 	KP_EXIT,   /* status: everything is stopped, leave with this code; code 1: a host reboots,
 		    * else it powers off */
 	/* keeper -> core */
 	KP_FD = 32, /* name + fd */
-	KP_LINK, /* role, pid + fd: core's end of a link to a role (also sent when a role is replaced) */
+	KP_LINK, /* role, pid + fd: core's end of a link to a role (also sent when a role is replaced);
+		  * status 1: it runs the program of before a re-exec */
 	KP_CHILD,   /* id, pid, code 0 = alive, else as in KP_EXITED: a child known from before */
-	KP_WELCOME, /* status = how many cores before this one; end of the list */
+	KP_WELCOME, /* status = how many cores before this one; end of the list. pid = re-execs so far;
+		     * code: the last one led to a program whose core did not come up, and back */
 	KP_EXITED, /* id, pid, code CLD_EXITED|CLD_KILLED|CLD_DUMPED, status, time_us; until KP_FORGET */
 	KP_GOT,     /* status = signal keeper received (TERM, INT, HUP, USR1, PWR, RTMIN+n); those that
 		     * ask for an end are repeated to every later core */
-	KP_REFUSED, /* kind of the refused frame in code, -errno in status; the rest as it came.
-		     * KP_BORN -ENOSPC: the table is full; KP_REEXEC -ECANCELED: it came back */
+	KP_REFUSED, /* kind of the refused frame in code, -errno in status; the rest as it came; not
+		     * told when core's socket is full. KP_BORN -ENOSPC: the table is full */
 	/* launcher, shim, new child -> keeper (pid by SCM_CREDENTIALS, never from the frame) */
 	KP_BORN = 64, /* id: sent by the new process itself before its exec */
 	KP_SHIM_EXIT, /* id, pid, code, status: a process below the shim ended */
@@ -76,10 +86,13 @@ enum kp_row {
 	KP_ROW_BELOW = 3,   /* ended below the shim of that id */
 };
 
-#define KP_NAME_MAX 96
+#define KP_NAME_MAX  96
+#define KP_MAGIC     0x53544b50u /* "STKP" */
+#define KP_FRAME_MIN 152         /* what the first version sent */
+#define KP_FRAME_MAX 512
 
 struct kp_frame {
-	uint32_t build;
+	uint32_t magic; /* KP_MAGIC, for ever */
 	uint16_t kind;
 	uint16_t role;
 	struct spawn_id id;
@@ -89,6 +102,9 @@ struct kp_frame {
 	int32_t program; /* KP_CHILD, KP_EXITED of a shim: the pid below it; 0 = not known, no shim */
 	uint64_t time_us; /* CLOCK_BOOTTIME */
 	char name[KP_NAME_MAX];
+#ifdef STAYD_NEXT
+	uint64_t next; /* what a later version may add, so that tests have one */
+#endif
 };
 
 /* ---- launcher ---------------------------------------------------------------------------- */
@@ -104,6 +120,9 @@ enum ln_flags {
 	LN_PLAN_IN_FD = 16,
 	LN_HOLD = 64, /* no plan, no answer: keep these descriptors open as long as you live */
 	LN_SYNC = 32, /* no plan: answer LN_SYNCED when every earlier request has been answered */
+	/* No plan but database NUL name NUL (passwd, group): getent writes to stdout, and the end of
+	 * that is the answer: core may not start programs itself. */
+	LN_LOOKUP = 128,
 };
 #define LN_FRAME_MAX (160 * 1024) /* below the default socket buffer; larger plans go by memfd */
 #define LN_PLAN_MAX  (8 * 1024 * 1024)
@@ -136,13 +155,16 @@ struct ln_reply {
 /* ---- logger ------------------------------------------------------------------------------ */
 
 enum lg_kind {
-	LG_CONFIG = 1, /* core -> logger: directory in text (else in name), sizes, mode */
+	/* core -> logger: sizes, mode, and the directory: 1 fd, or none and number = why (errno);
+	 * neither: nothing is stored. */
+	LG_CONFIG = 1,
 	LG_OPEN,  /* core -> logger: + 1 fd, read end of a pipe; name = unit, stream = 'o' or 'e' */
 	LG_CLOSE, /* core -> logger: name, stream: end after what is in the pipe */
 	LG_NOTE,  /* core -> logger: name, text: a line of the daemon's own about the unit */
 	LG_SYNC,  /* core -> logger: number; answered when all read so far is written */
 	LG_SYNCED = 32, /* logger -> core: number */
 	LG_TROUBLE, /* logger -> core: name, text: disk full, read-only ...; number 0, then 1 when over */
+	LG_DIR, /* logger -> core: its directory is of no use: make it, hand it over, LG_CONFIG */
 };
 
 struct lg_frame {

@@ -13,6 +13,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -177,6 +178,67 @@ void log_at(int level, const char *unit, const char *format, ...) PRINTF_LIKE(3,
 #define log_info(u, ...)  log_at(LOG_INFORM, (u), __VA_ARGS__)
 #define log_trace(u, ...) log_at(LOG_TRACE, (u), __VA_ARGS__)
 
+/* ---- for programs that must never die: no allocator, no stdio (bare.c) -------------------- */
+
+/* One line on stderr; %s and %d only; dropped when stderr would block. */
+void say_line(const char *format, ...) PRINTF_LIKE(1, 2);
+size_t put_number(char *out, int value); /* in decimal, terminated: at most 12 bytes */
+uint64_t now_mono_us(void);              /* CLOCK_MONOTONIC: stands while the machine sleeps */
+/* How long to leave zombies alone after a fruitless waitpid(-1) of that cost. It walks all living
+ * children, so while thousands die together looking at each wake-up is quadratic; a pause in
+ * proportion lets them gather. Nothing below 20 us (some thousand children), at most 10 ms. */
+uint64_t reap_pause_us(uint64_t cost_us);
+/* All signals blocked (ret_mask: as it was before, may be NULL), exits not thrown away, orphans ours. */
+void reaper_begin(sigset_t *ret_mask);
+void fds_begin(void);     /* no hole at 0, 1, 2; as many as the hard limit allows */
+void kill_children(void); /* SIGKILL to (some thousand of) them; as PID 1 to everybody */
+
+/* In a child, behind fork(): becomes the program with fds as 3, 4 ..., 0 to 2 as they are and nothing
+ * else, signals unblocked. -errno. */
+#define EXEC_FDS_MAX 4
+int exec_with_fds(int program, char **argv, const int *fds, unsigned n);
+
+/* Indices of 16 bits, from 1, into an array of the caller's, to whom the arrays here belong too. */
+struct chain { /* a hash of them */
+	uint16_t *heads, *nexts;
+	uint32_t mask; /* heads - 1, with heads a power of two */
+};
+unsigned chain_first(const struct chain *c, uint64_t key); /* 0: none; the others by nexts[] */
+void chain_add(struct chain *c, uint64_t key, unsigned i);
+void chain_del(struct chain *c, uint64_t key, unsigned i);
+struct slots { /* those in use: nexts[] is theirs while they are not */
+	uint16_t *nexts, first_free;
+	uint32_t high, max; /* the highest used ever; at most UINT16_MAX */
+};
+unsigned slot_take(struct slots *s); /* 0: all in use */
+void slot_give(struct slots *s, unsigned i);
+struct fifo { /* each at most once: the caller sees to it */
+	uint16_t first, end, ring[UINT16_MAX + 1];
+};
+void fifo_put(struct fifo *f, unsigned i);
+unsigned fifo_head(const struct fifo *f); /* 0: empty */
+unsigned fifo_take(struct fifo *f);
+
+/* One frame that waits, with at most one descriptor (not CLOEXEC, else -1) and, with SO_PASSCRED,
+ * who sent it (else 0). Bytes, 0 at end of file, -errno; -EMSGSIZE when something was too large. */
+ssize_t recv_said(int sock, void *data, size_t size, int *ret_fd, pid_t *ret_pid);
+
+/* A pack: arrays of plain items in a memfd, for the next program or the one before it. A reader may
+ * know fewer or more sections than the writer, and fewer or more members at the end of an item:
+ * what it does not know is skipped, what it misses is 0. */
+#define PACK_SECTIONS_MAX 8
+#define PACK_ITEM_MAX     512
+struct pack_section {
+	const void *items;
+	uint32_t count, size;                       /* of an item: at most PACK_ITEM_MAX */
+	bool (*take)(uint32_t i, const void *item); /* false: there is something wrong with it */
+};
+/* A descriptor (not CLOEXEC) or -errno. oldest: the first version that understands this pack. */
+int pack_save(const struct pack_section *s, unsigned n, uint32_t version, uint32_t oldest);
+/* Calls take for each item. -EBADMSG, and nothing is taken: damaged, cut off, or from a version that
+ * is older than oldest or says that ours does not understand it. */
+int pack_load(int fd, const struct pack_section *s, unsigned n, uint32_t version, uint32_t oldest);
+
 /* ---- time, identity, randomness --------------------------------------------------------- */
 
 uint64_t now_boot_us(void); /* CLOCK_BOOTTIME: goes on during suspend, never jumps */
@@ -268,7 +330,8 @@ struct loop {
 	int exit_code;
 	struct source timer;
 	void (*on_timer)(struct loop *l);
-	void (*before_wait)(struct loop *l); /* what was put off to the end of the turn; may be NULL */
+	void (*before_wait)(
+		struct loop *l);  /* what was put off to the end of the turn; may be NULL */
 	struct source *ready[64]; /* of this turn; removed sources are cleared in here */
 	uint32_t ready_events[64];
 	int n_ready;
@@ -287,21 +350,21 @@ void loop_arm(struct loop *l, uint64_t at_us);
 int loop_turn(struct loop *l, int timeout_ms); /* -1: until something happens */
 int loop_run(struct loop *l);                  /* until is_done; returns exit_code or -errno */
 
-/* ---- chained lines (chain.c): a log that shows what was changed in it ---------------------- */
+/* ---- chained lines (seal.c): a log that shows what was changed in it ---------------------- */
 
-#define CHAIN_HASH_HEX 65
-struct chain { /* where a chain is: its last line */
+#define SEAL_HASH_HEX 65
+struct seal { /* where a chain is: its last line */
 	uint64_t seq;
-	char hash[CHAIN_HASH_HEX];
+	char hash[SEAL_HASH_HEX];
 };
-void chain_init(struct chain *c);
+void seal_init(struct seal *c);
 /* Appends the next line with its line feed. body: members of a JSON object, without braces. */
-void chain_add(struct chain *c, struct buf *out, const char *body);
+void seal_add(struct seal *c, struct buf *out, const char *body);
 /* A line (without line feed) that is whole and has its own hash. */
-bool chain_read(
-	const char *line, size_t size, struct chain *ret, char ret_prev[CHAIN_HASH_HEX]);
+bool seal_read(
+	const char *line, size_t size, struct seal *ret, char ret_prev[SEAL_HASH_HEX]);
 /* Is it the next one? NULL, and c moves on; else what is wrong. is_first: nothing is known before. */
-const char *chain_check(struct chain *c, const char *line, size_t size, bool is_first);
+const char *seal_check(struct seal *c, const char *line, size_t size, bool is_first);
 
 /* ---- JSON (jansson) ---------------------------------------------------------------------- */
 

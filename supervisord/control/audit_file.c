@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The file of the audit log: chained lines (base/chain.c) that get to the disk without being waited for.
+ * The file of the audit log: chained lines (base/seal.c) that get to the disk without being waited for.
  *
  * Owns STATE-DIR/audit.log, its predecessors audit.log.FIRSTSEQ, and the anchor RUNTIME-DIR/audit.head.
  * Invariants:
@@ -37,7 +37,7 @@ struct audit_file {
 	char *dir, *path;
 	int fd, anchor_fd;
 	uint64_t size, first_seq;
-	struct chain head;
+	struct seal head;
 	uint64_t synced_seq, syncing_seq;
 	aio_context_t aio; /* 0: none */
 	struct iocb iocb;
@@ -134,17 +134,17 @@ static void anchor_write(struct audit_file *f)
 		f->anchor_fd = fd_close(f->anchor_fd);
 }
 
-static bool anchor_read(const struct audit_file *f, struct chain *ret)
+static bool anchor_read(const struct audit_file *f, struct seal *ret)
 {
 	char text[ANCHOR_MAX + 1] = "", *end;
-	if (f->anchor_fd < 0 || pread(f->anchor_fd, text, ANCHOR_MAX, 0) < CHAIN_HASH_HEX)
+	if (f->anchor_fd < 0 || pread(f->anchor_fd, text, ANCHOR_MAX, 0) < SEAL_HASH_HEX)
 		return false;
 	ret->seq = strtoull(text, &end, 10);
-	if (*end != ' ' || strlen(end) < 1 + CHAIN_HASH_HEX + 16)
+	if (*end != ' ' || strlen(end) < 1 + SEAL_HASH_HEX + 16)
 		return false;
 	str_copy(ret->hash, end + 1, sizeof(ret->hash));
 	/* Of this log, not of one in another state directory. */
-	return strtoull(end + 1 + CHAIN_HASH_HEX, NULL, 16) == hash_bytes(f->path, strlen(f->path));
+	return strtoull(end + 1 + SEAL_HASH_HEX, NULL, 16) == hash_bytes(f->path, strlen(f->path));
 }
 
 static void lost(struct audit_file *f, int error, unsigned n)
@@ -168,9 +168,9 @@ static void lost(struct audit_file *f, int error, unsigned n)
 
 static int write_line(struct audit_file *f, const char *body)
 {
-	struct chain before = f->head;
+	struct seal before = f->head;
 	struct buf line = {0};
-	chain_add(&f->head, &line, body);
+	seal_add(&f->head, &line, body);
 	ssize_t n = write(f->fd, line.data, line.size);
 	int r = n < 0 ? -errno : (size_t)n < line.size ? -ENOSPC : 0;
 	if (r < 0)
@@ -373,14 +373,14 @@ static void find_unfinished(struct audit_file *f, const struct buf *tail)
 /* The last whole line; what stands behind it was never finished. Bytes to cut off. */
 static size_t find_end(struct audit_file *f, const struct buf *tail, struct buf *why)
 {
-	char prev[CHAIN_HASH_HEX];
+	char prev[SEAL_HASH_HEX];
 	size_t end = tail->size;
 	while (end && tail->data[end - 1] != '\n')
 		end--;
 	size_t from = end ? end - 1 : 0;
 	while (from && tail->data[from - 1] != '\n')
 		from--;
-	if (end && !chain_read(tail->data + from, end - 1 - from, &f->head, prev))
+	if (end && !seal_read(tail->data + from, end - 1 - from, &f->head, prev))
 		buf_add_str(why, "the last line is broken; ");
 	return tail->size - end;
 }
@@ -395,7 +395,7 @@ static void cut_off(struct audit_file *f, size_t n, struct buf *why)
 
 static void check_anchor(struct audit_file *f, struct buf *why)
 {
-	struct chain anchor;
+	struct seal anchor;
 	if (!anchor_read(f, &anchor) || f->head.seq > anchor.seq)
 		return; /* the core before died between line and anchor */
 	if (f->head.seq == anchor.seq && streq(f->head.hash, anchor.hash))
@@ -437,7 +437,7 @@ static void read_rotated_end(struct audit_file *f, struct buf *why)
 static int open_log(struct audit_file *f)
 {
 	struct buf tail = {0}, why = {0};
-	struct chain known = f->head;
+	struct seal known = f->head;
 	int fd = open_own(f->path, O_APPEND), r = 0;
 	if (fd < 0)
 		return fd;
@@ -476,7 +476,7 @@ struct audit_file *audit_file_open(struct loop *l, const char *state_dir, const 
 	f->fd = f->anchor_fd = f->sync_source.fd = -1;
 	f->dir = xstrdup(state_dir);
 	f->path = xasprintf("%s/%s", state_dir, NAME);
-	chain_init(&f->head);
+	seal_init(&f->head);
 	if (runtime_dir && runtime_dir[0] == '/') {
 		CLEANUP_FREE char *anchor = xasprintf("%s/audit.head", runtime_dir);
 		f->anchor_fd = MAX(open_own(anchor, 0), -1);

@@ -10,8 +10,10 @@
  *  4. A client is freed only in its own callback or by the timer, never while somebody walks the
  *     list. An answer that comes later (verbs_wait.c) is only queued: the socket's callback sends it
  *     and reads the next message, so that no call is dispatched from inside a step of the world.
- *  5. The timer is armed only while a message is incomplete or a dropped client drains: an idle
- *     daemon with idle clients is not woken.
+ *  5. The timer is armed only while a message is incomplete, an answer unread or a dropped client
+ *     drains: an idle daemon with idle clients is not woken.
+ *  6. A user has a bounded number of places and of bytes he does not read; guests together leave places
+ *     to others, and all together to admins.
  * Called by core: control_*(). Calls verbs_dispatch().
  */
 #include <fcntl.h>
@@ -24,6 +26,7 @@
 
 #define ACCEPT_TURN_MAX 16             /* connections taken in one turn of the loop */
 #define ACCEPT_PAUSE_US (USEC_PER_SEC) /* after EMFILE and the like */
+#define KEPT_MAX        (16 * 1024)    /* of a buffer, for a client that may idle for days */
 
 struct client {
 	struct source source;
@@ -32,8 +35,12 @@ struct client {
 	struct peer peer;
 	struct buf in, out;
 	size_t out_sent;
-	uint64_t deadline_us; /* of a started message, or of a drop; 0 = none */
-	bool is_busy;         /* a call is under way */
+	uint64_t deadline_us; /* of a started message, an unread answer or a drop; 0 = none */
+	uint64_t
+		message_us; /* when the first byte of an incomplete message came; 0 = there is none */
+	enum control_role role; /* when it came: for its place, not for its rights */
+	bool is_in_callback;
+	bool is_busy; /* a call is under way */
 	bool is_oneway, is_eof;
 	bool is_ending; /* close as soon as the queue is sent */
 	struct waiting waiting;
@@ -77,9 +84,9 @@ void control_rearm(struct control *c)
 
 static void client_deadline(struct client *cl, uint64_t at_us)
 {
-	bool had = cl->deadline_us != 0;
+	bool is_new = cl->deadline_us != at_us;
 	cl->deadline_us = at_us;
-	if (had || at_us)
+	if (is_new)
 		timer_rearm(cl->control);
 }
 
@@ -184,10 +191,24 @@ static void client_interest(struct client *cl)
 	(void)loop_modify(cl->control->loop, &cl->source, events);
 }
 
+static int client_write(struct client *cl);
+
+static bool is_follower(const struct client *cl)
+{
+	return cl->waiting.kind == WAIT_EVENTS || cl->waiting.kind == WAIT_LOGS;
+}
+
+/* What comes between the calls of on_client() is tried at once: a socket that is full gives no event
+ * that would set the deadline. Logs are not: their next lines wait for the event. */
 static void client_queue(struct client *cl, const struct buf *message)
 {
 	buf_add(&cl->out, message->data, message->size);
 	buf_add_byte(&cl->out, '\0');
+	if (!cl->is_in_callback && cl->waiting.kind != WAIT_LOGS) {
+		(void)client_write(cl); /* an error comes back as an event */
+		if (client_behind(cl) && !is_follower(cl) && !cl->is_ending && !cl->deadline_us)
+			client_deadline(cl, now_boot_us() + CONTROL_STALL_US);
+	}
 	client_interest(cl);
 }
 
@@ -326,6 +347,14 @@ static void call_denied(struct call *c)
 		c->client, "org.varlink.service.PermissionDenied", "message", c->e.text, c->hint);
 }
 
+static size_t unread_of(const struct control *c, uid_t uid)
+{
+	size_t n = 0;
+	for (const struct client *cl = c->clients; cl; cl = cl->next)
+		n += cl->peer.uid == uid ? client_behind(cl) : 0;
+	return n;
+}
+
 /* A change is in the audit log before it begins. */
 static int call_handler(struct call *c)
 {
@@ -363,6 +392,9 @@ static void call_verb(struct client *cl, enum method_id id, const json_t *params
 	else if (r == VERB_REPLIED && c.out.size > CONTROL_REPLY_MAX)
 		client_send_error(
 			cl, "TooLarge", "the answer is too large: ask for fewer units", NULL);
+	else if (r == VERB_REPLIED && c.out.size > KEPT_MAX &&
+		 unread_of(cl->control, cl->peer.uid) + c.out.size > CONTROL_UNREAD_UID_MAX)
+		client_send_error(cl, "Busy", "answers to this user are not being read", NULL);
 	else if (r == VERB_REPLIED)
 		client_send(cl, &c.out, false);
 	buf_done(&c.out);
@@ -443,10 +475,23 @@ static void client_process(struct client *cl)
 		client_message(cl, message, size);
 		free(message);
 	}
+	if (cl->in.size == 0 && cl->in.cap > KEPT_MAX)
+		buf_done(&cl->in);
+	bool is_partial = cl->in.size && !cl->is_busy && !has_message(cl);
+	cl->message_us = !is_partial ? 0 : cl->message_us ? cl->message_us : now_boot_us();
+}
+
+/* What it has time for now: a message it has begun, or an answer it does not take. */
+static void client_time(struct client *cl, bool has_taken)
+{
 	if (cl->is_ending)
 		return;
-	bool is_partial = cl->in.size && !cl->is_busy && !has_message(cl);
-	client_deadline(cl, is_partial ? now_boot_us() + CONTROL_IDLE_US : 0);
+	if (client_behind(cl) && !is_follower(cl)) {
+		if (has_taken || !cl->deadline_us)
+			client_deadline(cl, now_boot_us() + CONTROL_STALL_US);
+	} else {
+		client_deadline(cl, cl->message_us ? cl->message_us + CONTROL_IDLE_US : 0);
+	}
 }
 
 /* -errno when the peer is gone. */
@@ -476,8 +521,7 @@ static int client_write(struct client *cl)
 			return errno == EAGAIN ? 0 : -errno;
 		cl->out_sent += (size_t)n;
 	}
-	/* A large answer's memory is not kept for a client that may idle for days. */
-	if (cl->out.cap > 64 * 1024)
+	if (cl->out.cap > KEPT_MAX)
 		buf_done(&cl->out);
 	else
 		buf_reset(&cl->out);
@@ -497,7 +541,9 @@ static int client_flush(struct client *cl)
 static void on_client(struct source *s, uint32_t events)
 {
 	struct client *cl = container_of(s, struct client, source);
+	size_t behind = client_behind(cl);
 	int r = 0;
+	cl->is_in_callback = true;
 	if (events & EPOLLIN)
 		r = client_read(cl);
 	if (r == 0)
@@ -510,18 +556,28 @@ static void on_client(struct source *s, uint32_t events)
 	bool is_gone = r < 0 || (events & EPOLLERR) || ((events & EPOLLHUP) && !(events & EPOLLIN));
 	bool is_over = client_behind(cl) == 0 &&
 		       (cl->is_ending || (cl->is_eof && !cl->is_busy && !has_message(cl)));
-	if (is_gone || is_over)
+	cl->is_in_callback = false;
+	if (is_gone || is_over) {
 		client_close(cl);
-	else
-		client_interest(cl);
+		return;
+	}
+	client_time(cl, client_behind(cl) < behind);
+	client_interest(cl);
 }
 
-static size_t clients_of(const struct control *c, uid_t uid)
+/* Is there a place for one more of this role, of this user? */
+static bool has_place(const struct control *c, uid_t uid, enum control_role role)
 {
-	size_t n = 0;
-	for (const struct client *cl = c->clients; cl; cl = cl->next)
-		n += cl->peer.uid == uid;
-	return n;
+	size_t n_uid = 0, n_guests = 0;
+	for (const struct client *cl = c->clients; cl; cl = cl->next) {
+		n_uid += cl->peer.uid == uid;
+		n_guests += cl->role <= CONTROL_GUEST;
+	}
+	if (n_uid >= CONTROL_CLIENTS_UID_MAX || c->n_clients >= CONTROL_CLIENTS_MAX)
+		return false;
+	if (role <= CONTROL_GUEST && n_guests >= CONTROL_CLIENTS_GUEST)
+		return false;
+	return role == CONTROL_ADMIN || c->n_clients < CONTROL_CLIENTS_MAX - CONTROL_CLIENTS_ADMIN;
 }
 
 /* A connection beyond the bounds gets a sentence, as far as its socket takes it at once. */
@@ -536,8 +592,11 @@ static void refuse_connection(int fd)
 static void client_new(struct control *c, int fd)
 {
 	struct peer p = {0};
-	if (peer_identify(fd, &p) < 0 || c->n_clients >= CONTROL_CLIENTS_MAX ||
-		clients_of(c, p.uid) >= CONTROL_CLIENTS_UID_MAX) {
+	enum control_role role = CONTROL_NOBODY;
+	int r = peer_identify(fd, &p);
+	if (r == 0)
+		role = access_role(c->access, &p);
+	if (r < 0 || !has_place(c, p.uid, role)) {
 		peer_done(&p);
 		refuse_connection(fd);
 		return;
@@ -545,6 +604,7 @@ static void client_new(struct control *c, int fd)
 	struct client *cl = xcalloc(1, sizeof(*cl));
 	cl->control = c;
 	cl->peer = p;
+	cl->role = role;
 	if (loop_add(c->loop, &cl->source, fd, EPOLLIN, PRIO_CONTROL, on_client) < 0) {
 		fd_close(fd);
 		peer_done(&cl->peer);

@@ -52,6 +52,10 @@ struct core_status {
 	const char *state; /* starting, running, degraded, stopping */
 	int32_t keeper_pid, core_pid, launcher_pid, net_pid, logger_pid; /* 0 = not running */
 	uint32_t restarts_of_core;
+	/* "", trying, refused, done, returned (the new program's core did not come up); why; how many
+	 * led to a program, the way back counted too */
+	const char *reexec_state, *reexec_text;
+	uint32_t reexecs;
 	uint64_t started_wall_us;
 	const char *log_dir; /* NULL: logs do not go to files */
 	const char *runtime_dir, *state_dir;
@@ -74,6 +78,10 @@ struct unit *core_load_unit(struct core *core, const char *name, struct err *e);
 struct set *core_find_set(struct core *core, const char *name);
 /* Path below the cgroup root; NULL when there is none. */
 const char *core_unit_cgroup(struct core *core, const struct unit *u);
+
+/* What the daemon's own processes could not give up here. */
+void core_each_unconfined(struct core *core,
+	void (*each)(void *arg, const char *process, const char *why), void *arg);
 
 /* All that is not honoured for this unit: by us, by what this host or container allows (known after
  * its first start), by its cgroup. */

@@ -6,7 +6,7 @@
  * in, so that a rotation (another file under the same name) is seen like a write. Invariants:
  *  1. At most FOLLOWERS_MAX at once; the kernel allows 128 instances to a user by default.
  *  2. A follower that does not read gets no more lines until it does: nothing is read for it, the
- *     cursor stays, the file keeps the lines. Only one message of at most LOG_CHUNK_MAX a unit waits.
+ *     cursor stays, the file keeps the lines. Only one message of LOG_CHUNK_MAX or a little more waits.
  *  3. Text is passed on as it was written; who shows it makes it printable.
  * Called by verbs.c; its watch runs in the loop.
  */
@@ -33,7 +33,7 @@ struct log_follow {
 		char *unit;
 		struct log_cursor cursor;
 	} * v;
-	size_t n;
+	size_t n, turn;
 };
 
 static unsigned n_followers;
@@ -119,12 +119,13 @@ static void follow_read(struct log_follow *f)
 	j_open(&b, NULL, '{');
 	j_open(&b, "logs", '[');
 	size_t empty = b.size;
-	for (size_t i = 0; i < f->n; i++) {
+	for (size_t i = 0; i < f->n && b.size < LOG_CHUNK_MAX; i++) {
 		buf_reset(&text);
-		int r = log_read_more(
-			f->log_dir, f->v[i].unit, LOG_CHUNK_MAX, &text, &f->v[i].cursor);
+		f->turn = (f->turn + 1) % f->n; /* where the last message ended the next goes on */
+		struct log_member *m = &f->v[f->turn];
+		int r = log_read_more(f->log_dir, m->unit, LOG_CHUNK_MAX, &text, &m->cursor);
 		if (r >= 0 && text.size)
-			log_json(&b, f->v[i].unit, &text);
+			log_json(&b, m->unit, &text);
 	}
 	bool has_text = b.size > empty;
 	j_close(&b, ']');

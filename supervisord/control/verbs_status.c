@@ -209,6 +209,14 @@ static void conf_json(struct buf *b, const struct unit_conf *conf, const char *d
 
 /* ---- status ------------------------------------------------------------------------------------------------ */
 
+static void unconfined_row(void *arg, const char *process, const char *why)
+{
+	j_open(arg, NULL, '{');
+	j_str(arg, "process", process);
+	j_str(arg, "reason", why);
+	j_close(arg, '}');
+}
+
 static void daemon_json(struct buf *b, struct control *control, struct core *core)
 {
 	const struct core_status *s = core_status(core);
@@ -221,7 +229,13 @@ static void daemon_json(struct buf *b, struct control *control, struct core *cor
 	j_int(b, "net_pid", s->net_pid);
 	j_int(b, "logger_pid", s->logger_pid);
 	j_int(b, "restarts_of_core", s->restarts_of_core);
+	j_int(b, "reexecs", s->reexecs);
+	j_str(b, "reexec_state", strna(s->reexec_state));
+	j_str(b, "reexec_text", strna(s->reexec_text));
 	j_time(b, "since", s->started_wall_us);
+	j_open(b, "degraded", '[');
+	core_each_unconfined(core, unconfined_row, b);
+	j_close(b, ']');
 	audit_json(b, "audit", control_audit(control));
 	j_close(b, '}');
 }

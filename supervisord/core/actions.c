@@ -16,6 +16,9 @@ const struct core_status *core_status(struct core *c)
 		.net_pid = c->role_pid[ROLE_NET],
 		.logger_pid = c->role_pid[ROLE_LOGGER],
 		.restarts_of_core = c->restarts_of_core,
+		.reexec_state = c->reexec.state,
+		.reexec_text = c->reexec.text,
+		.reexecs = c->reexec.count,
 		.started_wall_us = c->started_wall_us,
 		.log_dir = c->log_dir,
 		.runtime_dir = c->runtime_dir,
@@ -106,17 +109,6 @@ int core_enable(
 int core_disable(struct core *c, const char *name, struct strv *changes, struct err *e)
 {
 	return unit_disable(&c->path, name, changes, e);
-}
-
-int core_reexec(struct core *c, const char *path, const char *actor, struct err *e)
-{
-	if (path && access(path, X_OK) < 0)
-		return err_set(e, -errno, "%s: %s", path, errno_name(errno));
-	if (path && strlen(path) >= KP_NAME_MAX)
-		return err_set(e, -ENAMETOOLONG, "%s: longer than %d bytes", path, KP_NAME_MAX - 1);
-	log_note(NULL, "re-exec asked for by %s", actor);
-	keeper_reexec(c, strna(path));
-	return 0;
 }
 
 int core_shutdown(struct core *c, int exit_code, const char *actor, struct err *e)

@@ -316,6 +316,21 @@ static void thaw(struct unit *u, int dir)
 	(void)!pwrite(file, "0", 1, 0);
 }
 
+/* Somebody removed our cgroup, which is possible while nothing runs. False: errno says why not. */
+static bool reopen_base(struct core *c)
+{
+	if (mkdir(c->cgroup_base, 0755) < 0 && errno != EEXIST)
+		return false;
+	int fd = open(c->cgroup_base, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return false;
+	log_warn(NULL, "%s was removed by somebody: made again", c->cgroup_base);
+	fd_close(c->cgroup_base_fd);
+	c->cgroup_base_fd = fd;
+	enable_controllers(c, fd);
+	return true;
+}
+
 int cgroup_open_unit(struct core *c, struct unit *u, struct err *e)
 {
 	struct unit_core *x = uc(u);
@@ -327,6 +342,8 @@ int cgroup_open_unit(struct core *c, struct unit *u, struct err *e)
 	}
 	x->is_cgroup_gone = x->is_cgroup_spent = false;
 	bool is_new = mkdirat(c->cgroup_base_fd, u->name, 0755) == 0;
+	if (!is_new && errno == ENOENT && reopen_base(c))
+		is_new = mkdirat(c->cgroup_base_fd, u->name, 0755) == 0;
 	if (!is_new && errno != EEXIST)
 		return err_set(
 			e, -errno, "cgroup %s/%s: %s", c->cgroup_base, u->name, errno_name(errno));
@@ -482,13 +499,22 @@ static bool is_in_trees(const struct unit *u, pid_t pid)
 
 /* ---- emptiness -------------------------------------------------------------------------------------- */
 
+/* A main process that somebody moved to another cgroup is still the unit's. */
+static bool has_process(const struct unit *u)
+{
+	for (const struct proc *p = uc(u)->procs; p; p = p->next)
+		if (p->tracked_pid || (p->is_spawned && p->pid && !p->child_gone))
+			return true;
+	return false;
+}
+
 static bool unit_is_empty(struct core *c, struct unit *u)
 {
 	if (!c->cgroup_base)
 		return !uc(u)->procs;
 	struct unit_core *x = uc(u);
 	x->is_empty = x->is_empty || cgroup_fd_of(c, u) < 0 || !cgroup_is_populated(x->cgroup_fd);
-	return x->is_empty;
+	return x->is_empty && !has_process(u);
 }
 
 static void unwatch(struct core *c, struct unit *u)
@@ -622,6 +648,14 @@ static void kill_cgroup(struct core *c, struct unit *u, int fd)
 		uc(u)->is_cgroup_spent = true;
 }
 
+/* Who was moved out of the cgroup by somebody is not among its members, and ours all the same. */
+static void signal_strayed(
+	struct core *c, const struct unit *u, const struct spawn_id *id, int32_t pid, int signo)
+{
+	if (id->seq && pid && cgroup_unit_of(c, pid) != u)
+		keeper_signal(c, id, signo);
+}
+
 static void signal_cgroup(struct core *c, struct unit *u, int signo)
 {
 	int fd = uc(u)->is_empty ? -1 : cgroup_fd_of(c, u);
@@ -629,6 +663,8 @@ static void signal_cgroup(struct core *c, struct unit *u, int signo)
 		kill_cgroup(c, u, fd);
 	else if (fd >= 0)
 		(void)signal_members(c, u, fd, signo, NULL);
+	signal_strayed(c, u, &u->rec.main, u->rec.main_pid, signo);
+	signal_strayed(c, u, &u->rec.control, u->rec.control_pid, signo);
 }
 
 /* True when somebody got it who may have forked meanwhile. */

@@ -85,9 +85,9 @@ static bool architecture_is(const char *arg)
 	       (streq(n.machine, "aarch64") && streq(arg, "arm64")) || streq(arg, "native");
 }
 
-static bool has_capability(const char *arg)
+/* What a service may have at most, not what is left of it in core. */
+static bool has_capability(const struct core *c, const char *arg)
 {
-	struct buf b = {0};
 	bool ok = true; /* unknown names are taken as present: they are reported by check */
 	static const char *const names[] = {"CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH",
 		"CAP_FOWNER", "CAP_FSETID", "CAP_KILL", "CAP_SETGID", "CAP_SETUID", "CAP_SETPCAP",
@@ -99,14 +99,9 @@ static bool has_capability(const char *arg)
 		"CAP_AUDIT_CONTROL", "CAP_SETFCAP", "CAP_MAC_OVERRIDE", "CAP_MAC_ADMIN",
 		"CAP_SYSLOG", "CAP_WAKE_ALARM", "CAP_BLOCK_SUSPEND", "CAP_AUDIT_READ",
 		"CAP_PERFMON", "CAP_BPF", "CAP_CHECKPOINT_RESTORE"};
-	if (read_file(AT_FDCWD, "/proc/self/status", 8192, &b) == 0) {
-		char *p = strstr(b.data, "CapBnd:");
-		uint64_t set = p ? strtoull(p + 7, NULL, 16) : 0;
-		for (size_t i = 0; i < ARRAY_SIZE(names); i++)
-			if (strcasecmp(names[i], arg) == 0)
-				ok = set & (1ULL << i);
-	}
-	buf_done(&b);
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+		if (strcasecmp(names[i], arg) == 0)
+			ok = c->caps.bounding & (1ULL << i);
 	return ok;
 }
 
@@ -178,7 +173,7 @@ static bool evaluate(const struct core *c, const struct condition *k)
 	case COND_KERNEL_COMMAND_LINE:
 		return command_line_has(k->arg);
 	case COND_CAPABILITY:
-		return has_capability(k->arg);
+		return has_capability(c, k->arg);
 	case COND_AC_POWER:
 		return on_ac_power() == (parse_boolean(k->arg) > 0);
 	case COND_FIRST_BOOT:

@@ -159,6 +159,7 @@ struct core {
 	struct launch_caps caps;
 	/* where things are */
 	char *runtime_dir, *state_dir, *log_dir, *config_path;
+	bool can_give_logs_away; /* the logger has a uid of its own */
 	bool is_log_volatile; /* the log directory is in memory: keep less */
 	bool is_in_memory; /* no runtime directory can be written: runtime_dir is an abstract name */
 	char *notify_path, *control_path;
@@ -175,6 +176,15 @@ struct core {
 	struct control *control;
 	pid_t keeper_pid, role_pid[ROLE_MAX];
 	uint32_t restarts_of_core;
+	bool role_is_stale[ROLE_MAX]; /* it runs the program of before a re-exec */
+	struct {
+		struct source source; /* of a trial: its pidfd */
+		int program;          /* tried; -1 none */
+		const char *state;
+		char *text;
+		uint32_t count;
+		int error; /* of the last one: it came back */
+	} reexec;
 	uint64_t started_us, started_wall_us;
 	uint32_t launchers;  /* connected so far: the number of the newest */
 	uint32_t n_asked;    /* starts the launcher has not answered yet */
@@ -241,6 +251,10 @@ void core_tell(struct core *c, const struct effects *fx); /* before the records 
 void core_perform(struct core *c, const struct effects *fx);
 bool core_acts(const struct effects *fx); /* the records are to be written before */
 
+/* reexec.c; core_reexec() is in verbs.h */
+void reexec_welcomed(struct core *c);
+void reexec_refused(struct core *c, const char *why);
+
 /* keeper.c */
 int keeper_connect(struct core *c); /* HELLO ... WELCOME; fills links, deposited fds, children */
 int deposit_take(const char *name); /* before the records are restored; -1 = none */
@@ -251,11 +265,10 @@ void keeper_track(struct core *c, const struct spawn_id *id, pid_t pid);
 void keeper_forget(struct core *c, const struct spawn_id *id, pid_t pid); /* pid 0: all of the id */
 void keeper_role(struct core *c, enum role role, bool is_wanted);
 void keeper_exit(struct core *c, int code, const char *how); /* exit, reboot, poweroff */
-void keeper_reexec(struct core *c, const char *path);
+void keeper_reexec(struct core *c, int program_fd); /* takes it; -1: the present program again */
 void keeper_adopt_begin(
 	struct core *c);           /* deposits; and what the records say, before EV_RESTORED */
 void keeper_adopt(struct core *c); /* children of before, after the records are restored */
-void keeper_alive(struct core *c);
 void keeper_flush(struct core *c); /* what was put off to the end of the turn */
 void keeper_relist(struct core *c);
 void proc_ended(struct core *c, struct proc *p, enum kp_row row, pid_t pid, int code, int status);
@@ -266,6 +279,9 @@ void keeper_keep_shim(struct core *c, struct unit *u, const struct spawn_id *id,
 void proc_early(struct core *c, const struct spawn_id *id); /* the launcher has spoken, or died */
 void main_pid_changed(
 	struct core *c, struct unit *u, pid_t pid); /* after EV_MAIN_PID was stepped */
+
+/* lookup.c */
+int core_getent(void *arg, const char *database, const char *name, int fd);
 
 /* launcher.c */
 void launcher_connected(struct core *c, int fd);
@@ -386,6 +402,9 @@ void net_set_configure(struct core *c, struct set *s);
 
 /* conns.c */
 unsigned conns_owing(uint16_t port); /* connections of it that owe an answer */
+
+/* logdir.c: the log directory, made and handed over to the logger; a descriptor or -errno */
+int logdir_open(struct core *c);
 
 /* loglink.c: the link to the logger */
 void logger_connected(struct core *c, int fd);

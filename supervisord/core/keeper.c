@@ -10,6 +10,8 @@
  */
 #include "core/inner.h"
 
+#include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/epoll.h>
@@ -63,12 +65,12 @@ static void hold_frame(struct core *c, const struct kp_frame *f)
 	if (n_held == KEEPER_BATCH)
 		keeper_flush(c);
 	held[n_held] = *f;
-	held[n_held++].build = WIRE_BUILD;
+	held[n_held++].magic = KP_MAGIC;
 }
 
 static void send_frame(struct core *c, struct kp_frame *f, int fd)
 {
-	f->build = WIRE_BUILD;
+	f->magic = KP_MAGIC;
 	keeper_flush(c);
 	ssize_t n = send_fds(c->keeper_fd, f, sizeof(*f), &fd, fd >= 0 ? 1 : 0, 0);
 	if (n < 0)
@@ -114,10 +116,51 @@ void keeper_forget(struct core *c, const struct spawn_id *id, pid_t pid)
 		hold_frame(c, &f);
 }
 
+/* stay-net and stay-web are programs of their own: $STAYD_LIBEXEC, beside ourselves, /usr/lib/stayd. */
+static int role_program(const char *name)
+{
+	char self[PATH_MAX];
+	ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
+	self[n > 0 ? n : 0] = '\0';
+	char *slash = strrchr(self, '/');
+	if (slash)
+		*slash = '\0';
+	const char *dirs[] = {getenv("STAYD_LIBEXEC"), slash ? self : NULL, "/usr/lib/stayd"};
+	for (size_t i = 0; i < ARRAY_SIZE(dirs); i++) {
+		CLEANUP_FREE char *path = xasprintf("%s/%s", strna(dirs[i]), name);
+		int fd = dirs[i] && dirs[i][0] ? open(path, O_PATH | O_CLOEXEC) : -1;
+		if (fd >= 0)
+			return fd;
+	}
+	log_error(NULL, "%s is neither in $STAYD_LIBEXEC nor beside stayd nor in /usr/lib/stayd",
+		name);
+	return -1;
+}
+
 void keeper_role(struct core *c, enum role role, bool is_wanted)
 {
 	struct kp_frame f = {.kind = KP_ROLE, .role = (uint16_t)role, .status = is_wanted};
-	send_frame(c, &f, -1);
+	bool is_other = role == ROLE_NET || role == ROLE_WEB;
+	CLEANUP_CLOSE int program = -1;
+	if (is_wanted && is_other) {
+		program = role_program(role == ROLE_NET ? "stay-net" : "stay-web");
+		if (program < 0)
+			return;
+	}
+	send_frame(c, &f, program);
+}
+
+/* What runs the program of before a re-exec ends, and keeper starts the present one. */
+static void renew_roles(struct core *c)
+{
+	for (enum role r = ROLE_LAUNCHER; r < ROLE_MAX; r++) {
+		struct spawn_id id = {.seq = r}; /* keeper knows roles so */
+		if (!c->role_is_stale[r])
+			continue;
+		c->role_is_stale[r] = false;
+		keeper_role(c, r, true);
+		keeper_signal(c, &id, SIGTERM);
+	}
 }
 
 void keeper_exit(struct core *c, int code, const char *how)
@@ -128,17 +171,15 @@ void keeper_exit(struct core *c, int code, const char *how)
 	send_frame(c, &f, -1);
 }
 
-void keeper_reexec(struct core *c, const char *path)
+void keeper_reexec(struct core *c, int program_fd)
 {
 	struct kp_frame f = {.kind = KP_REEXEC};
-	str_copy(f.name, path, sizeof(f.name));
-	hold_frame(c, &f); /* behind the answer to who asked: keeper ends us soon */
-}
-
-void keeper_alive(struct core *c)
-{
-	struct kp_frame f = {.kind = KP_ALIVE};
-	send_frame(c, &f, -1);
+	log_flush();
+	if (program_fd < 0)
+		hold_frame(c, &f); /* behind the answer to who asked: keeper ends us soon */
+	else
+		send_frame(c, &f, program_fd);
+	fd_close(program_fd);
 }
 
 /* ---- exits ---------------------------------------------------------------------------------- */
@@ -216,7 +257,7 @@ void proc_ended(struct core *c, struct proc *p, enum kp_row row, pid_t pid, int 
 	if (p->tracked_pid ||
 		(row == KP_ROW_TRACKED && p->is_spawned && !p->child_gone && p->is_shimmed))
 		return;
-	bool may_be_empty = p->is_shimmed && u && uc(u)->waits_empty;
+	bool may_be_empty = u && uc(u)->waits_empty;
 	if (p->kind == PROC_PROBE) {
 		launcher_probe_over(c, p);
 		return;
@@ -310,8 +351,10 @@ static void link_received(struct core *c, const struct kp_frame *f, int fd)
 		fd_close(fd);
 		return;
 	}
-	if (f->role < ROLE_MAX)
+	if (f->role < ROLE_MAX) {
 		c->role_pid[f->role] = f->pid;
+		c->role_is_stale[f->role] = f->status;
+	}
 	switch (f->role) {
 	case ROLE_LAUNCHER:
 		launcher_connected(c, fd);
@@ -429,7 +472,11 @@ static void frame_received(struct core *c, const struct kp_frame *f, int fd)
 		launcher_listed(c);
 		break;
 	case KP_REFUSED:
-		log_warn(NULL, "keeper refused frame %d: %s", f->code, errno_name(f->status));
+		if (f->code == KP_REEXEC)
+			reexec_refused(c, errno_name(f->status));
+		else
+			log_warn(NULL, "keeper refused frame %d: %s", f->code,
+				errno_name(f->status));
 		break;
 	default:
 		break;
@@ -439,17 +486,21 @@ static void frame_received(struct core *c, const struct kp_frame *f, int fd)
 
 static ssize_t receive(struct core *c, struct kp_frame *f, int *ret_fd, int flags)
 {
+	union {
+		struct kp_frame f;
+		char room[KP_FRAME_MAX];
+	} in = {0};
 	size_t n_fds = 1;
 	*ret_fd = -1;
-	ssize_t n = recv_fds(c->keeper_fd, f, sizeof(*f), ret_fd, &n_fds, flags);
+	ssize_t n = recv_fds(c->keeper_fd, &in, sizeof(in), ret_fd, &n_fds, flags);
 	if (n == 0)
 		return -EPIPE;
-	if (n > 0 && (n != sizeof(*f) || f->build != WIRE_BUILD)) {
+	*f = in.f;
+	if (n > 0 && (n < KP_FRAME_MIN || f->magic != KP_MAGIC)) {
 		*ret_fd = fd_close(*ret_fd);
 		return -EPROTO;
 	}
-	if (n > 0)
-		f->name[sizeof(f->name) - 1] = '\0';
+	f->name[sizeof(f->name) - 1] = '\0';
 	if (n > 0 && !frame_is_good(f)) {
 		log_error(NULL, "keeper says what cannot be (frame %u, pid %d): ignored", f->kind,
 			f->pid);
@@ -512,6 +563,8 @@ static int hello(struct core *c)
 			return (int)n;
 		if (f.kind == KP_WELCOME) {
 			c->restarts_of_core = (uint32_t)f.status;
+			c->reexec.count = (uint32_t)f.pid;
+			c->reexec.error = f.code;
 			return 0;
 		}
 		if (f.kind == KP_CHILD || f.kind == KP_EXITED || f.kind == KP_GOT) {
@@ -541,6 +594,8 @@ int keeper_connect(struct core *c)
 	}
 	if (r < 0)
 		return r;
+	reexec_welcomed(c);
+	renew_roles(c);
 	return loop_add(&c->loop, &c->keeper_source, c->keeper_fd, EPOLLIN, PRIO_KEEPER, on_keeper);
 }
 

@@ -621,7 +621,9 @@ void launcher_spawn(struct core *c, struct unit *u, enum exec_kind exec, uint32_
 	p->exec = exec;
 	p->index = index;
 	p->began_us = now_boot_us();
-	if (c->head_pending < c->n_pending || try_spawn(c, u, exec, index, id) > 0)
+	/* Without a launcher not even a name can be looked up. */
+	if (c->launcher_fd < 0 || c->head_pending < c->n_pending ||
+		try_spawn(c, u, exec, index, id) > 0)
 		enqueue(c, u, exec, index, id);
 }
 

@@ -74,9 +74,9 @@ static int send_config(struct core *c)
 		.file_max = c->is_log_volatile ? LOG_VOLATILE_FILE_MAX : LOG_FILE_MAX,
 		.total_max = c->is_log_volatile ? LOG_VOLATILE_TOTAL_MAX : LOG_TOTAL_MAX,
 		.file_keep = LOG_KEEP};
-	str_copy(f.text, c->log_dir, sizeof(f.text));
-	str_copy(f.name, c->log_dir, sizeof(f.name));
-	return send_frame(c, &f, -1);
+	CLEANUP_CLOSE int fd = logdir_open(c);
+	f.number = fd < 0 ? (uint64_t)-fd : 0;
+	return send_frame(c, &f, fd);
 }
 
 /* read_fd: -1 = there is none open. */
@@ -197,6 +197,10 @@ static void on_logger(struct source *s, uint32_t events)
 	f.name[sizeof(f.name) - 1] = f.text[sizeof(f.text) - 1] = '\0';
 	if (f.kind == LG_SYNCED && f.number == c->log_sync)
 		logger_sync_over(c);
+	if (f.kind == LG_DIR) {
+		is_config_due = true;
+		flush(c);
+	}
 	if (f.kind == LG_TROUBLE)
 		log_warn(f.name[0] ? f.name : NULL, "log: %s", f.text);
 }

@@ -10,6 +10,8 @@
 
 #include "core/inner.h"
 
+#include "confine/confine.h"
+
 #include <fcntl.h>
 #include <getopt.h>
 #include <malloc.h>
@@ -22,6 +24,10 @@
 #include <sys/un.h>
 
 #define CONTROL_BACKLOG 128
+#ifndef SO_PASSRIGHTS
+#	define SO_PASSRIGHTS                                                                      \
+		83 /* since Linux 6.16: descriptors are turned away where they are sent */
+#endif
 /* Blocks from this size on are mappings of their own, gone when they are freed. */
 #define ALLOC_MAPPED_MIN (256 * 1024)
 #define LEAVE_MS         10000
@@ -319,6 +325,22 @@ static int make_lasting_dir(struct core *c, char **dir, const char *stand_in, co
 	return 1;
 }
 
+/* Whoever can write there could put a socket or a record of his own in place of ours. */
+static int check_own_dir(const char *dir)
+{
+	struct stat st;
+	if (stat(dir, &st) < 0)
+		return 0; /* it could not be made: said where that matters */
+	bool is_own = st.st_uid == geteuid() || st.st_uid == 0;
+	if (is_own && !(st.st_mode & S_IWOTH) &&
+		(!(st.st_mode & S_IWGRP) || st.st_gid == getegid()))
+		return 0;
+	log_error(NULL,
+		"%s: others can write it (owner %u:%u, mode %04o); chmod go-w %s, or name another",
+		dir, (unsigned)st.st_uid, (unsigned)st.st_gid, (unsigned)(st.st_mode & 07777), dir);
+	return -EPERM;
+}
+
 static int make_dirs(struct core *c)
 {
 	int r = c->is_in_memory ? 0 : make_dir(c->runtime_dir);
@@ -326,6 +348,9 @@ static int make_dirs(struct core *c)
 		log_error(NULL, "%s: %s", c->runtime_dir, errno_name(r));
 		return r;
 	}
+	if ((!c->is_in_memory && check_own_dir(c->runtime_dir) < 0) ||
+		check_own_dir(c->state_dir) < 0)
+		return -EPERM;
 	c->has_state_dir = make_lasting_dir(c, &c->state_dir, "lib",
 				   "what is enabled, deployed or scaled") >= 0;
 	c->is_log_volatile = make_lasting_dir(c, &c->log_dir, "log", "output of services") > 0;
@@ -346,13 +371,18 @@ static int control_listen(struct core *c, int deposited_fd)
 		c->control_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 		if (c->control_fd < 0)
 			return -errno;
+		int off = 0;
+		(void)setsockopt(c->control_fd, SOL_SOCKET, SO_PASSRIGHTS, &off, sizeof(off));
 		if (!c->is_in_memory)
 			(void)unlink(c->control_path);
-		if (bind(c->control_fd, (struct sockaddr *)&a, len) < 0 ||
-			listen(c->control_fd, CONTROL_BACKLOG) < 0)
+		/* Its mode is of its birth: a chmod(2) afterwards could meet another file there. Who may
+		 * do what is decided by peer credentials. */
+		mode_t mask = umask(0);
+		(void)fchmod(c->control_fd, 0666);
+		int bound = bind(c->control_fd, (struct sockaddr *)&a, len);
+		umask(mask);
+		if (bound < 0 || listen(c->control_fd, CONTROL_BACKLOG) < 0)
 			return -errno;
-		if (!c->is_in_memory) /* who may do what is decided by peer credentials */
-			(void)chmod(c->control_path, 0666);
 		keeper_put(c, "control", c->control_fd);
 	}
 	return control_new(&c->loop, c->control_fd, c->config_path, c, &c->control);
@@ -505,6 +535,19 @@ static int core_come_up(struct core *c)
 	return 0;
 }
 
+/* From here on: no programs, no mounts, no other identities, and few capabilities (confine/). What
+ * needs more is behind us (mounting a bare machine, trying what this host allows) or the launcher's. */
+static int core_confine(struct core *c)
+{
+	struct err e = {0};
+	launch_getent_by(core_getent, c);
+	c->can_give_logs_away = confine_can_change_user();
+	int r = confine(ROLE_CORE, &e);
+	if (r < 0)
+		log_error(NULL, "%s", e.text);
+	return r;
+}
+
 /* Another daemon works here: keeper is to end too, not to start us again. It ends us. */
 static void leave_to_the_other(struct core *c)
 {
@@ -528,6 +571,8 @@ int core_main(int argc, char **argv)
 		pause();
 #endif
 	int r = core_init(c, argc, argv);
+	if (r == 0)
+		r = core_confine(c);
 	if (r == 0)
 		r = core_come_up(c);
 	if (r == -EBUSY)

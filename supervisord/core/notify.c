@@ -463,11 +463,14 @@ int notify_open(struct core *c, int deposited_fd)
 		if (!c->is_in_memory)
 			(void)unlink(c->notify_path);
 		(void)setsockopt(c->notify_fd, SOL_SOCKET, SO_PASSCRED, &one, sizeof(one));
-		if (bind(c->notify_fd, (struct sockaddr *)&a, len) < 0)
+		/* Services of any user may write; what counts is decided by credentials. As with the
+		 * control socket its mode is of its birth. */
+		mode_t mask = umask(0);
+		(void)fchmod(c->notify_fd, 0666);
+		int bound = bind(c->notify_fd, (struct sockaddr *)&a, len);
+		umask(mask);
+		if (bound < 0)
 			return -errno;
-		/* Services of any user may write; what counts is decided by credentials. */
-		if (!c->is_in_memory)
-			(void)chmod(c->notify_path, 0666);
 		keeper_put(c, "notify", c->notify_fd);
 	}
 	return loop_add(&c->loop, &c->notify_source, c->notify_fd, EPOLLIN, PRIO_NOTIFY, on_notify);

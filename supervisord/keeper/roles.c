@@ -1,195 +1,203 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Owns the role processes: starts them with their links, and again when they end.
+ * Owns what runs: the role processes, core among them, and our own program.
  *
- *  1. A wanted role always either has a pid or a time at which it is started (never gives up).
- *  2. The dup of core's end of a role's link lives as long as the role: core may come and go.
- *  3. Between fork and exec only async-signal-safe calls; fds 3 and 4 are the role's alone.
- *
- * Called by keeper.c (reaping, ticks), links.c (KP_ROLE) and reexec.c (replacing).
+ *  1. A wanted role that is not alive is started at its time, again and again (never gives up).
+ *  2. Core's end of a role's link is kept as long as the role lives: core may come and go.
+ *  3. Core has tried a new program (--role=trial) before it asks. All in the table goes over as it is;
+ *     core is replaced at once, the other roles when the new core says so.
+ *  4. The previous program stays open until the new core has said hello and lived timing.prove_us
+ *     from then on; else it comes back, with everything, and tells its core.
  */
 #include "private.h"
 
 #include <fcntl.h>
-#include <limits.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 
+#define FAILED_US    (100 * USEC_PER_MSEC) /* before the next try when a start failed */
+#define PROVE_STARTS 3 /* of the new program's core; instead of the next one, the way back */
+
 extern char **environ;
 
-const char *role_name(enum role r)
+static const char *const names[] = {"keeper", "core", "launcher", "logger", "net", "web"};
+
+/* Who speaks into it is said by the kernel. */
+static int pair_open(int32_t fds[2])
 {
-	static const char *const names[] = {"keeper", "core", "launcher", "logger", "net", "web"};
-	return names[r];
+	int on = 1;
+	if (fds[0])
+		return 0;
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET, 0, fds) < 0)
+		return -errno;
+	return setsockopt(fds[0], SOL_SOCKET, SO_PASSCRED, &on, sizeof(on)) < 0 ? -errno : 0;
 }
 
-/* Our own binary, or stay-net / stay-web: $STAYD_LIBEXEC, beside ourselves, /usr/lib/stayd. */
-static int role_binary(enum role r)
-{
-	if (r < ROLE_NET)
-		return fcntl(K.self_fd, F_DUPFD_CLOEXEC, 10);
-	char self[PATH_MAX], path[PATH_MAX];
-	ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
-	self[n > 0 ? n : 0] = '\0';
-	char *slash = strrchr(self, '/');
-	if (slash)
-		*slash = '\0';
-	const char *dirs[] = {getenv("STAYD_LIBEXEC"), self, "/usr/lib/stayd"};
-	for (size_t i = 0; i < ARRAY_SIZE(dirs); i++) {
-		size_t len = dirs[i] ? str_copy(path, dirs[i], sizeof(path) - 16) : 0;
-		if (!len || len >= sizeof(path) - 16)
-			continue;
-		len += str_copy(path + len, "/stay-", 8);
-		str_copy(path + len, role_name(r), 8);
-		int fd = open(path, O_PATH | O_CLOEXEC);
-		if (fd >= 0)
-			return fcntl(fd, F_DUPFD_CLOEXEC, 10); /* the low one goes at the exec */
-	}
-	return -1;
-}
-
-void exec_self(int fd, char **argv)
-{
-	sigset_t none;
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
-	(void)execveat(fd, "", argv, environ, AT_EMPTY_PATH);
-}
-
-static void become(enum role r, int binary, int link, int core)
+static void become(enum role r, int end)
 {
 	static char option[32] = "--role=";
-	str_copy(option + 7, role_name(r), sizeof(option) - 7);
+	const int up = r == ROLE_CORE       ? end
+		       : r == ROLE_LAUNCHER ? table.kept.words[1]
+					    : table.kept.leash[1];
+	const int fds[] = {up, end}, program = table.role[r].program_fd ?: table.kept.self_fd;
+	str_copy(option + 7, names[r], sizeof(option) - 7);
 	K.args[1] = option;
 	(void)setpgid(0, 0); /* Ctrl-C of a terminal is for keeper alone, which tells core */
-	link = fcntl(link, F_DUPFD_CLOEXEC, 10);
-	core = core >= 0 ? fcntl(core, F_DUPFD_CLOEXEC, 10) : -1;
-	if (dup2(link, ROLE_KEEPER_FD) >= 0 && (core < 0 || dup2(core, ROLE_CORE_FD) >= 0))
-		exec_self(binary, K.args);
-	say("cannot execute %s: %s", role_name(r), errno_name(errno));
+	int e = exec_with_fds(program, K.args, fds, r == ROLE_CORE ? 1 : 2);
+	say_line("cannot execute %s: %s", names[r], errno_name(e));
 	_exit(EXIT_EXEC);
 }
 
-/* 0 or -errno; on success the state has pid and our ends, on failure nothing is left open. */
-static int spawn(enum role r, struct role_state *s)
+static int spawn(enum role r)
 {
-	int link[2] = {-1, -1}, core[2] = {-1, -1}, on = 1, e = 0;
-	int binary = role_binary(r);
-	pid_t pid = -1;
-	if (binary < 0)
-		return -ENOENT;
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, link) < 0 ||
-		setsockopt(link[0], SOL_SOCKET, SO_PASSCRED, &on, sizeof(on)) < 0 ||
-		(r != ROLE_CORE &&
-			socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, core) < 0) ||
-		(pid = fork()) < 0)
-		e = -errno;
+	int32_t link[2] = {0, 0};
+	int e = pair_open(table.kept.words);
+	e = e < 0 ? e : pair_open(table.kept.leash);
+	e = e < 0 ? e : pair_open(link);
+	pid_t pid = e < 0 ? -1 : fork();
 	if (pid == 0)
-		become(r, binary, link[1], core[1]);
-	fd_close(binary);
-	fd_close(link[1]);
-	fd_close(core[1]);
-	if (e < 0) {
-		fd_close(link[0]);
-		fd_close(core[0]);
+		become(r, link[1]);
+	if (pid < 0) {
+		e = e < 0 ? e : -errno;
+		drop_fd(&link[0]);
+		drop_fd(&link[1]);
 		return e;
 	}
-	s->pid = pid;
-	s->link_fd = link[0];
-	s->core_fd = core[0];
+	row_begin(&table.row[r], pid);
+	table.row[r].time_us = now_boot_us();
+	table.row[r].is_stale = 0;
+	table.row[r].fd = link[r == ROLE_CORE];
+	if (r == ROLE_CORE)
+		table.kept.core_link = link[0];
+	else
+		drop_fd(&link[1]);
+	news_add(&table.row[r]);
 	return 0;
 }
 
-static void start_later(struct role_state *s, uint64_t first_us)
+static void start_later(enum role r, uint64_t first_us)
 {
-	s->start_at_us = now_us() + s->backoff_us;
+	struct role_state *s = &table.role[r];
+	s->start_at_us = now_mono_us() + s->backoff_us;
 	s->backoff_us = MIN(MAX(s->backoff_us * 2, first_us), timing.backoff_max_us);
 }
 
-void role_start(enum role r)
+static void start(enum role r)
 {
-	struct role_state *s = &K.kept.role[r];
-	s->start_at_us = 0;
-	int e = spawn(r, s);
+	int e = spawn(r);
 	if (e < 0) {
-		say("cannot start %s: %s", role_name(r), errno_name(e));
-		if (r >= ROLE_NET && e == -ENOENT) { /* not installed: core's problem, not ours */
-			s->is_wanted = 0;
-			core_refused(KP_ROLE, e, &(struct kp_frame){.role = (uint16_t)r});
-			return;
-		}
-		s->backoff_us = MAX(s->backoff_us, 100 * USEC_PER_MSEC);
-		start_later(s, 0);
-		return;
+		say_line("cannot start %s: %s", names[r], errno_name(e));
+		table.role[r].backoff_us = MAX(table.role[r].backoff_us, FAILED_US);
+		start_later(r, 0);
+	} else if (r == ROLE_CORE) {
+		table.kept.cores++;
+		K.look_at_us = now_mono_us() + timing.hang_us / 2;
 	}
-	s->started_us = now_us();
-	link_watch(s->link_fd, r);
-	if (r == ROLE_CORE)
-		K.kept.cores++;
-	else
-		K.links_unsent |= 1u << r;
 }
 
-/* Closes our ends. The launcher's link is kept while shims hold it. */
-void role_close(enum role r)
+void role_ended(enum role r, int wait_status)
 {
-	struct role_state *s = &K.kept.role[r];
-	int link = TAKE_FD(s->link_fd);
-	if (r == ROLE_LAUNCHER && link > 0)
-		link_retire(link);
-	else
-		fd_close(link);
-	s->core_fd = fd_close(s->core_fd);
-	K.links_unsent &= ~(1u << r);
+	bool is_signal = WIFSIGNALED(wait_status);
+	drop_fd(&table.row[r].fd);
 	if (r == ROLE_CORE)
 		core_gone();
-}
-
-void role_end(enum role r, int wait_status)
-{
-	struct role_state *s = &K.kept.role[r];
-	role_close(r);
-	s->pid = 0;
-	s->kill_at_us = 0;
-	K.to_replace &= ~(1u << r);
-	if (now_us() - s->started_us >= timing.settled_us)
-		s->backoff_us = 0;
-	if (r == ROLE_CORE && !K.stop) {
-		K.crashes++;
-		reexec_core_ended();
-	}
-	if (!s->is_wanted || K.stop >= STOP_ROLES)
+	if (now_boot_us() - table.row[r].time_us >= timing.settled_us)
+		table.role[r].backoff_us = 0;
+	if (!table.role[r].is_wanted)
 		return;
-	bool is_signal = WIFSIGNALED(wait_status);
-	say("%s ended (%s %d), starting it again in %d ms", role_name(r),
+	K.crashes += r == ROLE_CORE;
+	say_line("%s ended (%s %d), starting it again in %d ms", names[r],
 		is_signal ? "signal" : "status",
 		is_signal ? WTERMSIG(wait_status) : WEXITSTATUS(wait_status),
-		(int)(s->backoff_us / USEC_PER_MSEC));
-	start_later(s, (r == ROLE_CORE ? 50 : 100) * USEC_PER_MSEC);
+		(int)(table.role[r].backoff_us / USEC_PER_MSEC));
+	start_later(r, (r == ROLE_CORE ? 50 : 100) * USEC_PER_MSEC);
 }
 
-void role_ask_to_end(enum role r, uint64_t grace_us)
+void role_asked(const struct kp_frame *f, int *fd)
 {
-	struct role_state *s = &K.kept.role[r];
-	s->start_at_us = s->is_wanted ? s->start_at_us : 0;
-	if (!s->pid)
+	if (f->role <= ROLE_CORE || f->role >= ROLE_MAX || K.stop) {
+		core_refuse(KP_ROLE, K.stop ? -EBUSY : -EINVAL, f);
 		return;
-	(void)kill(s->pid, grace_us ? SIGTERM : SIGKILL);
-	if (!s->kill_at_us)
-		s->kill_at_us = now_us() + grace_us;
+	}
+	struct role_state *s = &table.role[f->role];
+	s->is_wanted = f->status != 0;
+	if (*fd > 0) {
+		drop_fd(&s->program_fd);
+		s->program_fd = *fd;
+		*fd = 0;
+	}
 }
 
 void roles_tick(uint64_t now, uint64_t *next)
 {
 	for (enum role r = ROLE_CORE; r < ROLE_MAX; r++) {
-		struct role_state *s = &K.kept.role[r];
-		if (s->start_at_us && s->start_at_us <= now)
-			role_start(r);
-		if (s->kill_at_us && s->kill_at_us <= now) {
-			(void)kill(s->pid, SIGKILL);
-			s->kill_at_us = now + USEC_PER_SEC;
-		}
-		earliest(next, s->start_at_us);
-		earliest(next, s->kill_at_us);
+		bool is_due = table.role[r].is_wanted && table.row[r].code;
+		if (is_due && table.role[r].start_at_us <= now)
+			start(r);
+		if (is_due)
+			earliest(next, table.role[r].start_at_us);
 	}
+}
+
+/* ---- the change of program -------------------------------------------------------------------------- */
+
+/* Becomes the program; -errno when it cannot, with all as before. Signals stay blocked over the exec
+ * and wait for the successor. */
+static int exec_self(int program, int previous, int came_back)
+{
+	static char option[40] = STATE_OPTION;
+	const struct kept before = table.kept;
+	table.kept.self_fd = program;
+	table.kept.previous_fd = previous;
+	table.kept.came_back = came_back;
+	table.kept.reexecs++;
+	int state = state_save(), e = state;
+	table.kept = before;
+	if (state < 0)
+		return e;
+	(void)put_number(option + strlen(STATE_OPTION), state);
+	K.args[1] = option;
+	(void)execveat(program, "", K.args, environ, AT_EMPTY_PATH);
+	e = -errno;
+	fd_close(state);
+	return e;
+}
+
+void reexec_begin(int state)
+{
+	int r = state_load(state);
+	fd_close(state);
+	if (r < 0)
+		say_line(
+			"the state is damaged or not ours (%s): starting with none", errno_name(r));
+	if (table.kept.previous_fd)
+		K.prove_by_us = now_mono_us() + timing.prove_us;
+	K.prove_cores = table.kept.cores + PROVE_STARTS;
+	if (!table.row[ROLE_CORE].code)
+		(void)kill(table.row[ROLE_CORE].pid, SIGKILL);
+}
+
+/* A core that can ask has proven the present program. */
+void reexec_asked(const struct kp_frame *f, int *fd)
+{
+	int self = table.kept.self_fd;
+	K.prove_by_us = 0;
+	drop_fd(&table.kept.previous_fd);
+	core_refuse(KP_REEXEC, *fd > 0 ? exec_self(*fd, self, 0) : exec_self(self, 0, 0), f);
+}
+
+void reexec_tick(uint64_t now, uint64_t *next)
+{
+	bool is_dead = table.kept.cores == K.prove_cores && table.row[ROLE_CORE].code;
+	if (!K.prove_by_us || (K.prove_by_us > now && !is_dead)) {
+		earliest(next, K.prove_by_us);
+		return;
+	}
+	K.prove_by_us = 0;
+	if (!K.has_hello) {
+		say_line("the new program's core does not come up: going back to the previous one");
+		say_line("cannot go back: %s",
+			errno_name(exec_self(table.kept.previous_fd, 0, -ECANCELED)));
+	}
+	drop_fd(&table.kept.previous_fd);
 }

@@ -72,7 +72,7 @@ int tell_keeper_born(struct child *c)
 {
 	struct kp_frame f;
 	memset(&f, 0, sizeof(f));
-	f.build = WIRE_BUILD;
+	f.magic = KP_MAGIC;
 	f.kind = KP_BORN;
 	f.id = *c->id;
 	for (;;) {

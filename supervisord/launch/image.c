@@ -12,21 +12,11 @@
 
 #include <linux/capability.h>
 #include <sched.h>
-#include <sys/syscall.h>
 
 /* DynamicUser= numbers, systemd's range. Core is the only one who gives them out. */
 #define DYNAMIC_FIRST 61184u
 #define DYNAMIC_LAST  65519u
 static char *dynamic_names[DYNAMIC_LAST - DYNAMIC_FIRST + 1];
-
-static uint64_t own_effective(void)
-{
-	struct __user_cap_header_struct h = {_LINUX_CAPABILITY_VERSION_3, 0};
-	struct __user_cap_data_struct d[2] = {{0}};
-	if (syscall(SYS_capget, &h, d) < 0)
-		return 0;
-	return (uint64_t)d[1].effective << 32 | d[0].effective;
-}
 
 /* ---- degraded ---- */
 
@@ -83,7 +73,7 @@ static void degrade_rest(struct launch_image *i)
 	const struct launch_caps *can = i->caps;
 	degrade(i, s->private_network, can->can_net_ns, "PrivateNetwork",
 		"no network namespace here (needs CAP_SYS_ADMIN)");
-	degrade(i, s->private_network && can->can_net_ns, own_effective() & CAP_BIT(CAP_NET_ADMIN),
+	degrade(i, s->private_network && can->can_net_ns, can->effective & CAP_BIT(CAP_NET_ADMIN),
 		"PrivateNetwork", "enforced, but its loopback is down (needs CAP_NET_ADMIN)");
 	degrade(i, s->network_namespace_path, can->can_net_ns, "NetworkNamespacePath",
 		"cannot enter a network namespace here (needs CAP_SYS_ADMIN)");
@@ -204,7 +194,7 @@ static void set_privileges(struct launch_image *i)
 {
 	const struct exec_identity *id = &i->conf->exec.identity;
 	const struct exec_sandbox *s = &i->conf->exec.sandbox;
-	uint64_t effective = own_effective(),
+	uint64_t effective = i->caps->effective,
 		 keep = id->has_bounding_set ? id->bounding_set : ~0ULL;
 	bool can_drop = effective & (1ULL << CAP_SETPCAP);
 	/* What directives imply is taken away where we may; what is written must be. */

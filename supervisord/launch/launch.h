@@ -21,7 +21,7 @@ struct launch_caps {
 	bool can_mount_ns, can_net_ns, can_user_ns, can_pid_ns;
 	bool can_setuid, can_setgid;
 	bool can_raise_rlimits;
-	uint64_t bounding; /* our own capability bounding set */
+	uint64_t bounding, effective; /* capabilities launcher has, and so services may */
 	int landlock_abi;  /* 0 = none */
 	bool is_container;
 	char container[32]; /* "docker", "podman", "lxc" ... or "" */
@@ -53,7 +53,12 @@ struct launch_image {
 	uint64_t users_stamp; /* of the files that users and groups were looked up in */
 	struct arena arena;
 };
-/* Resolves users (files first, then a getent child with a time limit), builds seccomp, decides
+/* Has getent(1) started for a name that is not in the files, its output going to fd: core's way to the
+ * launcher. 0, or -errno; the end of the output is the answer. Without one the files are all. */
+typedef int launch_getent_fn(void *arg, const char *database, const char *name, int fd);
+void launch_getent_by(launch_getent_fn *fn, void *arg);
+
+/* Resolves users (files first, then getent with a time limit), builds seccomp, decides
  * what degrades here. -ESRCH: no such user or group,
  * -EPERM: we may not become it (EXIT_USER); -EOPNOTSUPP: no such root (EXIT_NAMESPACE); -EINVAL:
  * filter impossible. */

@@ -100,6 +100,7 @@ void launch_probe(struct launch_caps *ret)
 	c.can_net_ns = can_unshare(CLONE_NEWNET);
 	c.can_user_ns = can_unshare(CLONE_NEWUSER);
 	c.can_pid_ns = can_unshare(CLONE_NEWPID);
+	c.effective = have;
 	c.can_setuid = have & CAP_BIT(CAP_SETUID);
 	c.can_setgid = have & CAP_BIT(CAP_SETGID);
 	c.can_raise_rlimits = have & CAP_BIT(CAP_SYS_RESOURCE);

@@ -30,7 +30,7 @@ static void tell_keeper(const struct child *c, enum kp_kind kind, pid_t pid, int
 {
 	struct kp_frame f;
 	memset(&f, 0, sizeof(f));
-	f.build = WIRE_BUILD;
+	f.magic = KP_MAGIC;
 	f.kind = (uint16_t)kind;
 	f.id = *c->id;
 	f.pid = pid;

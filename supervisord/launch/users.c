@@ -4,8 +4,8 @@
  *
  *  1. What is neither a valid name nor a valid number is refused before anything is looked up:
  *     "0day" is not user 0 (systemd issue 6237), -1 and 4294967295 are "no user" to the kernel.
- *  2. /etc/passwd and /etc/group are asked first; a name they lack goes to a getent child that has
- *     GETENT_LIMIT_MS, so that a dead directory server cannot hold up the core.
+ *  2. /etc/passwd and /etc/group are asked first; a name they lack goes to getent, which the launcher
+ *     starts and which has GETENT_LIMIT_MS, so that a dead directory server cannot hold up the core.
  *
  * Called by launch_image_new().
  */
@@ -16,10 +16,7 @@
 #include <limits.h>
 #include <poll.h>
 #include <pwd.h>
-#include <signal.h>
-#include <spawn.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #define NAME_SIZE_MAX       255
@@ -60,7 +57,7 @@ static bool name_is_valid(const char *s)
 
 /* ---- getent ---- */
 
-static int read_limited(int fd, pid_t pid, struct buf *out)
+static int read_limited(int fd, struct buf *out)
 {
 	uint64_t deadline = now_boot_us() + GETENT_LIMIT_MS * USEC_PER_MSEC;
 	char chunk[4096];
@@ -74,39 +71,34 @@ static int read_limited(int fd, pid_t pid, struct buf *out)
 		ssize_t n = r > 0 ? read(fd, chunk, sizeof(chunk)) : -1;
 		if (n == 0)
 			return 0;
-		if (n < 0 || out->size + (size_t)n > GETENT_SIZE_MAX) {
-			(void)kill(pid, SIGKILL);
+		if (n < 0 || out->size + (size_t)n > GETENT_SIZE_MAX)
 			return r == 0 ? -ETIMEDOUT : -EIO;
-		}
 		buf_add(out, chunk, (size_t)n);
 	}
 }
 
+static launch_getent_fn *getent_fn;
+static void *getent_arg;
+
+void launch_getent_by(launch_getent_fn *fn, void *arg)
+{
+	getent_fn = fn;
+	getent_arg = arg;
+}
+
 static int getent(const char *database, const char *name, struct buf *out)
 {
-	char *const argv[] = {(char *)"getent", (char *)"--", (char *)database, (char *)name, NULL};
-	char *const envp[] = {(char *)"PATH=/usr/bin:/bin", NULL};
-	int p[2], status;
-	pid_t pid;
-	posix_spawn_file_actions_t actions;
+	int p[2];
+	if (!getent_fn)
+		return -ESRCH;
 	if (pipe2(p, O_CLOEXEC) < 0)
 		return -errno;
-	posix_spawn_file_actions_init(&actions);
-	posix_spawn_file_actions_adddup2(&actions, p[1], STDOUT_FILENO);
-	int r = -posix_spawn(&pid, "/usr/bin/getent", &actions, NULL, argv, envp);
-	posix_spawn_file_actions_destroy(&actions);
+	int r = getent_fn(getent_arg, database, name, p[1]);
 	fd_close(p[1]);
-	if (r == 0) {
-		r = read_limited(p[0], pid, out);
-		while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {
-		}
-		if (r == 0 && (!out->size || !WIFEXITED(status) || WEXITSTATUS(status)))
-			r = -ESRCH;
-	} else if (r == -ENOENT) {
-		r = -ESRCH; /* no getent in this image: the files are all there is */
-	}
+	if (r == 0)
+		r = read_limited(p[0], out);
 	fd_close(p[0]);
-	return r;
+	return r < 0 ? r : out->size ? 0 : -ESRCH;
 }
 
 /* ---- the files ---- */

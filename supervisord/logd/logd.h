@@ -12,6 +12,8 @@ int logger_main(int argc, char **argv);
 #define LOG_STAMP_SIZE 24
 #define LOG_HEAD_SIZE  (LOG_STAMP_SIZE + 3)
 #define LOG_LINE_MAX   (16 * 1024)
+/* Beside the units' directories, which begin with a letter or digit. */
+#define LOG_LOCK_NAME  ".lock"
 
 /* Reading back, for the logs verb: the last n_lines of unit (0 = all) in order, at most max bytes,
  * added to out. since_us: only lines stamped at or after it (0 = any). *ret_cursor lets

@@ -10,18 +10,19 @@
  *     it is bounded, and survives a full or absent link.
  *  4. No timer: an idle logger does not wake up. A failed write is tried again by the next line.
  *
- * It runs as root when the daemon does: a new unit's directory is made at any time, and is ours to
- * make only while the log directory belongs to our uid. It parses nothing but frames of the core and
- * counts newlines in everything else, and cannot gain privileges (no_new_privs).
+ * It runs as a user of its own when the daemon is root's (confine/): the log directory is handed over
+ * by core, as a descriptor. It parses nothing but frames of the core and counts newlines in everything
+ * else; of the file system it sees its directory alone.
  *
  * Started by the keeper in ROLE_LOGGER; peer of core/.
  */
 #include "private.h"
 
+#include "confine/confine.h"
+
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/epoll.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
@@ -95,11 +96,15 @@ static void core_flush(void)
 	size_t pos = 0;
 	void *v;
 	int r = 0;
-	if (!g.core.is_added || (!g.has_sync && !g.store.has_news))
+	if (!g.core.is_added || (!g.has_sync && !g.store.has_news && !g.store.wants_dir))
 		return;
 	if (g.has_sync) {
 		r = core_send(LG_SYNCED, g.sync_number, "", "");
 		g.has_sync = r < 0;
+	}
+	if (r == 0 && g.store.wants_dir) {
+		r = core_send(LG_DIR, 0, "", "");
+		g.store.wants_dir = r < 0;
 	}
 	while (r == 0 && g.store.has_news && map_next(&g.store.logs, &pos, NULL, &v))
 		r = tell_log(v);
@@ -270,32 +275,46 @@ static void forget_told(void)
 	g.store.has_news = true;
 }
 
+/* The directory is all there is for us from now on. */
+static void confine_to_dir(void)
+{
+	const struct confine_path paths[] = {
+		{.fd = g.store.dir_fd, .is_writable = true},
+#ifdef __SANITIZE_ADDRESS__
+		{.fd = -1,             .path = "/proc"    }, /* its leak checker reads there */
+#endif
+	};
+	struct err e = {0};
+	int r = g.store.is_fixed || g.store.dir_fd < 0
+			? 0
+			: confine_files(paths, ARRAY_SIZE(paths), false, &e);
+	g.store.is_fixed |= r > 0;
+	if (r < 0)
+		log_warn(NULL, "%s", e.text);
+}
+
 static void take_turn(void)
 {
 	g.turn_fd = turn_take(g.store.dir_fd);
 	if (g.turn_fd < 0 && g.turn_fd != -EROFS && g.turn_fd != -EACCES)
 		log_error(NULL,
-			"another logger writes to %s and does not end (%s): its lines and ours mix",
-			g.store.dir, errno_name(g.turn_fd));
+			"another logger writes here and does not end (%s): its lines and ours mix",
+			errno_name(g.turn_fd));
 }
 
 static void do_config(const struct lg_frame *f, int fd)
 {
-	(void)fd;
 	store_limits(&g.store, f->file_max, f->total_max, f->file_keep);
 	g.all_to_console = f->to_console;
-	/* A path may be longer than a unit's name: text has room for it. */
-	int r = store_open(&g.store, f->text[0] ? f->text : f->name);
-	if (r < 0) {
-		char text[160];
-		snprintf(
-			text, sizeof(text), "cannot use the log directory yet (%s)", errno_name(r));
-		log_error(NULL, "%s: %s", f->name, text);
-		(void)core_send(LG_TROUBLE, 0, "", text);
+	if (store_open(&g.store, fd, (int)f->number) > 0) {
+		log_warn(NULL, "the log directory is another one now: starting anew");
+		g.loop.is_done = true; /* nothing is lost that is in a pipe: keeper holds it */
+		return;
 	}
-	if (r == 0 && g.turn_fd < 0)
+	if (g.store.dir_fd >= 0 && g.turn_fd < 0)
 		take_turn();
-	forget_told(); /* this may be a new core */
+	confine_to_dir(); /* not before: it forbids to signal the logger whose turn is over */
+	forget_told();    /* this may be a new core */
 	if (g.is_configured)
 		return;
 	g.is_configured = true;
@@ -391,7 +410,7 @@ static void handle_frame(const struct lg_frame *f, size_t size, int fd)
 			break;
 		if (permitted[i].needs_stream && f->stream != 'o' && f->stream != 'e')
 			break;
-		if (f->kind != LG_OPEN)
+		if (f->kind != LG_OPEN && f->kind != LG_CONFIG)
 			fd = fd_close(fd);
 		permitted[i].fn(f, fd);
 		return;
@@ -453,7 +472,7 @@ static void on_keeper(struct source *s, uint32_t epoll_events)
 			g.loop.is_done = true;
 		return;
 	}
-	if (n == sizeof(f) && f.build == WIRE_BUILD && f.kind == KP_LINK && f.role == ROLE_CORE &&
+	if (n == sizeof(f) && f.magic == KP_MAGIC && f.kind == KP_LINK && f.role == ROLE_CORE &&
 		n_fds)
 		core_link(fd);
 	else if (n_fds)
@@ -476,6 +495,7 @@ static void on_signal(struct source *s, uint32_t epoll_events)
 static int logger_init(void)
 {
 	struct rlimit rl;
+	struct err e = {0};
 	sigset_t signals;
 	g.keeper.fd = g.core.fd = g.store.dir_fd = g.turn_fd = -1;
 	g.batch.data = xmalloc(LOG_BATCH_MAX);
@@ -485,7 +505,6 @@ static int logger_init(void)
 		rl.rlim_cur = rl.rlim_max; /* three descriptors a service */
 		(void)setrlimit(RLIMIT_NOFILE, &rl);
 	}
-	(void)prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
 	(void)umask(0027);
 	(void)signal(SIGPIPE, SIG_IGN);
 	int r = loop_init(&g.loop);
@@ -503,8 +522,12 @@ static int logger_init(void)
 	r = loop_add(&g.loop, &g.signals, fd, EPOLLIN, PRIO_CONTROL, on_signal);
 	if (r == 0)
 		r = loop_add(&g.loop, &g.keeper, ROLE_KEEPER_FD, EPOLLIN, PRIO_KEEPER, on_keeper);
-	if (r == 0)
-		core_link(ROLE_CORE_FD);
+	if (r < 0)
+		return r;
+	core_link(ROLE_CORE_FD);
+	r = confine(ROLE_LOGGER, &e);
+	if (r < 0)
+		log_error(NULL, "%s", e.text);
 	return r;
 }
 

@@ -44,17 +44,19 @@ struct unit_log {
 };
 
 struct store {
-	char *dir; /* NULL: nothing is stored */
-	int dir_fd;
+	int dir_fd;     /* from core; its path is not ours to walk */
+	int dir_error;  /* why there is none; 0: nothing is to be stored */
+	bool wants_dir; /* core is to look after it */
+	bool is_fixed;  /* by Landlock: no other directory can be written any more */
 	uint64_t file_max, total_max, total;
 	unsigned file_keep;
 	struct map logs; /* name -> struct unit_log */
 	bool has_news;   /* some unit_log has trouble to tell */
 };
 
-/* Takes over dir, "" for none; what it holds counts against the cap. On -errno it is tried again
- * when something is written. */
-int store_open(struct store *st, const char *dir);
+/* Takes over the descriptor of the directory, -1 and why: there is none. What it holds counts against
+ * the cap. 1: it is another one than before, which is_fixed forbids. */
+int store_open(struct store *st, int fd, int error);
 void store_limits(struct store *st, uint64_t file_max, uint64_t total_max, unsigned file_keep);
 void store_done(struct store *st);
 struct unit_log *store_log(

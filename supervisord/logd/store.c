@@ -11,6 +11,9 @@
  *  3. A file is larger than file_max only when it is one line.
  *  4. Nothing here fails towards the reader of the pipes: services never block on our disk.
  *
+ * The directory comes from core as a descriptor, made and handed over to our user; when it cannot be
+ * written any more core is asked for it again (LG_DIR), by the first failure and each one after.
+ *
  * Nothing is fsynced: after a power cut the last seconds of a log may be gone, as with any syslog.
  * Called by logger.c only.
  */
@@ -127,49 +130,49 @@ static void store_rescan(struct store *st)
 		store_release(log);
 		log->size = log->n_rotated = 0;
 		log->next_seq = 1;
+		log->retry_at_us = 0;
 		log_scan(st, log);
 	}
 }
 
-/* Opens the directory by its path, anew when somebody has replaced it. */
-static int store_attach(struct store *st)
+static bool is_same_file(int a, int b)
 {
-	struct stat now, before;
-	int r = mkdir_parents(st->dir, 0750);
-	CLEANUP_CLOSE int fd = open(st->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (fd < 0)
-		return r < 0 ? r : -errno;
-	if (st->dir_fd >= 0 && fstat(fd, &now) == 0 && fstat(st->dir_fd, &before) == 0 &&
-		now.st_dev == before.st_dev && now.st_ino == before.st_ino)
-		return 0;
-	fd_close(st->dir_fd);
-	st->dir_fd = TAKE_FD(fd);
-	store_rescan(st);
-	DIR *d = opendir(st->dir);
+	struct stat x, y;
+	return a >= 0 && b >= 0 && fstat(a, &x) == 0 && fstat(b, &y) == 0 && x.st_dev == y.st_dev &&
+	       x.st_ino == y.st_ino;
+}
+
+/* Units of earlier loggers. */
+static void scan_units(struct store *st)
+{
+	int fd = openat(st->dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *d = fd < 0 ? NULL : fdopendir(fd);
 	for (struct dirent *e; d && (e = readdir(d));)
 		if (log_name_is_valid(e->d_name) &&
 			(e->d_type == DT_DIR || e->d_type == DT_UNKNOWN))
 			(void)store_log(st, e->d_name);
 	if (d)
 		closedir(d);
-	return 0;
+	else
+		fd_close(fd);
 }
 
-int store_open(struct store *st, const char *dir)
+int store_open(struct store *st, int fd, int error)
 {
-	if (st->dir && streq(st->dir, dir))
-		return 0;
-	free(TAKE_PTR(st->dir));
-	st->dir_fd = fd_close(st->dir_fd);
-	if (!*dir) {
-		store_rescan(st);
+	st->dir_error = error;
+	if (fd < 0 || is_same_file(fd, st->dir_fd)) {
+		fd_close(fd);
 		return 0;
 	}
-	st->dir = xstrdup(dir);
-	int r = store_attach(st);
-	if (r < 0)
-		store_rescan(st);
-	return r;
+	if (st->is_fixed) {
+		fd_close(fd);
+		return 1;
+	}
+	fd_close(st->dir_fd);
+	st->dir_fd = fd;
+	store_rescan(st);
+	scan_units(st);
+	return 0;
 }
 
 void store_release(struct unit_log *log)
@@ -190,7 +193,6 @@ void store_done(struct store *st)
 	}
 	map_done(&st->logs);
 	st->dir_fd = fd_close(st->dir_fd);
-	free(TAKE_PTR(st->dir));
 }
 
 /* ---- writing ---------------------------------------------------------------------------------- */
@@ -209,6 +211,8 @@ static void log_mend(struct store *st, struct unit_log *log)
 static int log_open_current(struct store *st, struct unit_log *log)
 {
 	struct stat s;
+	if (st->dir_fd < 0)
+		return -st->dir_error;
 	if (log->dir_fd < 0) {
 		if (mkdirat(st->dir_fd, log->name, 0750) < 0 && errno != EEXIST)
 			return -errno;
@@ -402,7 +406,8 @@ static int write_gap(struct store *st, struct unit_log *log)
 
 static void trouble_begin(struct store *st, struct unit_log *log, int error)
 {
-	store_release(log); /* the directory may have been replaced: start over from its path */
+	store_release(log); /* the directory may have been replaced: core looks after it */
+	st->wants_dir = true;
 	if (!log->error) {
 		log->trouble_since_us = now_wall_us();
 		log->is_told = false;
@@ -427,16 +432,14 @@ void store_write(
 {
 	size_t done = 0;
 	int r = 0;
-	if (!st->dir || !size)
+	if (!size || (st->dir_fd < 0 && !st->dir_error))
 		return;
 	if (log->error) {
 		if (now_boot_us() < log->retry_at_us) {
 			log->dropped += n_lines;
 			return;
 		}
-		r = store_attach(st);
-		if (r == 0)
-			r = write_gap(st, log);
+		r = write_gap(st, log);
 	}
 	if (r == 0)
 		r = write_lines(st, log, data, size, &done);

@@ -18,7 +18,6 @@
 #include <signal.h>
 #include <sys/syscall.h>
 
-#define LOCK_NAME ".lock" /* no unit's directory: those begin with a letter or digit */
 #define TURN_MS   2000    /* its drain is a turn of its loop; longer, and its disk hangs */
 #define TURNS_MAX 4       /* others may want it too */
 
@@ -43,7 +42,7 @@ static int ask_to_end(int fd, pid_t pid)
 int turn_take(int dir_fd)
 {
 	CLEANUP_CLOSE int fd =
-		openat(dir_fd, LOCK_NAME, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+		openat(dir_fd, LOG_LOCK_NAME, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd < 0)
 		return -errno;
 	for (int i = 0; i < TURNS_MAX; i++) {

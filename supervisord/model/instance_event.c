@@ -265,11 +265,13 @@ static void conditions(struct world *w, struct unit *u, const struct event *ev)
 static void main_pid(struct world *w, struct unit *u, const struct event *ev)
 {
 	enum inst_state s = (enum inst_state)u->rec.state;
-	/* As systemd: what runs before the start has no main process to name. */
+	/* As systemd: what runs before the start has no main process to name; and nothing that our
+	 * own one, not yet known to be born, could have said comes before that. */
+	bool is_unborn = u->rec.main.seq && !u->rec.main_pid;
 	bool may_be_named = s == INST_START || s == INST_START_POST || is_live_state(s);
 	bool is_searching = u->rec.state == INST_START && service(u)->type == SERVICE_FORKING &&
 			    !u->rec.control.seq;
-	if (ev->pid > 0 && may_be_named && ev->pid != u->rec.main_pid) {
+	if (ev->pid > 0 && may_be_named && !is_unborn && ev->pid != u->rec.main_pid) {
 		u->rec.main.seq = ++u->rec.next_seq;
 		u->rec.main_pid = ev->pid;
 		u->rec.main_code = 0;

@@ -318,7 +318,8 @@ static void restore_extra(struct world *w, struct set *s, unsigned i)
 			unit_want(w, u, WANT_DOWN, true, 0);
 		return;
 	}
-	if (step != STEP_PENDING && step != STEP_FAILED)
+	/* One that somebody stopped meanwhile stays so, restart or not. */
+	if (step != STEP_PENDING && step != STEP_FAILED && u->rec.want != WANT_DOWN)
 		unit_want(w, u, WANT_UP, true, 0);
 	if (step >= STEP_START && !rollout_is_on_target(s, u) && unit_is_down(u))
 		s->rollout.step[i] = STEP_START;

@@ -108,7 +108,7 @@ static int start(struct err *e)
 			"no links at descriptors %d and %d (%s): this program is "
 			"started by stayd",
 			ROLE_KEEPER_FD, ROLE_CORE_FD, errno_name(r));
-	r = confine(e);
+	r = net_confine(e);
 	if (r < 0)
 		return r;
 	lbs_init(&loop, &link_core);

@@ -7,7 +7,7 @@
  *
  *   main.c       start, the loop, frames of core -> the modules below
  *   link.c       the SEQPACKET link: checked frames in, a queue out
- *   confine.c    gives up uid, capabilities and system calls
+ *   confine.c    gives up uid, capabilities, files and system calls
  *   probe.c      table of running probes, targets, texts      http.c   libcurl in our loop
  *   reconcile.c  desired table of each load balancer, rounds, reports
  *   exchange.c   one request and one answer over one connection, with a deadline
@@ -142,6 +142,5 @@ int connect_numeric(const char *host_port);
 
 /* ---- confinement ------------------------------------------------------------------------ */
 
-/* Gives up root, capabilities, new privileges; a filter denies what this program never needs. */
-int confine(struct err *e);
-int confine_filter(struct err *e);
+/* Gives up root, capabilities, new privileges, files, most system calls. */
+int net_confine(struct err *e);

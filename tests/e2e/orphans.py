@@ -17,9 +17,9 @@ class Reaper(threading.Thread):
 
     NAMES = ("svc", "websvc", "stayd-shim", "stayd-core", "stayd-launcher", "stayd-logger", "stay-net")
 
-    def __init__(self):
+    def __init__(self, pause=0.02):
         super().__init__(daemon=True)
-        self.stopping = False
+        self.stopping, self.pause = False, pause
 
     def run(self):
         while not self.stopping:
@@ -29,4 +29,4 @@ class Reaper(threading.Thread):
                         stat = f.read()
                     if re.search(r"\((.*)\)", stat).group(1) in self.NAMES:
                         os.waitpid(pid, os.WNOHANG)
-            time.sleep(0.02)
+            time.sleep(self.pause)

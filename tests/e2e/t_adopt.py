@@ -119,6 +119,54 @@ def the_end_of_a_process_taken_over_is_told_with_its_status():
     each_tracking(run)
 
 
+# seccomp(2): ioctl(PIDFD_GET_INFO) is ENOTTY, as on kernels before 6.13, for stayd and all below it.
+OLD_KERNEL = """
+import ctypes, os, struct, sys
+PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP = 38, 22
+IOCTL, REQUEST = %d, 0xc040ff0b
+rows = [(0x20, 0, 0, 0), (0x15, 0, 3, IOCTL), (0x20, 0, 0, 24), (0x15, 0, 1, REQUEST), (6, 0, 0, 0x00050000 | 25), (6, 0, 0, 0x7fff0000)]
+code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *r) for r in rows))
+prog = ctypes.create_string_buffer(struct.pack("@HP", len(rows), ctypes.addressof(code)))
+libc = ctypes.CDLL(None, use_errno=True)
+if libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) or libc.prctl(PR_SET_SECCOMP, 2, ctypes.c_void_p(ctypes.addressof(prog)), 0, 0):
+    sys.exit("seccomp: %%d" %% ctypes.get_errno())
+os.execv(sys.argv[1], sys.argv[1:])
+""" % (29 if os.uname().machine == "aarch64" else 16)
+
+
+@test
+def where_the_kernel_does_not_tell_an_exit_status_it_is_lost_and_a_failure():
+    with temp_dir() as t, lib_reaper():
+        units = {"%s.service" % m: unit(["control:%s/%s" % (t, m), "wait"], "Restart=" + m, "RestartSec=10ms") for m in ("no", "on-failure")}
+        with Daemon(units, wrap=["/usr/bin/python3", "-c", OLD_KERNEL], targets=sorted(units)) as d:
+            before = settled(d, units)
+            bereave(d)
+            core, tell = d.status()["daemon"]["core_pid"], Puppets(t)
+            os.kill(core, signal.SIGSTOP)  # until they are reaped: a zombie would still show its status
+            for m, r in before.items():
+                tell.command("%s/%s" % (t, m.split(".")[0]), "exit:0")
+                wait_for(lambda: not os.path.exists("/proc/%d" % r["main_pid"]), 10, "its end")
+            os.kill(core, signal.SIGCONT)
+            u = d.wait_unit("no.service", active_state="failed")
+            check(u["result"] == "lost", u)
+            d.wait_unit("on-failure.service", lambda u: u["n_restarts"] == 1 and u["main_pid"] not in (0, before["on-failure.service"]["main_pid"]))
+            check("its status is not known" in d.log_text(), d.log_text())
+            tell.close()
+
+
+@contextlib.contextmanager
+def lib_reaper():
+    """Whoever takes in orphans reaps them at once, as an init does."""
+    from orphans import Reaper
+    r = Reaper(0.0005)
+    r.start()
+    try:
+        yield
+    finally:
+        r.stopping = True
+        r.join()
+
+
 @test
 def what_ended_while_nobody_was_there_counts_as_a_failure():
     def run(args):

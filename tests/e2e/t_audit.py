@@ -232,8 +232,6 @@ def a_full_disk_stops_nobody_and_leaves_a_line_about_the_gap():
 
 @test
 def a_log_that_somebody_laid_in_wait_is_not_written_to():
-    with Stage(lambda s: {"a.service": unit(s)}, wait=False) as (s, d):
-        pass
     with temp_dir() as where:
         target = os.path.join(where, "target")
         with open(target, "w") as f:

@@ -39,7 +39,7 @@ static void pair(int type, int *ret_ours, int *ret_peer)
 
 static void check_kp(const struct kp_frame *f)
 {
-	assert(f->build == WIRE_BUILD && memchr(f->name, '\0', sizeof(f->name)));
+	assert(f->magic == KP_MAGIC && memchr(f->name, '\0', sizeof(f->name)));
 	assert(f->kind >= KP_HELLO && f->kind <= KP_EXIT);
 	assert(f->kind != KP_SIGNAL || (f->status > 0 && f->status <= 64));
 	assert(f->kind != KP_TRACK || f->pid > 1);
@@ -112,7 +112,7 @@ static void to_core(enum role role, const void *data, size_t size, const int *fd
 static void say_link(enum role role)
 {
 	struct kp_frame f = {
-		.build = WIRE_BUILD, .kind = KP_LINK, .role = (uint16_t)role, .pid = 500 + role};
+		.magic = KP_MAGIC, .kind = KP_LINK, .role = (uint16_t)role, .pid = 500 + role};
 	int ours;
 	if (role == ROLE_LAUNCHER || role == ROLE_LOGGER || role == ROLE_NET)
 		fd_close(peer[role]);
@@ -125,7 +125,7 @@ static void say_link(enum role role)
 
 static void say_welcome(void)
 {
-	struct kp_frame f = {.build = WIRE_BUILD, .kind = KP_WELCOME};
+	struct kp_frame f = {.magic = KP_MAGIC, .kind = KP_WELCOME};
 	say_link(ROLE_LAUNCHER);
 	say_link(ROLE_LOGGER);
 	say_link(ROLE_NET);
@@ -166,7 +166,7 @@ static int32_t pick_pid(struct input *in)
 
 static void say_kp(struct input *in, uint16_t kind)
 {
-	struct kp_frame f = {.build = WIRE_BUILD,
+	struct kp_frame f = {.magic = KP_MAGIC,
 		.kind = kind,
 		.id = pick_id(in),
 		.pid = pick_pid(in),

@@ -119,7 +119,7 @@ static void write_some(struct input *in)
 
 static void relink(void)
 {
-	struct kp_frame f = {.build = WIRE_BUILD, .kind = KP_LINK, .role = ROLE_CORE};
+	struct kp_frame f = {.magic = KP_MAGIC, .kind = KP_LINK, .role = ROLE_CORE};
 	int ours;
 	fd_close(core_end);
 	pair(&ours, &core_end);

@@ -462,13 +462,14 @@ static void tell_known(struct sim *s, uint32_t unit, struct spawn_id id, int32_t
 		ev.kind = EV_SPAWNED;
 		ev.pid = p->pid;
 	} else if (p) {
-		ev.code = p->code;
-		ev.status = p->status;
-		p->is_used = p->has_exit = false;
-		if (p->is_orphan)
-			ev.code = CHILD_LOST, ev.status = 0;
+		ev.code = p->is_orphan ? CHILD_LOST : p->code;
+		ev.status = p->is_orphan ? 0 : p->status;
 	}
+	uint32_t core = s->core;
+	uint64_t serial = p ? p->serial : 0;
 	sim_step(s, &ev);
+	if (ev.kind == EV_EXITED && p && p->serial == serial && s->core == core)
+		p->is_used = p->has_exit = false; /* else it was not recorded, perhaps */
 }
 
 /* Children that no record names were given up before they were born. */

@@ -3,14 +3,15 @@
 
 Each mutant is a replacement of a text that stands exactly once in its file. A mutant that the
 simulator does not catch within its steps is "not ok": an invariant is missing or too weak. What
-only a sentence can judge names the unit test that has to fail instead.
+only a sentence can judge names the unit test that has to fail instead, and "scripts" stands for the
+stories with a death at every instant.
 
   mutate.py [--quick] [WORD...]    --quick: the first few only (make check)"""
 import argparse, concurrent.futures, os, shutil, subprocess, sys, tempfile
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 SEEDS, STEPS = 1, 4000000
-QUICK = 4
+QUICK = 4  # from the front, and as many from the end
 
 # (what is wrong, file, text, replacement[, unit test that judges it])
 MUTANTS = [
@@ -85,7 +86,7 @@ MUTANTS = [
      "		if (!u || lb >= lb_count(u) || !attach(w, u))",
      "		if (!u || lb >= lb_count(u) || !u->lb || u->rec.lb_phase == LBP_NONE)"),
     ("an exit does not take it out of the load balancer", "lb.c",
-     "		feed(w, u, LBE_GONE);", "		;"),
+     "	feed(w, u, LBE_GONE);", "	;"),
     ("a stop does not wait for the drain", "lb.c",
      "	return u->rec.lb_phase != LBP_OUT;", "	return false;"),
     ("a step is not journalled", "rollout.c",
@@ -114,6 +115,72 @@ MUTANTS = [
      "		if (unit_is_up(w->units[w->down_from]))\n			return;"),
     ("the waiter of a dead core is answered", "rollout_begin.c",
      "	r->request = 0; /*", "	/*"),
+    # ---- worlds, deaths at every instant, causes ----
+    ("adoption doubles what runs", "instance_event.c",
+     "		inst_arm_watchdog(w, u); /* keep-alives went unheard */",
+     "		inst_spawn(w, u, EXEC_START, 0, true);", "scripts"),
+    ("what is gone without a status is started again behind Restart=", "instance_event.c",
+     "	if (is_main ? u->rec.main_pid : u->rec.control_pid)\n		return false;\n",
+     "", "test_model_instance"),
+    ("a row of another host is written", "lb.c",
+     "	fx = fx_add(w, FX_LB_WANT);\n	fx->unit = u;",
+     "	fx = fx_add(w, FX_LB_WANT);\n	fx->unit = u->set->members[0];"),
+    ("a restored record may sit in another's place", "world.c",
+     "	if (!u->rec.index)\n		u->rec.index = index;",
+     "	u->rec.index = index > 1 ? (uint16_t)(index - 1) : index;"),
+    ("children of a late birth are forgotten", "instance.c",
+     "	kill_at(w, u, owns_group(u), SIGNAL_KILL);\n	u->rec.left_over = 1;",
+     "	kill_at(w, u, false, SIGNAL_KILL);"),
+    ("nobody asks again for what a survivor left", "instance.c",
+     "	if (u->rec.left_over)\n		inst_check_empty(w, u);\n	job_survivors_gone",
+     "	job_survivors_gone"),
+    ("survivors are gone before their exit is told", "instance.c",
+     "	if (u->rec.left_over && u->is_empty) {",
+     "	if (u->rec.left_over) {"),
+    ("any word of birth settles a spawn that was given up", "instance_event.c",
+     "		if (u->dropped[i] != id->seq)\n			continue;\n",
+     "", "test_model_instance"),
+    ("an undrain that fails is not answered", "lb.c",
+     "	if (u->rec.lb_phase != LBP_HELD)\n		answer(w, u, REPLY_FAILED, why);",
+     "	(void)answer, (void)w, (void)u, (void)why;", "test_model_lb"),
+    ("a check written under a running service is never asked", "world.c",
+     "	health_conf_changed(w, u);\n", ""),
+    ("a command before the start names the main process", "instance_event.c",
+     "	bool may_be_named = s == INST_START || s == INST_START_POST || is_live_state(s);",
+     "	bool may_be_named = s == INST_START || s == INST_START_POST || is_live_state(s) ||\n			    s == INST_CONDITION || s == INST_START_PRE;"),
+    ("a preflight that is restored takes members for touched", "rollout_begin.c",
+     "		if (r->state == ROLL_PREFLIGHT)", "		if (false)", "test_model_rollout"),
+    ("a deadline that nobody looked at is held against the service", "world.c",
+     "	if (!is_judging(t->kind) || w->now_us - t->at_us < LATE_US)\n		return false;",
+     "	(void)is_judging, (void)w, (void)t;\n	if (true)\n		return false;", "scripts"),
+    ("what nobody wants any more is stopped", "job.c",
+     "	if (is_stopping(u))\n		look_at_stop(w, u);",
+     "	if (is_stopping(u) || (u->rec.want == WANT_NOTHING && s == INST_RUNNING))\n		look_at_stop(w, u);"),
+    ("identities are used again", "instance.c",
+     "	id->seq = ++u->rec.next_seq;",
+     "	id->seq = u->rec.next_seq += !(u->rec.next_seq % 8 == 7);"),
+    ("draining leaves it enabled", "lb.c",
+     "	u->lb->is_forced = false;\n	lb_want(w, u, LB_DRAIN, 100);\n	arm_drain(w, u);\n}\n\nstatic void enter_ramping",
+     "	u->lb->is_forced = false;\n	lb_want(w, u, LB_READY, 100);\n	arm_drain(w, u);\n}\n\nstatic void enter_ramping"),
+    ("one more may leave than MaxUnavailable", "rollout.c",
+     "	       rollout_serving(s) >= rollout_needed(s) + unit_is_available(u);",
+     "	       rollout_serving(s) >= rollout_needed(s);", "scripts"),
+    ("a stop whose status nobody saw has failed", "instance_event.c",
+     "	if (r == RES_LOST &&", "	if (false && r == RES_LOST &&", "scripts"),
+    ("a commit that core died of is not made again", "rollout_begin.c",
+     "		rollout_commit(w, s);", "		;", "scripts"),
+    ("an end without a status is no end", "instance_event.c",
+     "	if (is_main && ev->code == CHILD_LOST)\n		fx_event(",
+     "	if (is_main && ev->code == CHILD_LOST)\n		return;\n	if (is_main && ev->code == CHILD_LOST)\n		fx_event(", "scripts"),
+    ("a restored rollout forgets whom it was about to start", "rollout_begin.c",
+     "		if (unit_is_down(u) || !rollout_is_on_target(s, u))\n			unit_restart(w, u, 0);",
+     "		if (unit_is_down(u) || !rollout_is_on_target(s, u))\n			;", "scripts"),
+    ("a restored unit no longer wants its row", "lb.c",
+     "	u->lb->wanted = LB_STATE_MAX;\n	if (phase == LBP_HELD) {",
+     "	u->lb->wanted = phase == LBP_IN ? LB_READY : LB_MAINT;\n	u->lb->weight = 100;\n	if (phase == LBP_HELD) {", "scripts"),
+    ("probes of a restored core are not begun", "health.c",
+     "	if (u->rec.state == INST_RUNNING || u->rec.state == INST_RELOAD)\n		begin_all(w, u, 1);",
+     "	;", "scripts"),
 ]
 
 
@@ -146,24 +213,26 @@ class Tree:
                 shutil.copy(os.path.join(TOP, "tests", f), os.path.join(work, "tests", f))
         self.model, self.sim = sources(work, "supervisord/model"), sources(work, "tests/sim")
         self.below = sources(work, "supervisord/unit") + sources(work, "supervisord/base")
-        tests = sorted({m[4] for m in MUTANTS if len(m) > 4})
+        tests = sorted({m[4] for m in MUTANTS if len(m) > 4} - {"scripts"})
         compile_all(work, self.model + self.sim + self.below + ["tests/unit/check_main.c"] +
                     ["tests/unit/%s.c" % x for x in tests])
 
     def judge(self, test):
         """Links and runs what has to notice; (noticed, how)."""
+        is_script = test == "scripts"
+        test = None if is_script else test
         mine = ["tests/unit/%s.c" % test, "tests/unit/check_main.c"] if test else self.sim
         objects = [s[:-2] + ".o" for s in mine + self.model + self.below]
         libs = ["-lcap", "-lseccomp", "-linih", "-ljansson"]
         r = cc(self.work, "-o", "judge", *objects, *libs, *(["-lcheck", "-lsubunit", "-lm", "-lrt", "-pthread"] if test else []))
         if r.returncode:
             return False, "does not link: " + r.stderr[-300:]
-        argv = ["./judge"] if test else ["./judge", "--steps", str(STEPS), "--seed", str(SEEDS), "--failures", "1"]
+        argv = ["./judge", "--scripts", "--failures", "1"] if is_script else ["./judge"] if test else ["./judge", "--steps", str(STEPS), "--seed", str(SEEDS), "--failures", "1"]
         try:
             r = subprocess.run(argv, cwd=self.work, text=True, capture_output=True, timeout=300, errors="replace")
         except subprocess.TimeoutExpired:
             return True, "it hangs"
-        line = next((l for l in r.stdout.splitlines() if l.startswith("not ok - seed" if not test else "not ok ")), "")
+        line = next((l for l in r.stdout.splitlines() if l.startswith("not ok - " if not test else "not ok ")), "")
         return r.returncode != 0, line[9 if not test else 7:200] or (r.stderr.strip().splitlines() or ["nothing noticed"])[-1]
 
     def run(self, mutant):
@@ -192,7 +261,7 @@ def main():
     ap.add_argument("--quick", action="store_true")
     ap.add_argument("words", nargs="*", help="only mutants whose description has one of these")
     a = ap.parse_args()
-    mutants = [m for m in MUTANTS[:QUICK] if a.quick] or MUTANTS
+    mutants = MUTANTS[:QUICK] + MUTANTS[-QUICK:] if a.quick else MUTANTS
     mutants = [m for m in mutants if not a.words or any(w in m[0] for w in a.words)]
     bad = 0
     with tempfile.TemporaryDirectory() as work:

@@ -20,7 +20,7 @@
 
 #define ACTIONS_MAX   8
 #define STORY_US      (900 * USEC_PER_SEC)
-#define FAILURES_MAX  5
+#define FAILURES_MAX  5U
 #define SOME_OF       5
 #define PAIR_MAX      6 /* the second death comes at most so many instants after the first */
 #define OF_SET        0xffff
@@ -398,7 +398,7 @@ static unsigned tell_all(struct telling t, enum effort effort, double until_s)
 	for (t.at[0] = 1 + (t.script + t.death) % stride; t.at[0] <= e.n_points; t.at[0] += stride)
 		for (uint64_t d = 0; d <= pairs; d++) {
 			t.at[1] = d ? t.at[0] + d : 0;
-			if (failed >= FAILURES_MAX || seconds_now() > until_s)
+			if (failed >= MIN(failures_max, FAILURES_MAX) || seconds_now() > until_s)
 				return failed;
 			failed += !tell(&t, &e);
 		}
@@ -412,6 +412,8 @@ unsigned scripts_run(uint64_t seed, enum effort effort, double until_s)
 	for (int death = 0; death < DEATH_MAX; death++)
 		for (t.script = 0; t.script < ARRAY_SIZE(scripts); t.script++) {
 			t.death = (enum death)death;
+			if (failed >= failures_max)
+				return failed;
 			failed += tell_all(t, effort, until_s);
 		}
 	if (seconds_now() > until_s)

@@ -238,8 +238,9 @@ static void check_journal(struct sim *s, const struct effect *e)
 		!(is_known && (j->step[i] == STEP_DRAIN || j->step[i] == STEP_STOP)))
 		sim_fail(s, "%s is stopped by a rollout, and the journal does not know",
 			e->unit->name);
-	if (e->kind == FX_SPAWN && set->has_started[i] && r->step[i] >= STEP_START &&
-		r->step[i] <= STEP_SOAK && !(is_known && j->step[i] >= STEP_START))
+	if (e->kind == FX_SPAWN && !sets_of(s)->is_named[i] && set->has_started[i] &&
+		r->step[i] >= STEP_START && r->step[i] <= STEP_SOAK &&
+		!(is_known && j->step[i] >= STEP_START))
 		sim_fail(s, "%s is started by a rollout, and the journal does not know",
 			e->unit->name);
 }

@@ -74,7 +74,7 @@ struct options {
 };
 
 static bool should_trace;
-static unsigned failures_max = 10;
+unsigned failures_max = 10;
 
 uint64_t sim_random(struct sim *s, uint64_t below)
 {
@@ -310,8 +310,9 @@ uint64_t sim_request(struct sim *s, enum request_verb verb, struct unit *u, stru
 		s->units[i].expects_down = false;
 	bool is_clearing = u && (verb == REQ_START || verb == REQ_RESET_FAILED) &&
 			   u->conf->load == LOAD_LOADED;
+	uint32_t core = s->core;
 	sim_step(s, &ev);
-	if (is_clearing && s->requests[id] != 4)
+	if (is_clearing && s->requests[id] != 4 && s->core == core)
 		s->units[unit].since_clear = 0;
 	return id;
 }

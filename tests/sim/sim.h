@@ -180,6 +180,7 @@ void sets_lb_fault(struct sim *s, bool is_restart);
 
 /* ---- report.c ---- */
 double seconds_now(void);
+extern unsigned failures_max; /* universes that may fail before it ends */
 void report_points(uint64_t n);
 void report_add(const struct sim *s);
 uint64_t report_steps(void);

@@ -100,11 +100,11 @@ END_TEST
 
 static const char *check_chain(const char *text)
 {
-	struct chain c;
+	struct seal c;
 	bool is_first = true;
-	chain_init(&c);
+	seal_init(&c);
 	for (const char *p = text, *end; (end = strchr(p, '\n')); p = end + 1) {
-		const char *why = chain_check(&c, p, (size_t)(end - p), is_first);
+		const char *why = seal_check(&c, p, (size_t)(end - p), is_first);
 		if (why)
 			return why;
 		is_first = false;
@@ -114,14 +114,14 @@ static const char *check_chain(const char *text)
 
 START_TEST(a_chain_shows_every_changed_removed_or_moved_line)
 {
-	struct chain c;
+	struct seal c;
 	struct buf b = {0};
 	char body[64];
-	chain_init(&c);
+	seal_init(&c);
 	size_t ends[6] = {0};
 	for (int i = 1; i <= 5; i++) {
 		snprintf(body, sizeof(body), "\"kind\":\"test\",\"n\":%d", i);
-		chain_add(&c, &b, body);
+		seal_add(&c, &b, body);
 		ends[i] = b.size;
 	}
 	ck_assert_uint_eq(c.seq, 5);
@@ -153,10 +153,10 @@ END_TEST
 START_TEST(a_chain_is_sha256)
 {
 	/* sha256sum of the line before its hash */
-	struct chain c;
+	struct seal c;
 	struct buf b = {0};
-	chain_init(&c);
-	chain_add(&c, &b, "\"a\":1");
+	seal_init(&c);
+	seal_add(&c, &b, "\"a\":1");
 	ck_assert_str_eq(
 		c.hash, "79d849221fb23cd49e2bc95431e155e121723309f579af3db1cc2677c5ec6407");
 	buf_done(&b);

@@ -2,6 +2,7 @@
 /* The whole logger as a process: pipes in, files and console out. */
 #include "logd/private.h"
 #include "check_main.h"
+#include "logd_rig.h"
 
 #include <fcntl.h>
 #include <poll.h>
@@ -91,8 +92,10 @@ static void start(void)
 static void config(
 	const char *path, uint64_t file_max, uint64_t total_max, unsigned keep, bool to_console)
 {
-	send_frame(LG_CONFIG, path, 0, -1,
-		(struct lg_frame){.file_max = file_max,
+	CLEANUP_CLOSE int fd = *path ? log_dir_open(path) : -1;
+	send_frame(LG_CONFIG, "", 0, fd,
+		(struct lg_frame){.number = *path && fd < 0 ? (uint64_t)-fd : 0,
+			.file_max = file_max,
 			.total_max = total_max,
 			.file_keep = keep,
 			.to_console = to_console});
@@ -473,12 +476,56 @@ START_TEST(a_log_directory_that_appears_later_is_used)
 	for (bool over = false; !over;) {
 		struct pollfd p = {core_end, POLLIN, 0};
 		put(o, "again\n");
-		over = poll(&p, 1, 10) == 1 && receive().number == 1;
+		struct lg_frame f = {0};
+		if (poll(&p, 1, 10) == 1)
+			f = receive();
+		if (f.kind == LG_DIR)
+			config(path, 0, 0, 0, false);
+		over = f.kind == LG_TROUBLE && f.number == 1;
 	}
 	str_copy(path + strlen(path), "/a.service/current", sizeof(path) - strlen(path));
 	ck_assert_int_eq(access(path, R_OK), 0);
 	close(o);
 	stop();
+}
+END_TEST
+
+/* Where Landlock fixes the directory a new logger takes over; what waits in the pipe is its. */
+START_TEST(a_log_directory_that_is_replaced_ends_the_logger_or_is_used)
+{
+	char path[128], command[160];
+	int status;
+	start();
+	snprintf(path, sizeof(path), "%s/logs", dir);
+	config(path, 0, 0, 0, false);
+	int o = open_stream("a.service", 'o');
+	put(o, "one\n");
+	sync_logger();
+	snprintf(command, sizeof(command), "rm -rf %s", path);
+	ck_assert_int_eq(system(command), 0);
+	int b = open_stream("b.service", 'o');
+	put(b, "lost\n");
+	receive_kind(LG_DIR);
+	config(path, 0, 0, 0, false);
+	/* It is answered behind the directory, or never. */
+	struct lg_frame f = {.build = WIRE_BUILD, .kind = LG_SYNC, .number = 7};
+	struct pollfd p = {core_end, POLLIN, 0};
+	(void)send(core_end, &f, sizeof(f), MSG_NOSIGNAL);
+	do
+		ck_assert_int_eq(poll(&p, 1, DEADLINE_MS), 1);
+	while (recv(core_end, &f, sizeof(f), 0) == sizeof(f) && f.kind != LG_SYNCED);
+	if (f.kind == LG_SYNCED) {
+		put(b, "two\n");
+		sync_logger();
+		str_copy(dir + strlen(dir), "/logs", sizeof(dir) - strlen(dir));
+		check_stored("b.service", "o two\n");
+		stop();
+		dir[strlen(dir) - 5] = '\0';
+	} else {
+		ck_assert_int_eq(waitpid(logger_pid, &status, 0), logger_pid);
+		ck_assert_int_eq(status, 0);
+	}
+	remove_dir();
 }
 END_TEST
 
@@ -609,6 +656,7 @@ Suite *suite(void)
 	tcase_add_test(t, nonsense_from_the_core_changes_nothing);
 	tcase_add_test(t, a_full_disk_never_blocks_a_service_and_is_told_once);
 	tcase_add_test(t, a_log_directory_that_appears_later_is_used);
+	tcase_add_test(t, a_log_directory_that_is_replaced_ends_the_logger_or_is_used);
 	tcase_add_test(t, the_console_shows_prefixed_harmless_lines);
 	tcase_add_test(t, a_stuck_console_blocks_nobody_and_what_is_missing_is_counted);
 	tcase_add_test(t, a_torn_line_of_a_crash_is_closed);

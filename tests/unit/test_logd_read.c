@@ -16,7 +16,7 @@ static void setup(void)
 	memset(&store, 0, sizeof(store));
 	store.dir_fd = -1;
 	store_limits(&store, 2000, 1 << 20, 10);
-	ck_assert_int_eq(store_open(&store, dir), 0);
+	ck_assert_int_eq(store_open(&store, open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC), 0), 0);
 }
 
 static void teardown(void)
@@ -193,7 +193,7 @@ START_TEST(a_new_store_counts_what_an_old_one_left)
 	memset(&store, 0, sizeof(store));
 	store.dir_fd = -1;
 	store_limits(&store, 2000, 1 << 20, 10);
-	ck_assert_int_eq(store_open(&store, dir), 0);
+	ck_assert_int_eq(store_open(&store, open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC), 0), 0);
 	ck_assert_uint_eq(store.total, total);
 	add(400, 500);
 	struct buf out = {0};

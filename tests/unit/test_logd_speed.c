@@ -7,6 +7,7 @@
  */
 #include "logd/private.h"
 #include "check_main.h"
+#include "logd_rig.h"
 
 #include <fcntl.h>
 #include <signal.h>
@@ -117,8 +118,9 @@ static struct cost run_logger(void)
 	}
 	close(keeper[1]);
 	close(core[1]);
-	str_copy(f.name, dir, sizeof(f.name));
-	ck_assert_int_gt(send_fds(core[0], &f, sizeof(f), NULL, 0, 0), 0);
+	int dir_fd = log_dir_open(dir);
+	ck_assert_int_gt(send_fds(core[0], &f, sizeof(f), &dir_fd, 1, 0), 0);
+	close(dir_fd);
 	f.kind = LG_OPEN;
 	f.stream = 'o';
 	str_copy(f.name, "speed.service", sizeof(f.name));

@@ -501,6 +501,143 @@ START_TEST(a_restored_core_repeats_a_spawn_that_never_happened)
 }
 END_TEST
 
+/* A service whose reload command was given up before it was born, and that ended by SIGTERM. */
+static struct spawn_id give_up_a_reload(struct unit_conf *c)
+{
+	c->service.exec[EXEC_RELOAD] = conf_commands(&arena, 1);
+	c->service.timeout_stop_us = USEC_PER_SEC;
+	setup_with(c);
+	ask(REQ_START);
+	spawned(EXEC_START);
+	ask(REQ_RELOAD);
+	struct spawn_id late = find(FX_SPAWN)->id;
+	ask(REQ_STOP);
+	main_ends(CHILD_KILLED, SIGNAL_TERM);
+	while (!unit_is_down(u))
+		time_passes(USEC_PER_SEC);
+	return late;
+}
+
+START_TEST(children_of_one_born_after_its_unit_was_given_up_hold_the_next_start)
+{
+	struct spawn_id late = give_up_a_reload(conf(SERVICE_SIMPLE));
+	is_empty();
+	ask(REQ_START);
+	ck_assert_ptr_null(find(FX_SPAWN));
+	step((struct event){.kind = EV_SPAWNED, .id = late, .pid = 77});
+	ck_assert_int_eq(find(FX_KILL)->signal, SIGNAL_KILL);
+	ck_assert_ptr_null(find(FX_SPAWN)); /* what it may have forked is not gone yet */
+	is_empty();
+	ck_assert_int_eq(find(FX_SPAWN)->exec, EXEC_START);
+	teardown();
+}
+END_TEST
+
+START_TEST(a_word_of_birth_after_the_end_settles_no_spawn_that_was_given_up)
+{
+	struct unit_conf *c = conf(SERVICE_SIMPLE);
+	c->service.exec[EXEC_STOP] = conf_commands(&arena, 1);
+	c->service.exec[EXEC_RELOAD] = conf_commands(&arena, 1);
+	c->service.timeout_stop_us = USEC_PER_SEC;
+	setup_with(c);
+	ask(REQ_START);
+	spawned(EXEC_START);
+	ask(REQ_RELOAD);
+	struct spawn_id late = find(FX_SPAWN)->id;
+	ask(REQ_STOP);
+	struct spawn_id stop = find(FX_SPAWN)->id;
+	control_ends(0); /* of ExecStop=, and its birth is told only now */
+	step((struct event){.kind = EV_SPAWNED, .id = stop, .pid = 76});
+	ck_assert_int_eq(u->n_dropped, 1);
+	step((struct event){.kind = EV_SPAWNED, .id = late, .pid = 77});
+	ck_assert_int_eq(u->n_dropped, 0);
+	teardown();
+}
+END_TEST
+
+START_TEST(a_command_before_the_start_cannot_name_the_main_process)
+{
+	struct unit_conf *c = conf(SERVICE_NOTIFY);
+	c->service.exec[EXEC_START_PRE] = conf_commands(&arena, 1);
+	setup_with(c);
+	ask(REQ_START);
+	spawned(EXEC_START_PRE);
+	step((struct event){.kind = EV_MAIN_PID, .pid = 99});
+	ck_assert_uint_eq(u->rec.main.seq, 0);
+	control_ends(0);
+	step((struct event){.kind = EV_MAIN_PID, .pid = 99});
+	ck_assert_int_eq(u->rec.main_pid, 0); /* its own is on its way */
+	step((struct event){.kind = EV_SPAWNED, .id = u->rec.main, .pid = 98});
+	step((struct event){.kind = EV_MAIN_PID, .pid = 99});
+	ck_assert_int_eq(u->rec.main_pid, 99);
+	teardown();
+}
+END_TEST
+
+START_TEST(what_is_gone_without_a_status_is_not_started_again_behind_restart)
+{
+	setup_with(conf(SERVICE_SIMPLE)); /* Restart=no */
+	ask(REQ_START);
+	spawned(EXEC_START);
+	main_ends(CHILD_LOST, 0);
+	ck_assert_ptr_null(find(FX_SPAWN));
+	is_empty();
+	STATE_IS(FAILED);
+	RESULT_IS(LOST);
+	teardown();
+}
+END_TEST
+
+START_TEST(one_that_was_told_to_end_and_did_ended_well_also_when_nobody_saw_how)
+{
+	setup_with(conf(SERVICE_SIMPLE));
+	ask(REQ_START);
+	spawned(EXEC_START);
+	ask(REQ_STOP);
+	main_ends(CHILD_LOST, 0);
+	is_empty();
+	STATE_IS(DEAD);
+	teardown();
+}
+END_TEST
+
+START_TEST(a_deadline_that_passed_while_nobody_looked_is_put_off)
+{
+	struct unit_conf *c = conf(SERVICE_NOTIFY);
+	c->service.watchdog_us = 10 * USEC_PER_SEC;
+	setup_with(c);
+	ask(REQ_START);
+	spawned(EXEC_START);
+	time_passes(5 * 3600 * USEC_PER_SEC); /* the machine slept, and READY=1 is in the queue */
+	STATE_IS(START);
+	step((struct event){.kind = EV_NOTIFY, .bits = NOTIFY_READY});
+	STATE_IS(RUNNING);
+	time_passes(5 * 3600 * USEC_PER_SEC);
+	STATE_IS(RUNNING);
+	time_passes(10 * USEC_PER_SEC); /* awake, and no word of it */
+	STATE_IS(STOP_WATCHDOG);
+	teardown();
+}
+END_TEST
+
+START_TEST(a_startup_check_written_under_a_running_service_holds_nobody)
+{
+	setup_with(conf(SERVICE_SIMPLE));
+	ask(REQ_START);
+	spawned(EXEC_START);
+	struct unit_conf *c = conf(SERVICE_SIMPLE);
+	conf_check(&arena, c, CHECK_STARTUP);
+	conf_check(&arena, c, CHECK_LIVE);
+	ck_assert_ptr_eq(world_put_unit(w, c), u);
+	ck_assert(health_is_ready(u));
+	ask(REQ_START);
+	ck_assert_int_eq(find(FX_REPLY)->result, REPLY_DONE);
+	time_passes(USEC_PER_SEC);
+	ck_assert_int_eq(find(FX_PROBE)->check, CHECK_LIVE);
+	teardown();
+}
+END_TEST
+
 Suite *suite(void)
 {
 	Suite *s = suite_create("model instance");
@@ -533,6 +670,13 @@ Suite *suite(void)
 	tcase_add_test(t, restart_modes_follow_the_table_of_systemd);
 	tcase_add_test(t, mixed_terminates_the_main_process_and_kills_the_rest);
 	tcase_add_test(t, a_restored_core_repeats_a_spawn_that_never_happened);
+	tcase_add_test(t, children_of_one_born_after_its_unit_was_given_up_hold_the_next_start);
+	tcase_add_test(t, a_word_of_birth_after_the_end_settles_no_spawn_that_was_given_up);
+	tcase_add_test(t, a_command_before_the_start_cannot_name_the_main_process);
+	tcase_add_test(t, what_is_gone_without_a_status_is_not_started_again_behind_restart);
+	tcase_add_test(t, one_that_was_told_to_end_and_did_ended_well_also_when_nobody_saw_how);
+	tcase_add_test(t, a_deadline_that_passed_while_nobody_looked_is_put_off);
+	tcase_add_test(t, a_startup_check_written_under_a_running_service_holds_nobody);
 	suite_add_tcase(s, t);
 	return s;
 }

@@ -379,6 +379,24 @@ START_TEST(operator_drains_and_it_stays_out_over_a_crash_until_undrained)
 }
 END_TEST
 
+START_TEST(undrain_is_answered_when_the_process_ends_before_it_is_in)
+{
+	struct rig *r = silent_rig(1);
+	bring_in(r, 1);
+	rig_request(r, REQ_DRAIN, 2, 0, r->u[0], NULL);
+	for (unsigned k = 0; k < 3; k++)
+		agree(r, 0, 0, 7);
+	ck_assert_uint_eq(r->replies[2], 1);
+	rig_request(r, REQ_UNDRAIN, 3, 0, r->u[0], NULL);
+	ck_assert_uint_eq(r->replies[3], 0);
+	rig_exit(r, 0, CHILD_EXITED, 1, 0);
+	rig_run(r, MS(100));
+	ck_assert_uint_eq(r->replies[3], 1);
+	ck_assert_int_eq(r->reply[3], REPLY_FAILED);
+	rig_free(r);
+}
+END_TEST
+
 START_TEST(failing_ready_check_drains_and_a_passing_one_brings_it_back)
 {
 	struct rig *r = silent_rig(1);
@@ -456,6 +474,7 @@ Suite *suite(void)
 	tcase_add_test(
 		c, stop_of_one_that_is_held_drains_again_after_the_load_balancer_was_restarted);
 	tcase_add_test(c, operator_drains_and_it_stays_out_over_a_crash_until_undrained);
+	tcase_add_test(c, undrain_is_answered_when_the_process_ends_before_it_is_in);
 	tcase_add_test(c, failing_ready_check_drains_and_a_passing_one_brings_it_back);
 	tcase_add_test(c, restored_core_wants_the_row_of_the_phase_again);
 	tcase_add_test(c, unit_without_load_balancer_is_in_and_never_held);

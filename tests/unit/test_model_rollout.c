@@ -383,6 +383,27 @@ START_TEST(rollout_goes_on_after_the_core_was_killed_at_any_effect)
 }
 END_TEST
 
+START_TEST(core_that_dies_in_the_preflight_takes_nobody_for_touched)
+{
+	struct rig *r = rig_new(3, 0, 1, 17);
+	rig_start(r);
+	rig_deploy(r, 2, 2);
+	for (int i = 0; i < 300 && r->s->rollout.step[0] != STEP_DONE; i++)
+		rig_run(r, MS(500));
+	rig_request(r, REQ_ABORT, 3, 0, NULL, NULL); /* and stay mixed */
+	ck_assert_uint_eq(r->u[0]->rec.revision, 2);
+	rig_run(r, SEC(120));
+	rig_deploy(r, 4, 2);
+	ck_assert_int_eq(r->s->rollout.state, ROLL_PREFLIGHT);
+	rig_crash_core(r);
+	ck_assert_uint_eq(r->s->rollout.touched[0], 0);
+	rig_run(r, SEC(300));
+	ck_assert_int_eq(r->s->rollout.state, ROLL_DONE);
+	ck_assert(rig_all_on(r, 2));
+	rig_free(r);
+}
+END_TEST
+
 START_TEST(rollback_goes_on_after_the_core_was_killed_at_any_effect)
 {
 	unsigned total = 0;
@@ -502,6 +523,7 @@ Suite *suite(void)
 	tcase_add_test(c, stopping_the_set_ends_its_rollout_as_aborted);
 	tcase_add_test(c, preflight_refuses_and_nothing_changed);
 	tcase_add_test(c, rollout_goes_on_after_the_core_was_killed_at_any_effect);
+	tcase_add_test(c, core_that_dies_in_the_preflight_takes_nobody_for_touched);
 	tcase_add_test(c, rollback_goes_on_after_the_core_was_killed_at_any_effect);
 	tcase_add_test(c, random_faults_of_load_balancers_never_cut_a_session);
 	tcase_add_test(c, scaling_starts_and_drains_the_highest_members);

@@ -17,10 +17,10 @@
 
 #include "base.h"
 
-#define HASH_SIZE (CHAIN_HASH_HEX - 1)
+#define HASH_SIZE (SEAL_HASH_HEX - 1)
 static const char hash_key[] = ",\"hash\":\"";
 
-static void hash_of(const void *data, size_t size, char out[CHAIN_HASH_HEX])
+static void hash_of(const void *data, size_t size, char out[SEAL_HASH_HEX])
 {
 	SHA2_CTX c;
 	uint8_t digest[SHA256_DIGEST_LENGTH];
@@ -31,14 +31,14 @@ static void hash_of(const void *data, size_t size, char out[CHAIN_HASH_HEX])
 		snprintf(out + 2 * i, 3, "%02x", digest[i]);
 }
 
-void chain_init(struct chain *c)
+void seal_init(struct seal *c)
 {
 	c->seq = 0;
 	memset(c->hash, '0', HASH_SIZE);
 	c->hash[HASH_SIZE] = '\0';
 }
 
-void chain_add(struct chain *c, struct buf *out, const char *body)
+void seal_add(struct seal *c, struct buf *out, const char *body)
 {
 	size_t from = out->size;
 	buf_printf(out, "{\"seq\":%llu,\"prev\":\"%s\",", (unsigned long long)++c->seq, c->hash);
@@ -55,12 +55,12 @@ static bool is_hash(const char *s)
 	return true;
 }
 
-bool chain_read(const char *line, size_t size, struct chain *ret, char ret_prev[CHAIN_HASH_HEX])
+bool seal_read(const char *line, size_t size, struct seal *ret, char ret_prev[SEAL_HASH_HEX])
 {
 	static const char seq_key[] = "{\"seq\":", prev_key[] = ",\"prev\":\"";
 	size_t tail = sizeof(hash_key) - 1 + HASH_SIZE + 2, at = sizeof(seq_key) - 1;
-	struct chain c = {0};
-	char hash[CHAIN_HASH_HEX];
+	struct seal c = {0};
+	char hash[SEAL_HASH_HEX];
 	if (size < at + tail + sizeof(prev_key) + HASH_SIZE || memcmp(line, seq_key, at) != 0 ||
 		memcmp(line + size - 2, "\"}", 2) != 0 ||
 		memcmp(line + size - tail, hash_key, sizeof(hash_key) - 1) != 0)
@@ -76,16 +76,16 @@ bool chain_read(const char *line, size_t size, struct chain *ret, char ret_prev[
 	if (memcmp(hash, line + size - 2 - HASH_SIZE, HASH_SIZE) != 0)
 		return false;
 	str_copy(c.hash, hash, sizeof(c.hash));
-	str_copy(ret_prev, line + at, CHAIN_HASH_HEX);
+	str_copy(ret_prev, line + at, SEAL_HASH_HEX);
 	*ret = c;
 	return true;
 }
 
-const char *chain_check(struct chain *c, const char *line, size_t size, bool is_first)
+const char *seal_check(struct seal *c, const char *line, size_t size, bool is_first)
 {
-	struct chain next;
-	char prev[CHAIN_HASH_HEX];
-	if (!chain_read(line, size, &next, prev))
+	struct seal next;
+	char prev[SEAL_HASH_HEX];
+	if (!seal_read(line, size, &next, prev))
 		return "the line was changed: its hash is not that of its text";
 	if (!is_first && next.seq != c->seq + 1)
 		return next.seq > c->seq ? "lines before this one are missing"

@@ -10,9 +10,11 @@
  *
  * Called by main() alone.
  */
-#include "private.h"
+#include "base/base.h"
+#include "init/init.h"
+#include "stayd/stayd.h"
 
-#include <sys/prctl.h>
+#include <signal.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
@@ -49,21 +51,18 @@ static void become(char **cmd, const sigset_t *mask)
 	sigprocmask(SIG_SETMASK, mask, NULL);
 	execvp(cmd[0], cmd);
 	int error = errno;
-	say("cannot execute %s: %s", cmd[0], errno_name(error));
+	say_line("cannot execute %s: %s", cmd[0], errno_name(error));
 	_exit(error == ENOENT ? 127 : 126);
 }
 
 int init_main(char **cmd)
 {
-	if (getpid() != 1 && prctl(PR_SET_CHILD_SUBREAPER, 1) < 0)
-		say("cannot become a subreaper (%s): orphans go elsewhere", errno_name(errno));
 	sigset_t all, mask;
 	sigfillset(&all);
-	sigprocmask(SIG_SETMASK, &all, &mask);
-	signal(SIGCHLD, SIG_DFL); /* inherited SIG_IGN would reap the status away */
+	reaper_begin(&mask);
 	pid_t pid = fork();
 	if (pid < 0) {
-		say("cannot fork: %s", errno_name(errno));
+		say_line("cannot fork: %s", errno_name(errno));
 		return 1;
 	}
 	if (pid == 0)
@@ -80,14 +79,14 @@ int init_main(char **cmd)
 	sigprocmask(SIG_SETMASK, &all, NULL);
 	for (int wait = 0;;) {
 		int status;
-		uint64_t before = now_us();
+		uint64_t before = now_mono_us();
 		pid_t done = waitpid(-1, &status, __WALL | wait);
 		if (done == pid)
 			return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 		if (done < 0 && errno == ECHILD)
 			return 1; /* somebody else reaped it: a tracer gone wrong */
 		wait = done > 0 ? WNOHANG : 0;
-		uint64_t pause_us = done == 0 ? reap_pause_us(now_us() - before) : 0;
+		uint64_t pause_us = done == 0 ? reap_pause_us(now_mono_us() - before) : 0;
 		if (pause_us)
 			(void)usleep((useconds_t)pause_us);
 	}

@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Owns the way of the table over a re-exec, see the rule of versions in table.h.
+ *
+ *  1. A pack that is damaged, cut off or too new changes nothing: the table stays empty.
+ *  2. Each item is looked at before it is used: one that no keeper wrote is left out, and said.
+ *  3. A descriptor that is not open, and a pid that is not our child, is never taken for one.
+ *
+ * Called by keeper/.
+ */
+#include "table/table.h"
+
+#include <fcntl.h>
+#include <sys/wait.h>
+
+bool is_ours(pid_t pid)
+{
+	siginfo_t info;
+	return waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT | __WALL) == 0;
+}
+
+static bool is_fd(int32_t fd)
+{
+	return !fd || (fd > STDERR_FILENO && fcntl(fd, F_GETFD) >= 0);
+}
+
+static bool take_kept(uint32_t i UNUSED, const void *item)
+{
+	const struct kept *k = item;
+	const int32_t fds[] = {
+		k->previous_fd, k->core_link, k->words[0], k->words[1], k->leash[0], k->leash[1]};
+	for (size_t n = 0; n < ARRAY_SIZE(fds); n++)
+		if (!is_fd(fds[n]))
+			return false;
+	table.kept = *k;
+	return k->self_fd && is_fd(k->self_fd);
+}
+
+static bool take_role(uint32_t r, const void *item)
+{
+	const struct role_state *s = item;
+	if (r < ROLE_MAX && is_fd(s->program_fd))
+		table.role[r] = *s;
+	return is_fd(s->program_fd); /* one of a later version leaves when nobody speaks to it */
+}
+
+static bool take_row(uint32_t i UNUSED, const void *item)
+{
+	const struct row *r = item;
+	bool is_role = r->kind == ROW_ROLE && r->id.seq < ROLE_MAX;
+	if (!r->kind || r->kind > ROW_ROLE)
+		return !r->kind;
+	if (!is_fd(r->fd) ||
+		(r->code ? r->code > CLD_DUMPED : row_of_pid(r->pid) || r->kind == ROW_BELOW))
+		return false;
+	if (!r->code && r->kind != ROW_TRACKED && !is_ours(r->pid))
+		return false;
+	struct row *n = is_role ? &table.row[r->id.seq] : row_new(r->kind, &r->id, r->pid, r->code);
+	if (!n)
+		return false;
+	if (is_role && !r->code)
+		row_begin(n, r->pid);
+	n->time_us = r->time_us;
+	n->status = r->status;
+	n->program = r->program;
+	n->fd = r->fd;
+	n->is_stale = is_role;
+	return true;
+}
+
+static bool take_deposit(uint32_t i UNUSED, const void *item)
+{
+	struct deposit d = *(const struct deposit *)item;
+	d.name[KP_NAME_MAX - 1] = '\0';
+	return is_fd(d.fd) && (!d.fd || deposit_put(d.name, d.fd) == 0);
+}
+
+#define SECTIONS                                                                                   \
+	{                                                                                          \
+		{&table.kept, 1, sizeof(table.kept), take_kept},                                   \
+			{table.role, ROLE_MAX, sizeof(table.role[0]), take_role},                  \
+			{table.row + 1, rows_high(), sizeof(table.row[0]), take_row},              \
+			{table.deposit, table.n_deposits, sizeof(table.deposit[0]), take_deposit}, \
+	}
+
+int state_save(void)
+{
+	const struct pack_section s[] = SECTIONS;
+	return pack_save(s, ARRAY_SIZE(s), STATE_VERSION, STATE_OLDEST);
+}
+
+int state_load(int fd)
+{
+	const struct pack_section s[] = SECTIONS;
+	return pack_load(fd, s, ARRAY_SIZE(s), STATE_VERSION, STATE_OLDEST);
+}
