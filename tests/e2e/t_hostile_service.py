@@ -266,8 +266,7 @@ def signals_to_everybody_of_the_same_user_hold_up_no_other_start():
                 d.ctl("stop", "churn", "same", timeout=60)
             Latency(p, lambda pid: os.kill(pid, signal.SIGKILL), main_pid).check("SIGSTOP to everybody of its user", begin, end)
             now = d.status()["daemon"]
-            check({k: now[k] for k in ("keeper_pid", "core_pid", "launcher_pid")} == {k: before[k] for k in ("keeper_pid", "core_pid", "launcher_pid")},
-                  "the daemon's processes are the same: %r %r" % (before, now))
+            check(all(now[k] == before[k] for k in ("keeper_pid", "core_pid", "launcher_pid")), "the same processes: %r %r" % (before, now))
         p.close()
 
 
