@@ -68,6 +68,9 @@ static bool pack_is_good(const char *all, size_t size, uint32_t version, uint32_
 	if (memcmp(h.magic, magic_of_packs, sizeof(h.magic)) != 0 || h.oldest > version ||
 		h.version < oldest || h.n_sections > PACK_SECTIONS_MAX)
 		return false;
+	for (unsigned i = 0; i < h.n_sections; i++) /* items of no size could be any number */
+		if (h.section[i].count && !h.section[i].size)
+			return false;
 	for (unsigned i = 0; i < h.n_sections; i++)
 		end += (uint64_t)h.section[i].count * h.section[i].size;
 	return end == size && h.sum == crc32_of(all + sizeof(h), size - sizeof(h));

@@ -56,8 +56,8 @@ struct control {
 	struct client *clients;
 	size_t n_clients;
 	uint64_t accept_again_us; /* 0 = accepting */
-	bool is_short;            /* of descriptors: said once */
 	uint64_t turn, turn_until_us;
+	bool is_short;            /* of descriptors: said once */
 	struct waits *waits;
 	struct access *access;
 	struct audit *audit;

@@ -138,6 +138,7 @@ struct set_core {
 	uint64_t journal_seq, journal_id;
 	bool is_commit_due; /* journal_commit() failed: tried again */
 	uint16_t lb_base; /* wire number of its first load balancer */
+	bool has_lb_base;
 };
 
 /* ---- net link: probes and load balancers --------------------------------------------------- */

@@ -377,7 +377,8 @@ static void on_signal(struct core *c, int signo)
 		struct buf notes = {0}; /* they are in the log */
 		if (c->control)
 			control_reload(c->control, NULL);
-		store_reload(c, &notes);
+		struct err e = {0};
+		(void)core_daemon_reload(c, "SIGHUP", &notes, &e);
 		buf_done(&notes);
 		return;
 	}

@@ -180,8 +180,11 @@ static void say_set(struct core *c, struct set *s)
 	const struct lb_conf *conf = &sc(s)->conf->lb;
 	for (unsigned i = 0; i < s->n_lbs; i++) {
 		struct nt_frame f = {.kind = NT_LB, .lb = (uint16_t)(sc(s)->lb_base + i)};
-		snprintf(f.text, sizeof(f.text), "%s\n%s\n%s", strna(conf->driver),
-			conf->address.v[i], strna(conf->backend));
+		if (i < conf->address.n)
+			snprintf(f.text, sizeof(f.text), "%s\n%s\n%s", strna(conf->driver),
+				conf->address.v[i], strna(conf->backend));
+		else
+			f.kind = NT_LB_REMOVE; /* the settings have fewer than there were */
 		send_frame(c, &f, -1);
 	}
 }
@@ -220,13 +223,14 @@ void net_connected(struct core *c, int fd)
 void net_set_configure(struct core *c, struct set *s)
 {
 	const struct lb_conf *conf = &sc(s)->conf->lb;
-	if (!conf->is_set || !conf->address.n)
+	if ((!conf->is_set || !conf->address.n) && !sc(s)->has_lb_base)
 		return;
-	if (!s->n_lbs) {
-		s->n_lbs = (unsigned)MIN(conf->address.n, (size_t)SET_LBS_MAX);
+	if (!sc(s)->has_lb_base) {
+		sc(s)->has_lb_base = true;
 		sc(s)->lb_base = c->next_lb;
 		c->next_lb += SET_LBS_MAX;
 	}
+	s->n_lbs = MAX(s->n_lbs, (unsigned)MIN(conf->address.n, (size_t)SET_LBS_MAX));
 	want_net(c);
 	say_set(c, s);
 }

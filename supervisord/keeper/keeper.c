@@ -15,8 +15,8 @@
 #include <sys/wait.h>
 
 #define WORDS_BATCH   256
-#define REAP_BATCH    512 /* exits in one turn, so that links are served in a storm too */
-#define CRASHES_MAX   5   /* of core without a welcome: we answer SIGTERM ourselves then */
+#define REAP_TURN_US  USEC_PER_MSEC /* exits have so much of a turn: core hears of them between */
+#define CRASHES_MAX   5             /* of core without a welcome: we answer SIGTERM ourselves then */
 #define RETRY_US      (10 * USEC_PER_MSEC) /* when the machine has no memory or descriptor for us */
 #define STOP_AGAIN_US USEC_PER_SEC         /* what a second SIGTERM leaves */
 
@@ -117,14 +117,14 @@ static void read_signals(void)
 static void reap(void)
 {
 	int status;
-	pid_t pid = 1;
-	uint64_t before = 0;
-	for (int i = 0; i < REAP_BATCH && pid > 0; i++) {
+	pid_t pid;
+	uint64_t before, until = now_mono_us() + REAP_TURN_US;
+	do {
 		before = now_mono_us();
 		pid = waitpid(-1, &status, WNOHANG | __WALL);
 		if (pid > 0)
 			child_ended(pid, status);
-	}
+	} while (pid > 0 && before < until);
 	K.has_more_dead = pid > 0;
 	K.reap_at_us = pid > 0 ? 0 : now_mono_us() + reap_pause_us(now_mono_us() - before);
 }

@@ -38,6 +38,12 @@ bool words_read_one(void)
 	pid_t pid;
 	if (!table.kept.words[0] || (r = read_frame(table.kept.words[0], &f, &fd, &pid)) == 0)
 		return false;
+	if (r < 0 && r != -EBADMSG &&
+		r != -EMSGSIZE) { /* no link at all: it would be so for ever */
+		say_line("the link of the children is broken: %s", errno_name(r));
+		drop_fd(&table.kept.words[0]);
+		return false;
+	}
 	if (r > 0)
 		child_said(&f, pid);
 	else

@@ -171,7 +171,8 @@ void row_below(const struct kp_frame *f, pid_t shim)
 	if (f->kind == KP_SHIM_MAIN) {
 		r->program = f->pid;
 	} else if ((r = row_new(ROW_BELOW, &f->id, f->pid, CLD_EXITED))) {
-		row_end(r, f->code ? f->code : CLD_EXITED, f->status, now_boot_us());
+		bool is_end = f->code >= CLD_EXITED && f->code <= CLD_DUMPED;
+		row_end(r, is_end ? f->code : CLD_EXITED, f->status, now_boot_us());
 		news_add(r);
 	}
 }

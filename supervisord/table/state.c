@@ -48,9 +48,13 @@ static bool take_role(uint32_t r, const void *item)
 static bool take_row(uint32_t i UNUSED, const void *item)
 {
 	const struct row *r = item;
-	bool is_role = r->kind == ROW_ROLE && r->id.seq < ROLE_MAX;
+	bool is_role = r->kind == ROW_ROLE;
 	if (!r->kind || r->kind > ROW_ROLE)
 		return !r->kind;
+	/* One of a later version leaves when nobody speaks to it; each is alive once. */
+	if (is_role &&
+		(r->id.seq < ROLE_CORE || r->id.seq >= ROLE_MAX || !table.row[r->id.seq].code))
+		return false;
 	if (!is_fd(r->fd) ||
 		(r->code ? r->code > CLD_DUMPED : row_of_pid(r->pid) || r->kind == ROW_BELOW))
 		return false;

@@ -80,6 +80,9 @@ static int link_group(const struct unit_path *p, const struct unit_conf *c, cons
 		CLEANUP_FREE char *link = xasprintf("%s/%s.%s/%s", dir, owner, suffix, name);
 		if (!unit_name_is_valid(owner))
 			return err_set(e, -EINVAL, "'%s' in [Install] is not a unit name", owner);
+		if (!unit_name_is_valid(name)) /* it would be a link to anywhere, "/" and all */
+			return err_set(e, -EINVAL,
+				"DefaultInstance= of %s is no part of a unit name", c->name);
 		if (strstr(name, "@."))
 			return err_set(e, -EINVAL,
 				"%s is a template without DefaultInstance=; enable "

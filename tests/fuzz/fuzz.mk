@@ -7,7 +7,7 @@ FLAGS   := -std=gnu11 -D_GNU_SOURCE -O1 -g -Iinclude -Isupervisord -I. -Itests -
            -Wno-unknown-warning-option -fno-omit-frame-pointer \
            -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined \
            -fsanitize-coverage-ignorelist=tests/fuzz/nocoverage.txt
-LIBS    := -lcap -lseccomp -linih -lcurl -ljansson
+LIBS    := $(shell sed -n "s/^LIBS *:= *//p" Makefile) -lcurl
 DIRS    := $(filter-out net,$(notdir $(patsubst %/,%,$(wildcard supervisord/*/))))
 objs     = $(patsubst %.c,$O/%.o,$(wildcard $(1)))
 A       := $(foreach d,$(DIRS),$O/$d.a) $O/net.a $O/ctl.a

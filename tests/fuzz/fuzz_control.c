@@ -5,6 +5,7 @@
  * The first byte of the input chooses the size of the pieces and whether requests are answered at
  * once; the rest goes to a fresh connection. Checked: no crash, every answer is one JSON object in
  * valid UTF-8, and an input without more messages ends with an idle server.
+ * Options: -max_len=2048 -detect_leaks=0
  */
 #include <fcntl.h>
 #include <sys/socket.h>

@@ -223,7 +223,8 @@ static void begin(struct input *in)
 	memset(peer, -1, sizeof(peer));
 	fake_boot_us = 1000 * USEC_PER_SEC;
 	n_asked = 0;
-	core.launcher_fd = core.logger_fd = core.net_fd = core.control_fd = core.record_fd = -1;
+	core.launcher_fd = core.logger_fd = core.net_fd = core.control_fd = core.record_fd =
+		core.launcher_pidfd = -1;
 	core.cgroup_base_fd = core.lock_fds[0] = core.lock_fds[1] = -1;
 	core.is_in_memory = true; /* no files */
 	core.runtime_dir = (char *)"@fuzz";
@@ -285,6 +286,7 @@ static void end(void)
 	fd_close(core.keeper_fd);
 	fd_close(core.notify_fd);
 	fd_close(core.launcher_fd);
+	fd_close(core.launcher_pidfd);
 	fd_close(core.logger_fd);
 	fd_close(core.net_fd);
 	fd_close(core.record_fd);

@@ -94,7 +94,7 @@ static void say(struct input *in)
 	buf_add(&frame, &h, sizeof(h));
 	if (plan.size)
 		buf_add(&frame, plan.data, plan.size);
-	size_t size = how & 16 ? in_u16(in) % (frame.size + 1) : frame.size;
+	size_t size = how & 16 ? in_u16(in) % frame.size + 1 : frame.size;
 	last_id = h.id;
 	(void)send_fds(peer, frame.data, size, fds, n_fds, MSG_DONTWAIT);
 	for (size_t i = 0; i < n_fds; i++)

@@ -80,6 +80,7 @@ static void rig_set(struct world *w, const char *name, const char *template, uns
 	x->conf = unit_conf_ref(conf);
 	x->journal_fd = -1;
 	x->lb_base = (uint16_t)(10 * (w->n_sets - 1));
+	x->has_lb_base = true;
 	s->core = x;
 }
 
