@@ -552,6 +552,8 @@ static int core_init(struct core *c, int argc, char **argv)
 	c->started_us = now_boot_us();
 	c->started_wall_us = now_wall_us();
 	boot_id(&c->boot);
+	if (files_unread()) /* records of another boot are cleared: this has to be right */
+		return -EAGAIN;
 	launch_probe(&c->caps);
 	c->is_container = c->caps.is_container;
 	int r = parse_options(c, argc, argv);

@@ -139,6 +139,8 @@ static int each_also(const struct unit_path *p, const char *name, struct err *e,
 				   : 0;
 		else
 			r = fn(p, c, dir, changes, e);
+		if (r == 0 && files_unread() != unread) /* links in it may have been missed */
+			r = err_set(e, -EIO, "a directory of links cannot be read now; try again");
 		for (size_t k = 0; k < c->install.also.n; k++) {
 			char *also = expand(p, c, c->install.also.v[k]);
 			if (strv_has(&todo, also) || !unit_name_is_valid(also))
