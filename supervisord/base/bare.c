@@ -140,19 +140,19 @@ int exec_with_fds(int program, char **argv, const int *fds, unsigned n)
 
 /* ---- indices ----------------------------------------------------------------------------------- */
 
-unsigned chain_first(const struct chain *c, uint64_t key)
+unsigned hash16_first(const struct hash16 *c, uint64_t key)
 {
 	return c->heads[key & c->mask];
 }
 
-void chain_add(struct chain *c, uint64_t key, unsigned i)
+void hash16_add(struct hash16 *c, uint64_t key, unsigned i)
 {
 	uint16_t *head = &c->heads[key & c->mask];
 	c->nexts[i] = *head;
 	*head = (uint16_t)i;
 }
 
-void chain_del(struct chain *c, uint64_t key, unsigned i)
+void hash16_del(struct hash16 *c, uint64_t key, unsigned i)
 {
 	uint16_t *p = &c->heads[key & c->mask];
 	while (*p && *p != i)

@@ -199,13 +199,13 @@ void kill_children(void); /* SIGKILL to (some thousand of) them; as PID 1 to eve
 int exec_with_fds(int program, char **argv, const int *fds, unsigned n);
 
 /* Indices of 16 bits, from 1, into an array of the caller's, to whom the arrays here belong too. */
-struct chain { /* a hash of them */
+struct hash16 { /* a hash of them */
 	uint16_t *heads, *nexts;
 	uint32_t mask; /* heads - 1, with heads a power of two */
 };
-unsigned chain_first(const struct chain *c, uint64_t key); /* 0: none; the others by nexts[] */
-void chain_add(struct chain *c, uint64_t key, unsigned i);
-void chain_del(struct chain *c, uint64_t key, unsigned i);
+unsigned hash16_first(const struct hash16 *c, uint64_t key); /* 0: none; the others by nexts[] */
+void hash16_add(struct hash16 *c, uint64_t key, unsigned i);
+void hash16_del(struct hash16 *c, uint64_t key, unsigned i);
 struct slots { /* those in use: nexts[] is theirs while they are not */
 	uint16_t *nexts, first_free;
 	uint32_t high, max; /* the highest used ever; at most UINT16_MAX */
