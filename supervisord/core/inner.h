@@ -292,7 +292,9 @@ void main_pid_changed(
 void core_again(struct core *c); /* on_timer() comes back soon to what could not be done now */
 /* text: in words, with what to do; NULL: it is over. Said when it begins and when it ends. */
 void core_trouble(struct core *c, enum trouble kind, const char *text);
-/* lookup.c */
+/* lookup.c: fds[0] is what the launcher's child writes its answer to */
+int launcher_ask(struct core *c, uint32_t flags, const void *text, size_t size, const int *fds,
+	size_t n_fds);
 int core_getent(void *arg, const char *database, const char *name, int fd);
 
 /* launcher.c */
