@@ -1,11 +1,11 @@
 # stayd. Two commands are all one needs: `make demo` and `make check`; both install what is missing.
 #   make            build/stayd build/stayctl (static) and build/stay-net (dynamic)
 #   make SAN=1 ...  everything under ASan and UBSan, in build-san/
-#   make fault      every system call of the daemon fails once (a build of its own in build-fault/)
+#   make fault      every system call of the daemon fails once: hours; CELLS=2000 a sample
 #   make NEXT=1 ... the version after this one, in build-next/: what upgrade tests go to and come back from
 #   make sim SECONDS=60 [SEED=S] [JOBS=2], make fuzz SECONDS=60, make bench, make install DESTDIR=... PREFIX=/usr
 SHELL   := /bin/bash
-B       := build$(if $(SAN),-san)$(if $(NEXT),-next)$(if $(FAULT),-fault)
+B       := build$(if $(SAN),-san)$(if $(NEXT),-next)
 PREFIX  ?= /usr
 CC      ?= gcc
 PKGS    := build-essential pkg-config libcap-dev libseccomp-dev libinih-dev libjansson-dev libmd-dev check \
@@ -16,15 +16,11 @@ CFLAGS  ?= -O2 -g
 CFLAGS  += -std=gnu11 -D_GNU_SOURCE $(WARN) -Iinclude -Isupervisord -MMD -MP -ffile-prefix-map=$(CURDIR)=. \
            -fno-strict-aliasing $(if $(NEXT),-DSTAYD_NEXT) \
            $(if $(SAN),-fsanitize=address$(,)undefined -fno-omit-frame-pointer -fno-sanitize-recover=undefined, \
-           $(if $(FAULT),-U_FORTIFY_SOURCE,-D_FORTIFY_SOURCE=2) -fstack-protector-strong -fcf-protection -ffunction-sections -fdata-sections)
+           -D_FORTIFY_SOURCE=2 -fstack-protector-strong -fcf-protection -ffunction-sections -fdata-sections)
 ,       := ,
 LDFLAGS += $(if $(SAN),-fsanitize=address$(,)undefined,-Wl$(,)-z$(,)relro$(,)-z$(,)now -Wl$(,)--gc-sections -Wl$(,)--build-id=sha1)
 STATIC   = $(if $(SAN),,-static)
 LIBS    := -lcap -lseccomp -linih -ljansson -lmd
-# make FAULT=1: every reference to a function of calls.def goes through tests/fault/inject.c.
-CALLS   := $(if $(FAULT),$(shell grep -o '^CALL.[a-z0-9_]*' tests/fault/calls.def | cut -c6-))
-INJECT  := $(if $(FAULT),$B/tests/fault/inject.o)
-WRAP    := $(if $(FAULT),$(CALLS:%=-Wl$(,)--wrap=%))
 DIRS    := core control logd launch keeper init table model unit confine base
 ARCH    := $(foreach d,$(DIRS),$(if $(wildcard supervisord/$d/*.c),$B/$d.a))
 objs     = $(patsubst %.c,$B/%.o,$(wildcard $(1)))
@@ -41,12 +37,12 @@ $B/$(1).a: $(call objs,supervisord/$(1)/*.c)
 	$(Q)rm -f $$@; ar Drcs $$@ $$^
 endef
 $(foreach d,$(DIRS),$(eval $(call archive,$d)))
-$B/stayd: $(call objs,supervisord/main.c) $(INJECT) $(ARCH)
-	$(Q)$(CC) $(STATIC) $(LDFLAGS) $(WRAP) -o $@ $< $(INJECT) -Wl,--start-group $(ARCH) -Wl,--end-group $(LIBS)
+$B/stayd: $(call objs,supervisord/main.c) $(ARCH)
+	$(Q)$(CC) $(STATIC) $(LDFLAGS) -o $@ $< -Wl,--start-group $(ARCH) -Wl,--end-group $(LIBS)
 $B/stayctl: $(call objs,ctl/*.c) $B/unit.a $B/base.a
 	$(Q)$(CC) $(STATIC) $(LDFLAGS) -o $@ $^ $(LIBS)
-$B/stay-net: $(call objs,supervisord/net/*.c supervisord/net/lb/*.c) $(INJECT) $B/confine.a $B/base.a
-	$(Q)$(CC) $(LDFLAGS) $(WRAP) -o $@ $^ -lcurl -ljansson
+$B/stay-net: $(call objs,supervisord/net/*.c supervisord/net/lb/*.c) $B/confine.a $B/base.a
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ -lcurl -ljansson
 
 # ---- tests: every file is a program that prints TAP; tests/run.py runs them and counts ----
 UNIT  := $(patsubst tests/unit/%.c,$B/tests/%,$(wildcard tests/unit/test_*.c))
@@ -76,10 +72,21 @@ $B/tests/unit/%.o $B/tests/fuzz/%.o $B/tests/sim/%.o: CFLAGS += -Itests
 $B/tests/fuzz/%.o: CFLAGS += -I.
 .SECONDARY:
 
-tools: $(TOOLS)
+# The same objects, linked so that each reference to a function of calls.def goes through inject.c.
+FAULTY := $B/fault/stayd $B/fault/stay-net
+INJECT := $B/tests/fault/inject.o
+WRAP    = $(foreach c,$(shell grep -o '^CALL.[a-z0-9_]*' tests/fault/calls.def | cut -c6-),-Wl$(,)--wrap=$c)
+$(FAULTY): $(INJECT) tests/fault/calls.def
+$B/fault/stayd: $B/stayd
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(STATIC) $(LDFLAGS) $(WRAP) -o $@ $B/supervisord/main.o $(INJECT) -Wl,--start-group $(ARCH) -Wl,--end-group $(LIBS)
+$B/fault/stay-net: $B/stay-net
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(LDFLAGS) $(WRAP) -o $@ $(call objs,supervisord/net/*.c supervisord/net/lb/*.c) $(INJECT) $B/confine.a $B/base.a -lcurl -ljansson
+
 deps:
 	@packaging/deps.sh $(PKGS)
-tests: all $(UNIT) $(TOOLS) $(FUZZ) $(if $(wildcard tests/sim/*.c),$B/sim)
+tests: all $(FAULTY) $(UNIT) $(TOOLS) $(FUZZ) $(if $(wildcard tests/sim/*.c),$B/sim)
 # The next version: the same sources with STAYD_NEXT, where records and frames have one field more.
 next:
 	$(Q)$(MAKE) --no-print-directory NEXT=1 $(addprefix build$(if $(SAN),-san)-next/,stayd stay-net)
@@ -97,8 +104,8 @@ sim: $B/sim
 fuzz:
 	$(Q)tests/fuzz/run.sh $(or $(SECONDS),60)
 fault: deps
-	$(Q)$(MAKE) --no-print-directory -j$$(nproc) FAULT=1 all tools
-	$(Q)/usr/bin/python3 tests/fault/matrix.py --build build-fault $(if $(CELLS),--cells $(CELLS))
+	$(Q)$(MAKE) --no-print-directory -j$$(nproc) all $(FAULTY) $(TOOLS)
+	$(Q)/usr/bin/python3 tests/fault/matrix.py --build $B $(if $(CELLS),--cells $(CELLS))
 layers:
 	@/usr/bin/python3 tests/layers.py
 purity: $B/model.a $B/keeper.a $B/init.a $B/table.a $B/supervisord/base/bare.o $B/supervisord/base/pack.o
@@ -113,5 +120,5 @@ install: all
 	install -D -m644 -t $(DESTDIR)$(PREFIX)/share/man/man5 units/stayd.unit.5
 clean:
 	rm -rf build build-*
-.PHONY: all deps tests tools next check demo bench sim fuzz fault layers purity fmt install clean
+.PHONY: all deps tests next check demo bench sim fuzz fault layers purity fmt install clean
 -include $(shell find $B -name '*.d' 2>/dev/null)

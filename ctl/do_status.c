@@ -140,7 +140,12 @@ static void print_head(const json_t *daemon)
 		(long long)ji(daemon, "core_pid"));
 	if (ji(daemon, "restarts_of_core"))
 		printf(" (restarted %lld times)", (long long)ji(daemon, "restarts_of_core"));
-	printf("\n\n");
+	printf("\n");
+	size_t i;
+	json_t *t;
+	json_array_foreach(json_object_get(daemon, "troubles"), i, t)
+		printf("trouble: %s\n", strna(json_string_value(t)));
+	printf("\n");
 }
 
 static void print_list(const json_t *params)
@@ -212,9 +217,9 @@ static void print_unit(const json_t *u)
 	printf("%s%s%s ", colour_on(state_colour(active)), state_symbol(active), colour_off());
 	print_line(stdout, "", title, strlen(title));
 	free(title);
-	char *loaded = xasprintf("%s%s%s%s", js(u, "load_state"),
-		js(u, "fragment_path")[0] ? " (" : "", js(u, "fragment_path"),
-		js(u, "fragment_path")[0] ? ")" : "");
+	char *loaded =
+		xasprintf("%s%s%s%s", js(u, "load_state"), js(u, "fragment_path")[0] ? " (" : "",
+			js(u, "fragment_path"), js(u, "fragment_path")[0] ? ")" : "");
 	print_text("  Loaded: ", loaded);
 	free(loaded);
 	printf("   State: %s (%s) since %s ago, result %s\n", active, js(u, "sub_state"),

@@ -10,6 +10,7 @@
  * Options are checked here, before anything is started; core gives them their meaning.
  */
 #include <sys/prctl.h>
+#include <sys/reboot.h>
 #include <sys/stat.h>
 
 #include "base/base.h"
@@ -62,6 +63,9 @@ static int role_main(int argc, char **argv)
 		if (!streq(argv[1], roles[i].option))
 			continue;
 		(void)prctl(PR_SET_NAME, roles[i].process_name);
+		if (roles[i].main != launcher_main) /* its children write their own uid_map first */
+			(void)prctl(PR_SET_DUMPABLE, 0, 0, 0,
+				0); /* no memory for others, nor in a core file */
 		argv[1] = argv[0];
 		return roles[i].main(argc - 1, argv + 1);
 	}
@@ -125,6 +129,22 @@ static int check_options(int argc, char **argv)
 	return argc > KEEPER_ARGS_MAX ? usage_error("too many arguments", argv[argc - 1]) : -1;
 }
 
+/* PID 1 of a host, not of a container, may not merely exit: the kernel would panic. */
+static int keep(int argc, char **argv)
+{
+	bool has_proc = access("/proc/self", F_OK) == 0; /* else ask the runtime's variable */
+	bool is_host = getpid() == 1 && (has_proc ? first_pid_namespace() : !getenv("container"));
+	int how = 0;
+	if (is_host)
+		(void)reboot(RB_DISABLE_CAD); /* Ctrl-Alt-Del becomes SIGINT */
+	int status = keeper_main(argc, argv, &how);
+	if (is_host) {
+		sync();
+		(void)reboot(how == 1 ? RB_AUTOBOOT : RB_POWER_OFF);
+	}
+	return status;
+}
+
 /* What nothing works without; as PID 1 core mounts it. -1: it is there. */
 static int check_files(void)
 {
@@ -149,12 +169,13 @@ int main(int argc, char **argv)
 {
 	if (argc > 1 && startswith(argv[1], "--role="))
 		return role_main(argc, argv);
+	(void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
 	if (argc > 1 && startswith(argv[1], "--keeper-state="))
-		return keeper_main(argc, argv);
+		return keep(argc, argv);
 	if (argc > 1 && streq(argv[1], "--"))
 		return argc > 2 ? init_main(argv + 2) : usage_error("no command behind", "--");
 	int r = check_options(argc, argv);
 	if (r < 0)
 		r = check_files();
-	return r >= 0 ? r : keeper_main(argc, argv);
+	return r >= 0 ? r : keep(argc, argv);
 }

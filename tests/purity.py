@@ -27,14 +27,14 @@ __memset_chk memcpy memmove memset memcmp strcmp strlen strtol strtoul environ g
 _exit clock_gettime close_range dup2 execveat execvp fallocate fcntl fork fstat getpgrp getpid
 getrlimit ioctl kill memfd_create mmap munmap open poll prctl read reboot recvmsg setpgid setrlimit setsockopt sigaction
 sigemptyset sigfillset signal signalfd sigprocmask socketpair sync syscall tcsetpgrp usleep waitid waitpid write
-chain_add chain_del chain_first crc32_of errno_name exec_with_fds fd_close fifo_head fifo_put fifo_take first_pid_namespace
+hash16_add hash16_del hash16_first crc32_of errno_name exec_with_fds fd_close fifo_head fifo_put fifo_take first_pid_namespace
 hash_bytes kill_children now_boot_us now_mono_us pack_load pack_save put_number reap_pause_us reaper_begin recv_said say_line send_fds slot_give
 slot_take startswith fds_begin str_copy
-table deposit_put is_ours news_add news_all news_head news_told orphan_add orphan_find row_begin row_end row_ended row_free row_new
-row_of_id row_of_pid rows_high rows_init state_load state_save
+table deposit_put is_ours news_add news_all news_head news_told orphan_add orphan_find row_begin row_below row_born row_end row_forget row_ended row_free row_new
+row_of_id row_of_pid rows_high rows_init state_begin state_load state_save
 """.split())
 # Lines of supervisord/keeper/*.[ch], comments included: the process that must never die is read in one sitting.
-KEEPER_LINES_MAX = 1217
+KEEPER_LINES_MAX = 800
 
 
 def keeper_lines():

@@ -53,8 +53,9 @@ def programs(build):
     try:
         os.chmod(top, 0o755)
         copy = os.path.join(top, os.path.basename(where))
-        os.makedirs(copy + "/tests")
-        for name in ("stayd", "stayctl", "stay-net", "tests/test_keeper"):
+        for name in ("tests", "fault"):
+            os.makedirs(os.path.join(copy, name))
+        for name in ("stayd", "stayctl", "stay-net", "fault/stayd", "fault/stay-net", "tests/test_keeper"):
             if os.path.exists(os.path.join(where, name)):
                 shutil.copy(os.path.join(where, name), os.path.join(copy, name))
         shutil.copytree(where + "/tests/tools", copy + "/tests/tools")

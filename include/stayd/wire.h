@@ -123,6 +123,9 @@ enum ln_flags {
 	/* No plan but database NUL name NUL (passwd, group): getent writes to stdout, and the end of
 	 * that is the answer: core may not start programs itself. */
 	LN_LOOKUP = 128,
+	/* No plan but the version of keeper's state as text, and the descriptor of a program: is it a
+	 * stayd that can take over? Its wait status (an int) is written to stdout, or nothing. */
+	LN_TRIAL = 256,
 };
 #define LN_FRAME_MAX (160 * 1024) /* below the default socket buffer; larger plans go by memfd */
 #define LN_PLAN_MAX  (8 * 1024 * 1024)

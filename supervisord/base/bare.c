@@ -140,19 +140,19 @@ int exec_with_fds(int program, char **argv, const int *fds, unsigned n)
 
 /* ---- indices ----------------------------------------------------------------------------------- */
 
-unsigned chain_first(const struct chain *c, uint64_t key)
+unsigned hash16_first(const struct hash16 *c, uint64_t key)
 {
 	return c->heads[key & c->mask];
 }
 
-void chain_add(struct chain *c, uint64_t key, unsigned i)
+void hash16_add(struct hash16 *c, uint64_t key, unsigned i)
 {
 	uint16_t *head = &c->heads[key & c->mask];
 	c->nexts[i] = *head;
 	*head = (uint16_t)i;
 }
 
-void chain_del(struct chain *c, uint64_t key, unsigned i)
+void hash16_del(struct hash16 *c, uint64_t key, unsigned i)
 {
 	uint16_t *p = &c->heads[key & c->mask];
 	while (*p && *p != i)
@@ -211,7 +211,8 @@ ssize_t recv_said(int sock, void *data, size_t size, int *ret_fd, pid_t *ret_pid
 	*ret_pid = 0;
 	ssize_t n = recvmsg(sock, &m, MSG_DONTWAIT);
 	if (n < 0)
-		return errno == EINTR ? -EAGAIN : -errno;
+		/* Without memory it is still there, and so is the peer. */
+		return errno == EINTR || errno == ENOMEM || errno == ENOBUFS ? -EAGAIN : -errno;
 	for (struct cmsghdr *c = CMSG_FIRSTHDR(&m); c; c = CMSG_NXTHDR(&m, c)) {
 		if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS)
 			memcpy(ret_fd, CMSG_DATA(c),

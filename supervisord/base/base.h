@@ -199,13 +199,13 @@ void kill_children(void); /* SIGKILL to (some thousand of) them; as PID 1 to eve
 int exec_with_fds(int program, char **argv, const int *fds, unsigned n);
 
 /* Indices of 16 bits, from 1, into an array of the caller's, to whom the arrays here belong too. */
-struct chain { /* a hash of them */
+struct hash16 { /* a hash of them */
 	uint16_t *heads, *nexts;
 	uint32_t mask; /* heads - 1, with heads a power of two */
 };
-unsigned chain_first(const struct chain *c, uint64_t key); /* 0: none; the others by nexts[] */
-void chain_add(struct chain *c, uint64_t key, unsigned i);
-void chain_del(struct chain *c, uint64_t key, unsigned i);
+unsigned hash16_first(const struct hash16 *c, uint64_t key); /* 0: none; the others by nexts[] */
+void hash16_add(struct hash16 *c, uint64_t key, unsigned i);
+void hash16_del(struct hash16 *c, uint64_t key, unsigned i);
 struct slots { /* those in use: nexts[] is theirs while they are not */
 	uint16_t *nexts, first_free;
 	uint32_t high, max; /* the highest used ever; at most UINT16_MAX */
@@ -273,6 +273,22 @@ int fd_close(int fd); /* always -1, so that fd = fd_close(fd) */
 int write_all(int fd, const void *data, size_t size);
 /* Whole file, at most max bytes (-E2BIG beyond); NUL-terminated in b, size without it. */
 int read_file(int dirfd, const char *path, size_t max, struct buf *b);
+/* Reads of files and directories that failed for a reason of the moment: no descriptor, no memory, an
+ * input/output error. Half of the files is another configuration, not a smaller one: who decides by
+ * them looks at this first. dir_open() and dir_next() are opendir() and readdir() that count. */
+unsigned files_unread(void);
+/* Is the lowest free descriptor among the last ones (of a small limit: the same part of it as of
+ * FDS_USUAL)? They are for what goes on already, a restart needs some for a moment; whoever would hold
+ * one for long asks first. Units leave more than connections, or nobody could stop one of them.
+ * probe: any descriptor that is open. */
+#define FDS_USUAL           128u
+#define FDS_LEFT_BY_UNITS   32u
+#define FDS_LEFT_BY_CLIENTS 16u
+bool fds_are_short(int probe, unsigned left);
+struct __dirstream;
+struct dirent;
+struct __dirstream *dir_open(const char *path);
+struct dirent *dir_next(struct __dirstream *d);
 /* Writes a temporary file beside path, fsyncs it, renames, fsyncs the directory. */
 int write_file_atomic(const char *path, const void *data, size_t size, mode_t mode);
 int mkdir_parents(const char *path, mode_t mode);
@@ -328,6 +344,7 @@ struct loop {
 	uint64_t timer_armed_us; /* CLOCK_BOOTTIME; USEC_INFINITY when not armed */
 	bool is_done;
 	int exit_code;
+	uint64_t turn; /* its number, for those who share one out */
 	struct source timer;
 	void (*on_timer)(struct loop *l);
 	void (*before_wait)(

@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <fnmatch.h>
 #include <libgen.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -55,14 +56,59 @@ int write_all(int fd, const void *data, size_t size)
 	return 0;
 }
 
+bool fds_are_short(int probe, unsigned left)
+{
+	struct rlimit l;
+	int fd = fcntl(probe, F_DUPFD_CLOEXEC, 0);
+	if (fd < 0 || getrlimit(RLIMIT_NOFILE, &l) < 0)
+		return fd < 0;
+	fd_close(fd);
+	return (rlim_t)fd >= l.rlim_cur - MIN((rlim_t)left, l.rlim_cur * left / FDS_USUAL);
+}
+
+/* ---- what could not be read ---- */
+
+static unsigned unread;
+
+static int note_unread(int error)
+{
+	unread += error == EMFILE || error == ENFILE || error == ENOMEM || error == EIO;
+	return -error;
+}
+
+unsigned files_unread(void)
+{
+	return unread;
+}
+
+DIR *dir_open(const char *path)
+{
+	DIR *d = opendir(path);
+	if (!d)
+		(void)note_unread(errno);
+	return d;
+}
+
+struct dirent *dir_next(DIR *d)
+{
+	errno = 0;
+	struct dirent *e = readdir(d);
+	if (!e && errno)
+		(void)note_unread(errno);
+	return e;
+}
+
 int read_file(int dirfd, const char *path, size_t max, struct buf *b)
 {
-	CLEANUP_CLOSE int fd = openat(dirfd, path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+	CLEANUP_CLOSE int fd = -1;
+	do
+		fd = openat(dirfd, path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+	while (fd < 0 && errno == EINTR); /* of a network file system */
 	if (fd < 0)
-		return -errno;
+		return note_unread(errno);
 	struct stat st;
 	if (fstat(fd, &st) < 0)
-		return -errno;
+		return note_unread(errno);
 	if (S_ISDIR(st.st_mode))
 		return -EISDIR;
 	if (!S_ISREG(st.st_mode))
@@ -75,7 +121,7 @@ int read_file(int dirfd, const char *path, size_t max, struct buf *b)
 		if (n < 0) {
 			if (errno == EINTR)
 				continue;
-			return -errno;
+			return note_unread(errno);
 		}
 		b->size += (size_t)n;
 		b->data[b->size] = '\0';
@@ -148,8 +194,8 @@ static void glob_step(const char *dir, const char *part, struct strv *paths)
 		free(path);
 		return;
 	}
-	DIR *d = opendir(*dir ? dir : ".");
-	for (struct dirent *e; d && paths->n < GLOB_PATHS_MAX && (e = readdir(d));)
+	DIR *d = dir_open(*dir ? dir : ".");
+	for (struct dirent *e; d && paths->n < GLOB_PATHS_MAX && (e = dir_next(d));)
 		if (!streq(e->d_name, ".") && !streq(e->d_name, "..") &&
 			fnmatch(part, e->d_name, FNM_PERIOD) == 0)
 			strv_add_take(paths, xasprintf("%s%s%s", dir, slash, e->d_name));

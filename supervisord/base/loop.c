@@ -147,6 +147,7 @@ int loop_turn(struct loop *l, int timeout_ms)
 	if (n < 0)
 		return errno == EINTR ? 0 : -errno;
 	l->n_ready = n;
+	l->turn++;
 	for (int i = 0; i < n; i++) {
 		l->ready[i] = events[i].data.ptr;
 		l->ready_events[i] = events[i].events;

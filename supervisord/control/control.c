@@ -12,7 +12,9 @@
  *     and reads the next message, so that no call is dispatched from inside a step of the world.
  *  5. The timer is armed only while a message is incomplete, an answer unread or a dropped client
  *     drains: an idle daemon with idle clients is not woken.
- *  6. A user has a bounded number of places and of bytes he does not read; guests together leave places
+ *  6. A turn of the loop gives clients TURN_US together: however many ask, the exits and starts of
+ *     services are handled in between.
+ *  7. A user has a bounded number of places and of bytes he does not read; guests together leave places
  *     to others, and all together to admins.
  * Called by core: control_*(). Calls verbs_dispatch().
  */
@@ -24,6 +26,7 @@
 #include "control/call.h"
 #include "stayd/stayd.h"
 
+#define TURN_US         500            /* for all clients together; services come first */
 #define ACCEPT_TURN_MAX 16             /* connections taken in one turn of the loop */
 #define ACCEPT_PAUSE_US (USEC_PER_SEC) /* after EMFILE and the like */
 #define KEPT_MAX        (16 * 1024)    /* of a buffer, for a client that may idle for days */
@@ -53,6 +56,8 @@ struct control {
 	struct client *clients;
 	size_t n_clients;
 	uint64_t accept_again_us; /* 0 = accepting */
+	uint64_t turn, turn_until_us;
+	bool is_short;            /* of descriptors: said once */
 	struct waits *waits;
 	struct access *access;
 	struct audit *audit;
@@ -538,9 +543,23 @@ static int client_flush(struct client *cl)
 	return r;
 }
 
+/* Has this turn of the loop time for one more client? The first always gets it; the event of one who
+ * does not comes again, behind those of the others. */
+static bool turn_has_time(struct control *c)
+{
+	if (c->turn != c->loop->turn) {
+		c->turn = c->loop->turn;
+		c->turn_until_us = now_boot_us() + TURN_US;
+		return true;
+	}
+	return now_boot_us() < c->turn_until_us;
+}
+
 static void on_client(struct source *s, uint32_t events)
 {
 	struct client *cl = container_of(s, struct client, source);
+	if (!turn_has_time(cl->control))
+		return;
 	size_t behind = client_behind(cl);
 	int r = 0;
 	cl->is_in_callback = true;
@@ -592,11 +611,16 @@ static void refuse_connection(int fd)
 static void client_new(struct control *c, int fd)
 {
 	struct peer p = {0};
+	bool is_short = fds_are_short(fd, FDS_LEFT_BY_CLIENTS);
+	if (is_short && !c->is_short)
+		log_warn(NULL,
+			"control: no descriptors left for more connections: they are refused");
+	c->is_short = is_short;
 	enum control_role role = CONTROL_NOBODY;
 	int r = peer_identify(fd, &p);
 	if (r == 0)
 		role = access_role(c->access, &p);
-	if (r < 0 || !has_place(c, p.uid, role)) {
+	if (is_short || r < 0 || !has_place(c, p.uid, role)) {
 		peer_done(&p);
 		refuse_connection(fd);
 		return;
@@ -621,7 +645,7 @@ static void client_new(struct control *c, int fd)
 static void on_listener(struct source *s, uint32_t events UNUSED)
 {
 	struct control *c = container_of(s, struct control, listener);
-	for (int i = 0; i < ACCEPT_TURN_MAX; i++) {
+	for (int i = 0; i < ACCEPT_TURN_MAX && turn_has_time(c); i++) {
 		int fd = accept4(s->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 		if (fd >= 0) {
 			client_new(c, fd);

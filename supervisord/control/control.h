@@ -47,6 +47,7 @@ size_t control_clients(const struct control *c);
  * -errno with text in e for the person who asked. actor is "uid 0 (root)" and is copied where kept.
  */
 
+#define CORE_TROUBLES_MAX 8
 struct core_status {
 	const char *version;
 	const char *state; /* starting, running, degraded, stopping */
@@ -60,6 +61,8 @@ struct core_status {
 	const char *log_dir; /* NULL: logs do not go to files */
 	const char *runtime_dir, *state_dir;
 	const struct unit_path *unit_path;
+	const char *troubles[CORE_TROUBLES_MAX]; /* what the daemon itself lacks now */
+	size_t n_troubles;
 };
 /* The answer is core's and current until control goes back to the loop. */
 const struct core_status *core_status(struct core *core);

@@ -233,6 +233,10 @@ static void daemon_json(struct buf *b, struct control *control, struct core *cor
 	j_str(b, "reexec_state", strna(s->reexec_state));
 	j_str(b, "reexec_text", strna(s->reexec_text));
 	j_time(b, "since", s->started_wall_us);
+	j_open(b, "troubles", '[');
+	for (size_t i = 0; i < s->n_troubles; i++)
+		j_str(b, NULL, s->troubles[i]);
+	j_close(b, ']');
 	j_open(b, "degraded", '[');
 	core_each_unconfined(core, unconfined_row, b);
 	j_close(b, ']');

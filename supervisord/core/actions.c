@@ -28,6 +28,11 @@ const struct core_status *core_status(struct core *c)
 	for (size_t i = 0; streq(s.state, "running") && i < c->world->n_units; i++)
 		if (inst_active_state(c->world->units[i]->rec.state) == ACTIVE_FAILED)
 			s.state = "degraded";
+	for (int i = 0; i < TROUBLE_MAX; i++)
+		if (c->trouble[i][0] && s.n_troubles < ARRAY_SIZE(s.troubles)) {
+			s.troubles[s.n_troubles++] = c->trouble[i];
+			s.state = streq(s.state, "running") ? "degraded" : s.state;
+		}
 	return &s;
 }
 

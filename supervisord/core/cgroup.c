@@ -386,12 +386,20 @@ void cgroup_path_of(const struct core *c, const struct unit *u, struct buf *out)
 		buf_printf(out, "%s/%s", c->cgroup_base, u->name);
 }
 
-static bool cgroup_is_populated(int dir)
+/* 1, 0 (also when it is no more), or -errno: nobody knows. */
+static int cgroup_is_populated(int dir)
 {
 	char text[128];
+	ssize_t n;
 	CLEANUP_CLOSE int fd = openat(dir, "cgroup.events", O_RDONLY | O_CLOEXEC);
-	ssize_t n = fd >= 0 ? read(fd, text, sizeof(text) - 1) : 0;
-	text[MAX(n, 0)] = '\0';
+	if (fd < 0)
+		return errno == ENOENT || errno == ENODEV ? 0 : -errno;
+	do
+		n = read(fd, text, sizeof(text) - 1);
+	while (n < 0 && errno == EINTR);
+	if (n < 0)
+		return errno == ENODEV ? 0 : -errno;
+	text[n] = '\0';
 	return strstr(text, "populated 1") != NULL;
 }
 
@@ -508,12 +516,24 @@ static bool has_process(const struct unit *u)
 	return false;
 }
 
+/* What cannot be looked at (no descriptor left) is not empty: a successor beside processes that live
+ * on would be worse than a late one. */
+static bool group_is_empty(struct core *c, struct unit *u)
+{
+	int fd = cgroup_fd_of(c, u);
+	int r = fd >= 0 ? cgroup_is_populated(fd) : errno == ENOENT ? 0 : -errno;
+	return r == 0;
+}
+
 static bool unit_is_empty(struct core *c, struct unit *u)
 {
 	if (!c->cgroup_base)
 		return !uc(u)->procs;
 	struct unit_core *x = uc(u);
-	x->is_empty = x->is_empty || cgroup_fd_of(c, u) < 0 || !cgroup_is_populated(x->cgroup_fd);
+	if (x->is_empty || x->is_cgroup_gone)
+		x->is_empty = true;
+	else
+		x->is_empty = group_is_empty(c, u);
 	return x->is_empty && !has_process(u);
 }
 
@@ -532,6 +552,27 @@ static void on_cgroup_events(struct source *s, uint32_t events)
 	cgroup_check_empty(x->core, x->unit);
 }
 
+static void watch_failed(struct core *c, const struct unit *u, int error)
+{
+	char text[TROUBLE_TEXT_MAX];
+	snprintf(text, sizeof(text), "%s: cannot see whether its processes have ended: %s", u->name,
+		errno_name(error));
+	core_trouble(c, TROUBLE_CGROUP, text);
+	core_again(c);
+}
+
+/* Those that could not be watched. */
+void cgroup_check_again(struct core *c)
+{
+	for (size_t i = 0; c->cgroup_base && i < c->world->n_units; i++) {
+		struct unit *u = c->world->units[i];
+		if (u->core && uc(u)->waits_empty && uc(u)->empty_fd < 0)
+			cgroup_check_empty(c, u);
+	}
+	if (!c->again_us)
+		core_trouble(c, TROUBLE_CGROUP, NULL);
+}
+
 void cgroup_check_empty(struct core *c, struct unit *u)
 {
 	struct unit_core *x = uc(u);
@@ -541,7 +582,7 @@ void cgroup_check_empty(struct core *c, struct unit *u)
 		core_step(c, &ev);
 		return;
 	}
-	if (x->waits_empty) {
+	if (x->waits_empty && (x->empty_fd >= 0 || !c->cgroup_base)) {
 		/* Reading re-arms EPOLLPRI; unit_is_empty() opened the file anew, so read ours too. */
 		char c1[64];
 		if (x->empty_fd >= 0 && pread(x->empty_fd, c1, sizeof(c1), 0) < 0)
@@ -552,8 +593,10 @@ void cgroup_check_empty(struct core *c, struct unit *u)
 	if (!c->cgroup_base)
 		return; /* the exit of the shim comes back here */
 	x->empty_fd = openat(x->cgroup_fd, "cgroup.events", O_RDONLY | O_CLOEXEC);
-	if (x->empty_fd < 0)
+	if (x->empty_fd < 0) {
+		watch_failed(c, u, errno);
 		return;
+	}
 	char text[64];
 	(void)!pread(x->empty_fd, text, sizeof(text), 0);
 	loop_add(&c->loop, &x->empty_source, x->empty_fd, EPOLLPRI, PRIO_NORMAL, on_cgroup_events);
@@ -601,6 +644,16 @@ static bool pids_add(struct pids *p, pid_t pid, bool *ret_is_new)
 	return true;
 }
 
+/* The list cannot be read: keeper needs no descriptor for those it knows. */
+static int signal_known(struct core *c, const struct unit *u, int signo)
+{
+	if (u->rec.main_pid)
+		keeper_signal(c, &u->rec.main, signo);
+	if (u->rec.control_pid)
+		keeper_signal(c, &u->rec.control, signo);
+	return 0;
+}
+
 /* One walk. Returns how many were met that are not in seen (NULL: nobody is); -1: seen is full. */
 static int signal_members(struct core *c, struct unit *u, int fd, int signo, struct pids *seen)
 {
@@ -609,7 +662,7 @@ static int signal_members(struct core *c, struct unit *u, int fd, int signo, str
 	int met = 0;
 	if (read_procs(fd, &b) < 0 || !b.data) {
 		buf_done(&b);
-		return 0;
+		return signal_known(c, u, signo);
 	}
 	for (char *line = strtok_r(b.data, "\n", &save); line && met >= 0;
 		line = strtok_r(NULL, "\n", &save)) {
@@ -659,7 +712,9 @@ static void signal_strayed(
 static void signal_cgroup(struct core *c, struct unit *u, int signo)
 {
 	int fd = uc(u)->is_empty ? -1 : cgroup_fd_of(c, u);
-	if (fd >= 0 && signo == SIGKILL)
+	if (fd < 0 && !uc(u)->is_empty && !uc(u)->is_cgroup_gone)
+		(void)signal_known(c, u, signo);
+	else if (fd >= 0 && signo == SIGKILL)
 		kill_cgroup(c, u, fd);
 	else if (fd >= 0)
 		(void)signal_members(c, u, fd, signo, NULL);

@@ -136,6 +136,7 @@ struct set_core {
 	uint32_t last_revision;
 	int journal_fd;
 	uint64_t journal_seq, journal_id;
+	bool is_commit_due; /* journal_commit() failed: tried again */
 	uint16_t lb_base; /* wire number of its first load balancer */
 	bool has_lb_base;
 };
@@ -148,6 +149,10 @@ struct lb_row { /* (lb, server) -> unit, for samples; and what was wanted last, 
 	unsigned lb_index;
 	struct nt_frame want;
 };
+
+/* What the daemon itself lacks, for as long as it does. */
+enum trouble { TROUBLE_RECORD, TROUBLE_STATE, TROUBLE_LOG, TROUBLE_CGROUP, TROUBLE_MAX };
+#define TROUBLE_TEXT_MAX 256
 
 struct core {
 	struct loop loop;
@@ -205,6 +210,9 @@ struct core {
 	bool is_record_in_file; /* not in a memfd */
 	bool is_record_foreign; /* another version's: read, not yet written anew */
 	bool is_record_lost;    /* some or all of it could not be read */
+	unsigned n_unread_cores; /* before us, that could not read everything in the end */
+	uint64_t again_us;      /* when to try again what lacked something; 0 = nothing */
+	char trouble[TROUBLE_MAX][TROUBLE_TEXT_MAX]; /* "": none; shown by status */
 	int lock_fds[2];        /* of the runtime and the state directory; -1 */
 	bool has_state_dir;     /* it can be written */
 	bool had_holder;        /* a stayd was here in this boot and did not end in order */
@@ -280,7 +288,13 @@ void proc_early(struct core *c, const struct spawn_id *id); /* the launcher has 
 void main_pid_changed(
 	struct core *c, struct unit *u, pid_t pid); /* after EV_MAIN_PID was stepped */
 
-/* lookup.c */
+/* main.c */
+void core_again(struct core *c); /* on_timer() comes back soon to what could not be done now */
+/* text: in words, with what to do; NULL: it is over. Said when it begins and when it ends. */
+void core_trouble(struct core *c, enum trouble kind, const char *text);
+/* lookup.c: fds[0] is what the launcher's child writes its answer to */
+int launcher_ask(struct core *c, uint32_t flags, const void *text, size_t size, const int *fds,
+	size_t n_fds);
 int core_getent(void *arg, const char *database, const char *name, int fd);
 
 /* launcher.c */
@@ -345,6 +359,7 @@ int store_reload(struct core *c, struct buf *notes);
 /* journal.c */
 void journal_write(struct core *c, struct set *s, const char *text);
 void journal_commit(struct core *c, struct set *s); /* current revision + release, ReleaseLink */
+void journal_again(struct core *c); /* commits that could not be written */
 int journal_last(struct core *c, struct set *s, struct rollout_rec *ret);
 int journal_last_done(struct core *c, const char *set, struct rollout_rec *ret);
 
@@ -360,6 +375,7 @@ int cgroup_open_unit(struct core *c, struct unit *u, struct err *e); /* fd; made
 int cgroup_fd_of(struct core *c, struct unit *u);
 bool cgroup_is_frozen(struct core *c, struct unit *u);
 void cgroup_check_empty(struct core *c, struct unit *u);
+void cgroup_check_again(struct core *c); /* what could not be watched before */
 /* The only process of the unit, as GuessMainPID= wants it; 0 = none or several. */
 int32_t cgroup_only_process(struct core *c, struct unit *u);
 void cgroup_kill(struct core *c, struct unit *u, enum kill_who who, int signo);

@@ -23,6 +23,7 @@
 #include <sys/stat.h>
 
 #define JOURNAL_LINE_MAX 16384
+#define PRUNED_BEFORE    16 /* so many missing in a row: the older ones went long ago */
 #define JOURNAL_FILE_MAX (16 * 1024 * 1024)
 
 /* ---- rollout_rec <-> JSON ----------------------------------------------------------------------- */
@@ -177,6 +178,31 @@ static int journal_open(struct core *c, struct set *s)
 	return x->journal_fd < 0 ? -errno : end_torn_line(x->journal_fd);
 }
 
+static void state_failed(struct core *c, const struct set *s, const char *what, int error)
+{
+	char text[TROUBLE_TEXT_MAX];
+	snprintf(text, sizeof(text),
+		"%s: cannot write %s of %s: %s; make room there: until then a crash of the daemon "
+		"would lose it",
+		c->state_dir, what, s->name, errno_name(error));
+	core_trouble(c, TROUBLE_STATE, text);
+}
+
+static void state_is_well(struct core *c)
+{
+	for (size_t i = 0; c->world && i < c->world->n_sets; i++)
+		if (sc(c->world->sets[i])->is_commit_due)
+			return;
+	core_trouble(c, TROUBLE_STATE, NULL);
+}
+
+void journal_again(struct core *c)
+{
+	for (size_t i = 0; i < c->world->n_sets; i++)
+		if (sc(c->world->sets[i])->is_commit_due)
+			journal_commit(c, c->world->sets[i]);
+}
+
 void journal_write(struct core *c, struct set *s, const char *text)
 {
 	int r = journal_open(c, s);
@@ -189,8 +215,9 @@ void journal_write(struct core *c, struct set *s, const char *text)
 			r = -errno;
 	}
 	if (r < 0)
-		log_error(s->name, "rollout journal: %s; a crash now would not resume the rollout",
-			errno_name(r));
+		state_failed(c, s, "rollout journal", r);
+	else
+		state_is_well(c);
 }
 
 static int last_line(const char *path, struct rollout_rec *ret)
@@ -229,10 +256,10 @@ static int by_number(const void *a, const void *b)
 static size_t journal_ids(struct core *c, const char *set, uint64_t **ret)
 {
 	CLEANUP_FREE char *dir = state_dir_of(c, set, "rollouts");
-	DIR *d = opendir(dir);
+	DIR *d = dir_open(dir);
 	uint64_t *v = NULL;
 	size_t n = 0, cap = 0;
-	for (struct dirent *e; d && (e = readdir(d));) {
+	for (struct dirent *e; d && (e = dir_next(d));) {
 		if (!startswith(e->d_name, "d-"))
 			continue;
 		GROW(v, n, cap);
@@ -305,10 +332,13 @@ static int switch_link(const char *link, const char *target)
 	return 0;
 }
 
-/* Old snapshots beyond RevisionHistory= go, never the committed one. */
+/* Old snapshots beyond RevisionHistory= go, never the committed one. Downwards: what was pruned before
+ * is not looked for at every commit of a long life. */
 static void prune_revisions(struct core *c, struct set *s, unsigned keep)
 {
-	for (uint32_t n = 1; s->revision > keep && n < s->revision - keep; n++) {
+	unsigned missing = 0;
+	for (uint32_t n = s->revision > keep ? s->revision - keep - 1 : 0;
+		n > 0 && missing < PRUNED_BEFORE; n--) {
 		static const char *const files[] = {"unit", "release"};
 		CLEANUP_FREE char *sub = xasprintf("revisions/%u", n);
 		CLEANUP_FREE char *dir = state_dir_of(c, s->name, sub);
@@ -316,7 +346,7 @@ static void prune_revisions(struct core *c, struct set *s, unsigned keep)
 			CLEANUP_FREE char *path = xasprintf("%s/%s", dir, files[i]);
 			(void)unlink(path);
 		}
-		(void)rmdir(dir);
+		missing = rmdir(dir) < 0 && errno == ENOENT ? missing + 1 : 0;
 	}
 }
 
@@ -325,8 +355,13 @@ void journal_commit(struct core *c, struct set *s)
 	const struct rollout_conf *conf = &sc(s)->conf->rollout;
 	CLEANUP_FREE char *text = xasprintf("%u %s\n", s->revision, s->release);
 	int r = state_write(c, s->name, "current", text);
-	if (r < 0)
-		log_error(s->name, "cannot record revision %u: %s", s->revision, errno_name(r));
+	sc(s)->is_commit_due = r < 0;
+	if (r < 0) {
+		state_failed(c, s, "its revision", r);
+		core_again(c);
+		return;
+	}
+	state_is_well(c);
 	if (conf->release_link && conf->release_root && s->release[0]) {
 		CLEANUP_FREE char *target = xasprintf("%s/%s", conf->release_root, s->release);
 		r = switch_link(conf->release_link, target);

@@ -167,8 +167,8 @@ void keeper_exit(struct core *c, int code, const char *how)
 {
 	struct kp_frame f = {.kind = KP_EXIT, .status = code};
 	f.code = how && streq(how, "reboot") ? 1 : how && streq(how, "poweroff") ? 2 : 0;
+	send_frame(c, &f, -1); /* if that fails another core has to say it: not exiting yet */
 	c->is_exiting = true;
-	send_frame(c, &f, -1);
 }
 
 void keeper_reexec(struct core *c, int program_fd)

@@ -473,6 +473,10 @@ static int start_build(struct core *c, struct unit *u, const struct exec_cmd *cm
 	struct err *e)
 {
 	struct unit_core *x = uc(u);
+	*ret_stage = EXIT_FDS;
+	if (x->log_fd < 0 && x->cgroup_fd < 0 && fds_are_short(c->keeper_fd, FDS_LEFT_BY_UNITS))
+		return err_set(e, -EMFILE,
+			"the daemon has no descriptor left for another unit; raise its LimitNOFILE=");
 	int r = image_of(c, u, e);
 	*ret_stage = r == -ESRCH || r == -EPERM ? EXIT_USER
 		     : r == -EOPNOTSUPP         ? EXIT_NAMESPACE

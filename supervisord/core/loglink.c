@@ -201,8 +201,12 @@ static void on_logger(struct source *s, uint32_t events)
 		is_config_due = true;
 		flush(c);
 	}
-	if (f.kind == LG_TROUBLE)
+	if (f.kind == LG_TROUBLE) {
 		log_warn(f.name[0] ? f.name : NULL, "log: %s", f.text);
+		CLEANUP_FREE char *text =
+			xasprintf("%s%slog: %s", f.name, f.name[0] ? ": " : "", f.text);
+		str_copy(c->trouble[TROUBLE_LOG], f.number ? "" : text, TROUBLE_TEXT_MAX);
+	}
 }
 
 void logger_connected(struct core *c, int fd)

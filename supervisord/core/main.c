@@ -14,6 +14,7 @@
 
 #include <fcntl.h>
 #include <getopt.h>
+#include <jansson.h>
 #include <malloc.h>
 #include <poll.h>
 #include <signal.h>
@@ -24,6 +25,8 @@
 #include <sys/un.h>
 
 #define CONTROL_BACKLOG 128
+#define READ_AGAIN_MAX  10
+#define AGAIN_US        (500 * USEC_PER_MSEC)
 #ifndef SO_PASSRIGHTS
 #	define SO_PASSRIGHTS                                                                      \
 		83 /* since Linux 6.16: descriptors are turned away where they are sent */
@@ -107,9 +110,29 @@ void core_arm(struct core *c)
 		due = MIN(due, c->relist_at_us);
 	if (c->stop_budget_us)
 		due = MIN(due, c->stop_budget_us);
+	if (c->again_us)
+		due = MIN(due, c->again_us);
 	if (c->log_sync_until_us)
 		due = MIN(due, c->log_sync_until_us);
 	loop_arm(&c->loop, due);
+}
+
+void core_again(struct core *c)
+{
+	if (c->again_us)
+		return;
+	c->again_us = now_boot_us() + AGAIN_US;
+	core_arm(c);
+}
+
+void core_trouble(struct core *c, enum trouble kind, const char *text)
+{
+	char *now = c->trouble[kind];
+	if (text && !*now)
+		log_warn(NULL, "%s", text);
+	else if (!text && *now)
+		log_note(NULL, "over: %s", now);
+	str_copy(now, strna(text), TROUBLE_TEXT_MAX);
 }
 
 /* The container's runtime kills everything soon: better we do, and in order. */
@@ -137,6 +160,12 @@ static void on_timer(struct loop *l)
 	}
 	if (c->stop_budget_us && now >= c->stop_budget_us)
 		stop_budget_spent(c);
+	if (c->again_us && now >= c->again_us) {
+		c->again_us = 0;
+		record_write_dirty(c);
+		cgroup_check_again(c);
+		journal_again(c);
+	}
 	core_step(c, &ev);
 }
 
@@ -402,7 +431,39 @@ static void restore_record(struct core *c, uint32_t slot, uint64_t generation, c
 		log_error(u->name, "its record is of another instance: ignored");
 }
 
-static void restore(struct core *c)
+/* Half of the files is another configuration, not a smaller one: members, counts, a rollout under way
+ * would be missing. So another core tries, READ_AGAIN_MAX times: keeper remembers how often, and
+ * lets some time pass in between. Then what can be read has to do. */
+static int see_all_read(struct core *c)
+{
+	char name[KP_NAME_MAX];
+	if (c->n_unread_cores) {
+		snprintf(name, sizeof(name), "unread/%u", c->n_unread_cores);
+		keeper_drop(c, name);
+	}
+	if (!files_unread())
+		return 0;
+	log_error(NULL, "%u files or directories could not be read: %s", files_unread(),
+		c->n_unread_cores < READ_AGAIN_MAX ? "trying again" : "going on without them");
+	if (c->n_unread_cores >= READ_AGAIN_MAX)
+		return 0;
+	snprintf(name, sizeof(name), "unread/%u", c->n_unread_cores + 1);
+	keeper_put(c, name, c->notify_fd);
+	return -EAGAIN;
+}
+
+static void count_unread_cores(struct core *c)
+{
+	for (unsigned i = 1; i <= READ_AGAIN_MAX; i++) {
+		char name[KP_NAME_MAX];
+		snprintf(name, sizeof(name), "unread/%u", i);
+		int fd = deposit_take(name);
+		c->n_unread_cores = fd >= 0 ? i : c->n_unread_cores;
+		fd_close(fd);
+	}
+}
+
+static int restore(struct core *c)
 {
 	struct event restored = {.kind = EV_RESTORED};
 	c->is_restoring = true;
@@ -410,12 +471,16 @@ static void restore(struct core *c)
 	store_load_closure(c);
 	store_restore_rollouts(c);
 	c->is_restoring = false;
+	int r = see_all_read(c);
+	if (r < 0)
+		return r;
 	(void)record_settle(c);
 	if (!c->restarts_of_core)
 		adopt_find(c);
 	keeper_adopt_begin(c);
 	core_step(c, &restored);
 	keeper_adopt(c);
+	return 0;
 }
 
 /* Not what a daemon before us had: that goes on as it was, also when it was stopped since. */
@@ -445,12 +510,22 @@ static int start_named(struct core *c, const char *name)
 	return 0;
 }
 
-static void first_start(struct core *c)
+static int first_start(struct core *c)
 {
 	if (c->start_units.n == 0)
 		strv_add(&c->start_units, "default.target");
+	for (size_t i = 0; i < c->start_units.n; i++) {
+		struct err e = {0};
+		CLEANUP_FREE char *full = unit_name_complete(c->start_units.v[i]);
+		if (!core_find_set(c, c->start_units.v[i]))
+			(void)core_load_unit(c, full, &e);
+	}
+	int r = see_all_read(c);
+	if (r < 0)
+		return r;
 	for (size_t i = 0; i < c->start_units.n; i++)
 		start_named(c, c->start_units.v[i]);
+	return 0;
 }
 
 /* A daemon of this boot was here and did not end by itself: its keeper was killed, or all of it. PID 1
@@ -477,6 +552,8 @@ static int core_init(struct core *c, int argc, char **argv)
 	c->started_us = now_boot_us();
 	c->started_wall_us = now_wall_us();
 	boot_id(&c->boot);
+	if (files_unread()) /* records of another boot are cleared: this has to be right */
+		return -EAGAIN;
 	launch_probe(&c->caps);
 	c->is_container = c->caps.is_container;
 	int r = parse_options(c, argc, argv);
@@ -517,8 +594,10 @@ static int core_come_up(struct core *c)
 	if (r < 0)
 		return r;
 	int control = deposit_take("control");
+	count_unread_cores(c);
+	int begun = deposit_take("begun"); /* by a core before us: it lived to start the units */
 	if (c->restarts_of_core || has_predecessor(c)) {
-		restore(c);
+		r = restore(c);
 	} else {
 		r = record_clear(c);
 		keeper_adopt_begin(c);
@@ -529,8 +608,14 @@ static int core_come_up(struct core *c)
 	r = control_listen(c, control);
 	if (r < 0)
 		return r;
-	if (!c->restarts_of_core)
-		first_start(c);
+	if (!c->restarts_of_core || begun < 0) {
+		r = first_start(c);
+		if (r < 0)
+			return r;
+		record_write_dirty(c);
+		keeper_put(c, "begun", c->notify_fd); /* any descriptor: the name is what counts */
+	}
+	fd_close(begun);
 	core_arm(c);
 	return 0;
 }
@@ -565,6 +650,7 @@ int core_main(int argc, char **argv)
 	/* Left alone, the allocator raises this to the largest block ever freed, and a unit file of
 	 * 10 MB that was looked at once costs 20 MB for good. */
 	(void)mallopt(M_MMAP_THRESHOLD, ALLOC_MAPPED_MIN);
+	json_set_alloc_funcs(xmalloc, free); /* no memory is one thing everywhere: see oom() */
 	signal(SIGPIPE, SIG_IGN);
 #ifdef STAYD_NEXT
 	if (getenv("STAYD_NEXT_HANGS")) /* a next version that does not come up, for tests */

@@ -24,6 +24,7 @@
 #include <sys/stat.h>
 
 #define RECORD_MAGIC      0x44594154u /* "TAYD" */
+#define READ_TRIES        3
 #define RECORD_HEADER     64
 #define RECORD_STRIDE_MAX 16384 /* of one copy, in a file of any version */
 #define RECORD_SLOTS_MAX  (4 * UNITS_MAX)
@@ -67,6 +68,21 @@ static uint32_t header_crc(struct record_header h)
 	return crc32_of(&h, sizeof(h));
 }
 
+/* All of it, or up to the end of the file. What cannot be read is put aside for good: hence the
+ * second and third look. */
+static ssize_t read_at(int fd, void *data, size_t size, off_t at)
+{
+	size_t got = 0;
+	for (int tries = 0; got < size && tries < READ_TRIES;) {
+		ssize_t n = pread(fd, (char *)data + got, size - got, at + (off_t)got);
+		if (n == 0)
+			break;
+		got += n > 0 ? (size_t)n : 0;
+		tries += n < 0;
+	}
+	return (ssize_t)got;
+}
+
 static int header_write(struct core *c)
 {
 	struct record_header h = {
@@ -85,7 +101,7 @@ static int header_write(struct core *c)
 /* NULL: usable. "": nothing is there, or it is of another boot. Else what is wrong with it. */
 static const char *header_fault(struct core *c, struct record_header *h)
 {
-	ssize_t n = pread(c->record_fd, h, sizeof(*h), 0);
+	ssize_t n = read_at(c->record_fd, h, sizeof(*h), 0);
 	if (n == 0)
 		return "";
 	if (n != sizeof(*h))
@@ -134,6 +150,11 @@ static int put_aside(struct core *c, const char *fault)
 	return c->record_fd < 0 ? c->record_fd : header_write(c);
 }
 
+static bool is_passing(int r)
+{
+	return r == -EMFILE || r == -ENFILE || r == -ENOMEM || r == -EINTR || r == -EIO;
+}
+
 int record_open(struct core *c, int deposited_fd)
 {
 	struct record_header h;
@@ -142,6 +163,9 @@ int record_open(struct core *c, int deposited_fd)
 	if (c->record_fd < 0 && !c->is_in_memory) {
 		c->record_fd = file_open(c, "state", 0);
 		c->is_record_in_file = c->record_fd >= 0;
+		/* Another core, in a moment, can open it: memory would forget what is in it. */
+		if (is_passing(c->record_fd))
+			return c->record_fd;
 		if (c->record_fd < 0)
 			log_warn(NULL, "%s/state: %s; keeping state in memory held by the keeper",
 				c->runtime_dir, errno_name(c->record_fd));
@@ -155,7 +179,9 @@ int record_open(struct core *c, int deposited_fd)
 		return *fault ? put_aside(c, fault) : header_write(c);
 	c->record_stride = h.stride;
 	c->is_record_foreign = h.version != UNIT_REC_VERSION || h.stride != sizeof(struct own_copy);
-	if (fstat(c->record_fd, &st) < 0 || st.st_size <= RECORD_HEADER)
+	if (fstat(c->record_fd, &st) < 0)
+		return -errno;
+	if (st.st_size <= RECORD_HEADER)
 		return 0;
 	size_t size = (size_t)st.st_size - RECORD_HEADER, slot = 2 * (size_t)h.stride;
 	if (size > (size_t)RECORD_SLOTS_MAX * slot)
@@ -193,6 +219,19 @@ void record_main_named(struct unit *u, pid_t pid)
 
 /* ---- writing -------------------------------------------------------------------------------------- */
 
+/* The unit stays dirty, and its other copy, which is the newest whole one, as it is. */
+static void write_failed(struct core *c, struct unit *u, int error)
+{
+	char text[TROUBLE_TEXT_MAX];
+	uc(u)->record_generation--;
+	snprintf(text, sizeof(text),
+		"%s: cannot write the record of %s: %s; make room there: until then a crash of the "
+		"daemon would lose its newest state",
+		c->is_record_in_file ? c->runtime_dir : "memory", u->name, errno_name(error));
+	core_trouble(c, TROUBLE_RECORD, text);
+	core_again(c);
+}
+
 void record_write(struct core *c, struct unit *u)
 {
 	struct unit_core *x = uc(u);
@@ -210,12 +249,16 @@ void record_write(struct core *c, struct unit *u)
 	copy.rec.version = UNIT_REC_VERSION;
 	copy.kept = x->kept;
 	copy.head.crc = crc32_of(&copy, sizeof(copy));
-	ssize_t n = pwrite(c->record_fd, &copy, sizeof(copy),
-		slot_offset(c, x->slot, copy.head.generation & 1));
-	if (n != (ssize_t)sizeof(copy))
-		log_error(u->name,
-			"cannot write its record: %s; a crash now would lose its newest state",
-			errno_name(errno));
+	errno = ENOSPC; /* of a write that was cut */
+	ssize_t n;
+	do
+		n = pwrite(c->record_fd, &copy, sizeof(copy),
+			slot_offset(c, x->slot, copy.head.generation & 1));
+	while (n < 0 && errno == EINTR);
+	if (n != (ssize_t)sizeof(copy)) {
+		write_failed(c, u, errno);
+		return;
+	}
 	x->is_record_sound = true;
 	u->is_dirty = false;
 }
@@ -227,13 +270,18 @@ void record_write_dirty(struct core *c)
 		return;
 	if (w->n_dirty)
 		log_flush(); /* a word may be said twice by a successor, but is never missing */
+	size_t n_left = 0;
 	for (size_t i = 0; i < w->n_dirty; i++) {
 		struct unit *u = w->dirty[i];
-		u->in_dirty_list = false;
 		if (u->core && u->is_dirty)
 			record_write(c, u);
+		u->in_dirty_list = u->core && u->is_dirty;
+		if (u->in_dirty_list)
+			w->dirty[n_left++] = u;
 	}
-	w->n_dirty = 0;
+	if (w->n_dirty && !n_left)
+		core_trouble(c, TROUBLE_RECORD, NULL);
+	w->n_dirty = n_left;
 }
 
 /* A new file in our own layout, with the slots as they were: deposits are named by them. */
@@ -303,7 +351,7 @@ static enum copy_state copy_read(
 {
 	static const char zero[RECORD_STRIDE_MAX];
 	char raw[RECORD_STRIDE_MAX];
-	ssize_t n = pread(c->record_fd, raw, c->record_stride, slot_offset(c, slot, which));
+	ssize_t n = read_at(c->record_fd, raw, c->record_stride, slot_offset(c, slot, which));
 	if (n <= 0 || memcmp(raw, zero, (size_t)n) == 0)
 		return COPY_EMPTY;
 	memset(ret, 0, sizeof(*ret));

@@ -2,8 +2,8 @@
 /*
  * The change of program, as far as it is core's: the trial before, the news of it afterwards.
  *
- *  1. Keeper is asked to become nothing that has not said, in a child of ours, that it runs here and
- *     reads the state keeper would hand over. One trial at a time, killed after TRIAL_SEC.
+ *  1. Keeper is asked to become nothing that has not said, in a child of the launcher's, that it runs
+ *     here and reads the state keeper would hand over. One trial at a time, killed after 5 s.
  *  2. What came of it is in status until the next one: whoever asked looks there, as the core that
  *     could answer is gone by then.
  *
@@ -12,15 +12,11 @@
 #include "core/inner.h"
 
 #include <fcntl.h>
-#include <signal.h>
 #include <sys/epoll.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #include "keeper/keeper.h"
 #include "table/table.h"
-
-#define TRIAL_SEC 5
 
 static void set_outcome(struct core *c, const char *state, const char *text)
 {
@@ -53,56 +49,48 @@ void reexec_welcomed(struct core *c)
 		log_note(NULL, "re-exec: stayd %s took over", STAYD_VERSION);
 }
 
+/* The wait status of the trial, or the end of the pipe. */
 static void on_trial(struct source *s, uint32_t events UNUSED)
 {
 	struct core *c = container_of(s, struct core, reexec.source);
-	siginfo_t si = {0};
 	char why[160];
-	int fd = s->fd;
-	if (waitid(P_PIDFD, (id_t)fd, &si, WEXITED | WNOHANG | __WALL) == 0 && !si.si_pid)
+	int status = 0;
+	ssize_t n = read(s->fd, &status, sizeof(status));
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
+	int fd = s->fd;
 	loop_remove(&c->loop, s);
 	s->fd = fd_close(fd);
-	if (si.si_code == CLD_EXITED && si.si_status == KEEPER_TRIAL_OK) {
+	if (n == sizeof(status) && WIFEXITED(status) && WEXITSTATUS(status) == KEEPER_TRIAL_OK) {
 		keeper_reexec(c, TAKE_FD(c->reexec.program));
 		return;
 	}
-	if (si.si_code == CLD_EXITED)
+	if (n != sizeof(status))
+		snprintf(why, sizeof(why), "the program could not be tried; ask again");
+	else if (WIFEXITED(status))
 		snprintf(why, sizeof(why),
 			"the program is no stayd that can take over from this one (its trial ended with %d)",
-			si.si_status);
+			WEXITSTATUS(status));
 	else
 		snprintf(why, sizeof(why), "the trial of the program was ended by %s",
-			strna(signal_name(si.si_status)));
+			strna(signal_name(WTERMSIG(status))));
 	reexec_refused(c, why);
-}
-
-_Noreturn static void try_program(int program)
-{
-	char version[16], name[] = "stayd", role[] = "--role=trial";
-	char *argv[] = {name, role, version, NULL};
-	(void)put_number(version, STATE_VERSION);
-	signal(SIGPIPE, SIG_DFL);
-	(void)alarm(TRIAL_SEC); /* holds over the exec, and kills */
-	(void)exec_with_fds(program, argv, NULL, 0);
-	_exit(EXIT_EXEC);
 }
 
 static int trial_begin(struct core *c)
 {
-	pid_t pid = fork();
-	if (pid < 0)
+	char version[16];
+	int p[2];
+	(void)put_number(version, STATE_VERSION);
+	if (pipe2(p, O_CLOEXEC | O_NONBLOCK) < 0)
 		return -errno;
-	if (pid == 0)
-		try_program(c->reexec.program);
-	int fd = (int)syscall(SYS_pidfd_open, pid, 0);
-	int r = fd < 0 ? -errno
-		       : loop_add(&c->loop, &c->reexec.source, fd, EPOLLIN, PRIO_NORMAL, on_trial);
-	if (r < 0) {
-		fd_close(fd);
-		(void)kill(pid, SIGKILL); /* ours and not reaped: its pid is its own */
-		(void)waitpid(pid, NULL, __WALL);
-	}
+	const int fds[] = {p[1], c->reexec.program};
+	int r = launcher_ask(c, LN_TRIAL, version, strlen(version) + 1, fds, ARRAY_SIZE(fds));
+	fd_close(p[1]);
+	if (r == 0)
+		r = loop_add(&c->loop, &c->reexec.source, p[0], EPOLLIN, PRIO_NORMAL, on_trial);
+	if (r < 0)
+		fd_close(p[0]);
 	return r;
 }
 

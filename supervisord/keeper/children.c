@@ -26,48 +26,19 @@ void child_ended(pid_t pid, int wait_status)
 	news_add(r);
 }
 
-static void child_born(const struct kp_frame *f, pid_t pid)
+/* Words of nobody, or of a later version, are not heard. */
+void child_said(const struct kp_frame *f, pid_t pid)
 {
-	struct row *r = row_of_pid(pid);
-	if (r && r->kind != ROW_TRACKED)
-		return; /* said it twice */
-	if (r)
-		row_free(r); /* a main that ended elsewhere: its pid was used again */
-	r = row_new(ROW_CHILD, &f->id, pid, 0);
+	if (pid > 0 && (f->kind == KP_SHIM_EXIT || f->kind == KP_SHIM_MAIN))
+		row_below(f, pid);
+	if (pid <= 0 || f->kind != KP_BORN)
+		return;
+	struct row *r = row_born(&f->id, pid);
 	if (!r) /* runs on, but its exit is an orphan's */
 		core_refuse(KP_BORN, -ENOSPC, &(struct kp_frame){.id = f->id, .pid = pid});
 	else if (!K.is_welcome)
 		news_add(r); /* asked for by the core before this one */
 }
-
-/* A shim's word: which of those below is the program (for a core that never hears the launcher's
- * word), or that one of them ended. */
-static void child_below(const struct kp_frame *f, pid_t shim)
-{
-	struct row *r = row_of_id(&f->id, NULL);
-	while (r && !(r->kind == ROW_CHILD && r->pid == shim))
-		r = row_of_id(&f->id, r);
-	if (!r)
-		return; /* not the shim of that id */
-	if (f->kind == KP_SHIM_MAIN) {
-		r->program = f->pid;
-	} else if ((r = row_new(ROW_BELOW, &f->id, f->pid, CLD_EXITED))) {
-		bool is_end = f->code >= CLD_EXITED && f->code <= CLD_DUMPED;
-		row_end(r, is_end ? f->code : CLD_EXITED, f->status, now_boot_us());
-		news_add(r);
-	}
-}
-
-/* Words of nobody, or of a later version, are not heard. */
-void child_said(const struct kp_frame *f, pid_t pid)
-{
-	if (pid > 0 && f->kind == KP_BORN)
-		child_born(f, pid);
-	else if (pid > 0 && (f->kind == KP_SHIM_EXIT || f->kind == KP_SHIM_MAIN))
-		child_below(f, pid);
-}
-
-/* ---- what core asks ------------------------------------------------------------------------------ */
 
 void child_track(const struct kp_frame *f, int *fd UNUSED)
 {
@@ -102,16 +73,4 @@ void child_signal(const struct kp_frame *f, int *fd UNUSED)
 		core_refuse(KP_SIGNAL, -errno, f);
 	else if (f->code)
 		(void)kill(to->pid, f->code);
-}
-
-/* With a pid: that row. Without: every exit of the id that core has been told. */
-void child_forget(const struct kp_frame *f, int *fd UNUSED)
-{
-	struct row *r = row_of_id(&f->id, NULL), *next;
-	for (; r; r = next) {
-		next = row_of_id(&f->id, r);
-		bool is_done = r->code && !r->is_queued && r->kind != ROW_ROLE;
-		if (f->pid ? f->pid == r->pid && (is_done || r->kind == ROW_TRACKED) : is_done)
-			row_free(r);
-	}
 }

@@ -10,21 +10,15 @@
  */
 #include "private.h"
 
-#include <fcntl.h>
-#include <linux/close_range.h>
 #include <poll.h>
-#include <sys/auxv.h>
-#include <sys/reboot.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
 
-#define WORDS_BATCH      256
-#define REAP_BATCH       512 /* exits in one turn, so that links are served in a storm too */
-#define CRASHES_MAX      5   /* of core without a welcome: we answer SIGTERM ourselves then */
-#define RETRY_US         (10 * USEC_PER_MSEC) /* when the machine has no memory or descriptor for us */
-#define STOP_CHILDREN_US (10 * USEC_PER_SEC)
-#define STOP_US          (5 * USEC_PER_SEC)
-#define STOP_AGAIN_US    USEC_PER_SEC /* what a second SIGTERM leaves */
+#define WORDS_BATCH   256
+#define REAP_TURN_US  USEC_PER_MSEC /* exits have so much of a turn: core hears of them between */
+#define CRASHES_MAX   5             /* of core without a welcome: we answer SIGTERM ourselves then */
+#define RETRY_US      (10 * USEC_PER_MSEC) /* when the machine has no memory or descriptor for us */
+#define STOP_AGAIN_US USEC_PER_SEC         /* what a second SIGTERM leaves */
 
 struct keeper K;
 struct timing timing = {
@@ -33,8 +27,6 @@ struct timing timing = {
 	.hang_us = 30 * USEC_PER_SEC,
 	.prove_us = 10 * USEC_PER_SEC,
 };
-
-/* ---- the end --------------------------------------------------------------------------------------- */
 
 /* SIGTERM or, with 0, is there one? */
 static bool signal_rows(bool roles, int signal)
@@ -55,7 +47,7 @@ void stop_begin(enum stop_phase phase, int status, int how)
 	if (phase <= K.stop)
 		return;
 	K.stop = phase;
-	K.stop_by_us = now_mono_us() + (phase == STOP_CHILDREN ? STOP_CHILDREN_US : STOP_US);
+	K.stop_by_us = now_mono_us() + (phase == STOP_CHILDREN ? 10 : 5) * USEC_PER_SEC;
 	K.exit_status = status;
 	K.exit_how = how;
 	for (enum role r = ROLE_CORE; r < ROLE_MAX; r++)
@@ -82,17 +74,6 @@ static void stop_tick(uint64_t now, uint64_t *next)
 	}
 }
 
-static int leave(void)
-{
-	if (K.is_host) { /* a host without PID 1 panics, so there is no mere exit */
-		sync();
-		(void)reboot(K.exit_how == 1 ? RB_AUTOBOOT : RB_POWER_OFF);
-	}
-	return K.exit_status;
-}
-
-/* ---- signals and exits ------------------------------------------------------------------------------ */
-
 /* TERM, INT, PWR and systemd's SIGRTMIN+3 (halt) to +6 (kexec), which containers are stopped by. */
 uint64_t signal_ends(void)
 {
@@ -112,13 +93,6 @@ static void on_signal(int signal)
 	if (K.stop && (bit & signal_ends()))
 		K.stop_by_us = MIN(K.stop_by_us, now_mono_us() + STOP_AGAIN_US);
 	table.kept.signals |= bit;
-}
-
-static int signals_open(void)
-{
-	sigset_t all;
-	sigfillset(&all);
-	return signalfd(-1, &all, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
 /* SIGCHLD names one exit, whatever the number of children: that one is told first. Others may hide
@@ -143,19 +117,17 @@ static void read_signals(void)
 static void reap(void)
 {
 	int status;
-	pid_t pid = 1;
-	uint64_t before = 0;
-	for (int i = 0; i < REAP_BATCH && pid > 0; i++) {
+	pid_t pid;
+	uint64_t before, until = now_mono_us() + REAP_TURN_US;
+	do {
 		before = now_mono_us();
 		pid = waitpid(-1, &status, WNOHANG | __WALL);
 		if (pid > 0)
 			child_ended(pid, status);
-	}
+	} while (pid > 0 && before < until);
 	K.has_more_dead = pid > 0;
 	K.reap_at_us = pid > 0 ? 0 : now_mono_us() + reap_pause_us(now_mono_us() - before);
 }
-
-/* ---- the loop --------------------------------------------------------------------------------------- */
 
 static void tick(uint64_t now, uint64_t *next)
 {
@@ -168,11 +140,13 @@ static void tick(uint64_t now, uint64_t *next)
 	hang_tick(now, next);
 	if (K.stop)
 		stop_tick(now, next);
-	if (K.signal_fd < 0 && (K.signal_fd = signals_open()) < 0)
-		K.has_more_dead = true; /* looked for, then */
-	if (K.signal_fd < 0 || K.is_stuck)
-		earliest(next, now + RETRY_US);
-	else if (K.has_more_dead)
+	if (K.signal_fd < 0) {
+		sigset_t all;
+		sigfillset(&all);
+		K.signal_fd = signalfd(-1, &all, SFD_CLOEXEC | SFD_NONBLOCK);
+		K.has_more_dead = true; /* of a previous life, or until this works */
+	}
+	if (K.has_more_dead)
 		earliest(next, MAX(K.reap_at_us, 1u));
 }
 
@@ -182,6 +156,8 @@ static void turn(void)
 	int wait_ms = -1;
 	tick(now, &next);
 	core_flush(); /* behind the tick, which makes news too */
+	if (K.is_stuck || K.signal_fd < 0)
+		earliest(&next, now + RETRY_US);
 	if (next != USEC_INFINITY)
 		wait_ms = next <= now ? 0 : (int)MIN((next - now + 999) / 1000, 3600000u);
 	struct pollfd p[] = {
@@ -203,47 +179,30 @@ static void turn(void)
 	}
 }
 
-/* ---- the beginning ---------------------------------------------------------------------------------- */
-
-static void open_self(const char *name)
-{
-	const char *started = (const char *)getauxval(AT_EXECFN);
-	int fd = open("/proc/self/exe", O_PATH);
-	if (fd < 0)
-		fd = open(started ? started : name, O_PATH);
-	table.kept.self_fd = MAX(fd, 0);
-}
-
 static void start(int argc, char **argv)
 {
 	reaper_begin(NULL);
 	fds_begin();
-	K.is_host = getpid() == 1 && !getenv("container") && first_pid_namespace();
-	if (K.is_host)
-		(void)reboot(RB_DISABLE_CAD); /* Ctrl-Alt-Del becomes SIGINT */
 	int skip = argc > 1 && startswith(argv[1], STATE_OPTION), n = 2;
 	K.args[0] = argv[0];
 	for (int i = 1 + skip; i < argc && n < KEEPER_ARGS_MAX + 2; i++)
 		K.args[n++] = argv[i];
 	const char *hang_ms = getenv("STAYD_TEST_HANG_MS"); /* for tests: a minute in a second */
-	if (hang_ms)
-		timing.hang_us = strtoul(hang_ms, NULL, 10) * USEC_PER_MSEC;
+	timing.hang_us = hang_ms ? strtoul(hang_ms, NULL, 10) * USEC_PER_MSEC : timing.hang_us;
 	rows_init();
 	if (skip)
 		reexec_begin((int)strtol(argv[1] + strlen(STATE_OPTION), NULL, 10));
-	if (!table.kept.self_fd) {
-		(void)close_range(3, ~0u, 0);
-		open_self(argv[0]);
-	}
+	if (!table.kept.self_fd)
+		state_begin(argv[0]);
 	table.role[ROLE_CORE].is_wanted = table.role[ROLE_LAUNCHER].is_wanted = 1;
 	K.signal_fd = -1;
-	K.has_more_dead = true; /* children of a previous life */
 }
 
-int keeper_main(int argc, char **argv)
+int keeper_main(int argc, char **argv, int *ret_how)
 {
 	start(argc, argv);
 	while (K.stop != STOP_DONE)
 		turn();
-	return leave();
+	*ret_how = K.exit_how;
+	return K.exit_status;
 }

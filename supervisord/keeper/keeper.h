@@ -10,8 +10,9 @@
  */
 #pragma once
 
-/* The daemon: starts ROLE_CORE and ROLE_LAUNCHER and never returns before everything is stopped. */
-int keeper_main(int argc, char **argv);
+/* The daemon: starts ROLE_CORE and ROLE_LAUNCHER and never returns before everything is stopped.
+ * ret_how: what core said of a host, see KP_EXIT. */
+int keeper_main(int argc, char **argv, int *ret_how);
 
 /* `--role=trial` ends with this when the program can take over a state of that version: anything
  * else is not a program keeper should become. */

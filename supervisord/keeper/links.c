@@ -38,21 +38,13 @@ bool words_read_one(void)
 	pid_t pid;
 	if (!table.kept.words[0] || (r = read_frame(table.kept.words[0], &f, &fd, &pid)) == 0)
 		return false;
-	if (r < 0 && r != -EBADMSG &&
-		r != -EMSGSIZE) { /* no link at all: it would be so for ever */
-		say_line("the link of the children is broken: %s", errno_name(r));
-		drop_fd(&table.kept.words[0]);
-		return false;
-	}
 	if (r > 0)
 		child_said(&f, pid);
 	else
 		say_line("what pid %d says is no word of a child: %s", (int)pid, errno_name(r));
 	drop_fd(&fd);
-	return true;
+	return r > 0 || r == -EBADMSG || r == -EMSGSIZE; /* else it would say so for ever */
 }
-
-/* ---- from core ------------------------------------------------------------------------------------- */
 
 static void on_hello(const struct kp_frame *f UNUSED, int *fd UNUSED)
 {
@@ -83,7 +75,7 @@ static void on_leave(const struct kp_frame *f, int *fd UNUSED)
 static void (*const from_core[])(const struct kp_frame *f, int *fd) = {
 	[KP_HELLO] = on_hello,
 	[KP_SIGNAL] = child_signal,
-	[KP_FORGET] = child_forget,
+	[KP_FORGET] = row_forget,
 	[KP_TRACK] = child_track,
 	[KP_PUT] = on_put,
 	[KP_DROP] = on_put,
@@ -202,7 +194,7 @@ void core_gone(void)
 {
 	drop_fd(&table.kept.core_link);
 	K.has_hello = K.is_welcome = K.is_full = K.is_stuck = false;
-	K.signals_told = K.look_at_us = 0;
+	K.signals_told = K.look_at_us = K.looks = 0;
 }
 
 /* Two looks in a row saw nothing read: the third kills. A late look does not count: we were stopped

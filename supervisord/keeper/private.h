@@ -17,8 +17,8 @@ enum stop_phase { STOP_NOT, STOP_CHILDREN, STOP_ROLES, STOP_REST, STOP_DONE };
 struct keeper {
 	char *args[KEEPER_ARGS_MAX + 3]; /* argv[0], one slot for us, the original ones */
 	int signal_fd;
-	bool is_host, has_more_dead; /* dead ones: perhaps */
-	uint64_t reap_at_us;         /* not before: see reap_pause_us() */
+	bool has_more_dead;  /* dead ones: perhaps */
+	uint64_t reap_at_us; /* not before: see reap_pause_us() */
 	/* what core was told */
 	bool has_hello, is_welcome, is_full, is_stuck; /* no room; no memory */
 	unsigned fds_told, crashes;                    /* since the last hello */
@@ -44,19 +44,12 @@ struct timing {
 };
 extern struct timing timing;
 
-static inline void earliest(uint64_t *next, uint64_t at)
-{
-	if (at && at < *next)
-		*next = at;
-}
-
 /* ---- children.c, links.c, roles.c, keeper.c ----------------------------------------------------------  */
 
 void child_ended(pid_t pid, int wait_status);
 void child_said(const struct kp_frame *f, pid_t pid);
 void child_track(const struct kp_frame *f, int *fd);
 void child_signal(const struct kp_frame *f, int *fd);
-void child_forget(const struct kp_frame *f, int *fd);
 bool words_read_one(void); /* one frame of any child; false: none waiting */
 void core_read(void);
 void core_flush(void);

@@ -28,9 +28,13 @@ static int pair_open(int32_t fds[2])
 	int on = 1;
 	if (fds[0])
 		return 0;
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET, 0, fds) < 0)
-		return -errno;
-	return setsockopt(fds[0], SOL_SOCKET, SO_PASSCRED, &on, sizeof(on)) < 0 ? -errno : 0;
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET, 0, fds) == 0 &&
+		setsockopt(fds[0], SOL_SOCKET, SO_PASSCRED, &on, sizeof(on)) == 0)
+		return 0;
+	on = errno;
+	drop_fd(&fds[0]);
+	drop_fd(&fds[1]);
+	return -on;
 }
 
 static void become(enum role r, int end)
@@ -63,15 +67,11 @@ static int spawn(enum role r)
 		drop_fd(&link[1]);
 		return e;
 	}
-	row_begin(&table.row[r], pid);
-	table.row[r].time_us = now_boot_us();
-	table.row[r].is_stale = 0;
-	table.row[r].fd = link[r == ROLE_CORE];
+	row_begin(&table.row[r], pid, link[r == ROLE_CORE]);
 	if (r == ROLE_CORE)
 		table.kept.core_link = link[0];
 	else
 		drop_fd(&link[1]);
-	news_add(&table.row[r]);
 	return 0;
 }
 

@@ -155,7 +155,9 @@ static void put_identity(struct writer *w)
 	if (!w->has_identity)
 		return;
 	if (i->uid != UINT32_MAX) {
-		w->p.flags |= PLAN_SET_UID;
+		/* Another process of that user may stop the child before its exec, and whoever waits
+		 * for it in vfork(2) waits as long. Root may do so to the launcher anyway. */
+		w->p.flags |= PLAN_SET_UID | (i->uid != 0 ? PLAN_FORK : 0);
 		w->p.uid = i->uid;
 	}
 	if (i->gid != UINT32_MAX) {

@@ -32,7 +32,8 @@ struct plan_span {
 };
 
 enum plan_flags {
-	PLAN_FORK = 1 << 0, /* needs an address space of its own: mounts, directories, slow opens */
+	/* Needs an address space of its own: mounts, directories, slow opens, another user. */
+	PLAN_FORK = 1 << 0,
 	PLAN_SHIM = 1 << 1,
 	PLAN_SET_UID = 1 << 2,
 	PLAN_SET_GID = 1 << 3,

@@ -17,8 +17,8 @@
 
 static uint16_t pid_heads[BUCKETS], pid_nexts[ROWS_MAX + 1], id_heads[BUCKETS],
 	id_nexts[ROWS_MAX + 1];
-static struct chain by_pid = {pid_heads, pid_nexts, BUCKETS - 1},
-		    by_id = {id_heads, id_nexts, BUCKETS - 1};
+static struct hash16 by_pid = {pid_heads, pid_nexts, BUCKETS - 1},
+		     by_id = {id_heads, id_nexts, BUCKETS - 1};
 static struct slots slots = {.nexts = id_nexts, .max = ROWS_MAX};
 static struct fifo news;
 static struct row orphans[ORPHANS_MAX];
@@ -37,11 +37,11 @@ static uint64_t id_key(const struct spawn_id *id)
 	return hash_bytes(id, sizeof(*id));
 }
 
-void row_begin(struct row *r, pid_t pid)
+static void row_live(struct row *r, pid_t pid)
 {
 	r->pid = pid;
 	r->code = 0;
-	chain_add(&by_pid, (uint64_t)pid, index_of(r));
+	hash16_add(&by_pid, (uint64_t)pid, index_of(r));
 }
 
 struct row *row_new(enum row_kind kind, const struct spawn_id *id, pid_t pid, int code)
@@ -51,16 +51,16 @@ struct row *row_new(enum row_kind kind, const struct spawn_id *id, pid_t pid, in
 		return NULL;
 	table.row[i] =
 		(struct row){.kind = (uint8_t)kind, .id = *id, .code = (uint8_t)code, .pid = pid};
-	chain_add(&by_id, id_key(id), i);
+	hash16_add(&by_id, id_key(id), i);
 	if (!code)
-		row_begin(&table.row[i], pid);
+		row_live(&table.row[i], pid);
 	return &table.row[i];
 }
 
 void row_end(struct row *r, int code, int status, uint64_t time_us)
 {
 	if (!r->code)
-		chain_del(&by_pid, (uint64_t)r->pid, index_of(r));
+		hash16_del(&by_pid, (uint64_t)r->pid, index_of(r));
 	r->code = (uint8_t)code;
 	r->status = status;
 	r->time_us = time_us;
@@ -78,7 +78,7 @@ void row_ended(struct row *r, int wait_status, uint64_t time_us)
 void row_free(struct row *r)
 {
 	row_end(r, CLD_EXITED, 0, 0);
-	chain_del(&by_id, id_key(&r->id), index_of(r));
+	hash16_del(&by_id, id_key(&r->id), index_of(r));
 	r->kind = ROW_UNUSED;
 	if (!r->is_queued)
 		slot_give(&slots, index_of(r));
@@ -86,7 +86,7 @@ void row_free(struct row *r)
 
 struct row *row_of_pid(pid_t pid)
 {
-	unsigned i = chain_first(&by_pid, (uint64_t)pid);
+	unsigned i = hash16_first(&by_pid, (uint64_t)pid);
 	while (i && table.row[i].pid != pid)
 		i = pid_nexts[i];
 	return i ? &table.row[i] : NULL;
@@ -94,7 +94,7 @@ struct row *row_of_pid(pid_t pid)
 
 struct row *row_of_id(const struct spawn_id *id, const struct row *after)
 {
-	unsigned i = after ? id_nexts[index_of(after)] : chain_first(&by_id, id_key(id));
+	unsigned i = after ? id_nexts[index_of(after)] : hash16_first(&by_id, id_key(id));
 	while (i && memcmp(&table.row[i].id, id, sizeof(*id)) != 0)
 		i = id_nexts[i];
 	return i ? &table.row[i] : NULL;
@@ -118,6 +118,15 @@ void news_add(struct row *r)
 	r->is_queued = 1;
 }
 
+void row_begin(struct row *r, pid_t pid, int fd)
+{
+	row_live(r, pid);
+	r->time_us = now_boot_us();
+	r->is_stale = 0;
+	r->fd = fd;
+	news_add(r);
+}
+
 void news_told(void)
 {
 	struct row *r = &table.row[fifo_take(&news)];
@@ -138,6 +147,45 @@ void news_all(void)
 	for (unsigned i = 1; i <= slots.high; i++)
 		if (table.row[i].kind)
 			news_add(&table.row[i]);
+}
+
+/* ---- words --------------------------------------------------------------------------------------- */
+
+struct row *row_born(const struct spawn_id *id, pid_t pid)
+{
+	struct row *r = row_of_pid(pid);
+	if (r && r->kind != ROW_TRACKED)
+		return r; /* said it twice */
+	if (r)
+		row_free(r); /* a main that ended elsewhere: its pid was used again */
+	return row_new(ROW_CHILD, id, pid, 0);
+}
+
+void row_below(const struct kp_frame *f, pid_t shim)
+{
+	struct row *r = row_of_id(&f->id, NULL);
+	while (r && !(r->kind == ROW_CHILD && r->pid == shim))
+		r = row_of_id(&f->id, r);
+	if (!r)
+		return; /* not the shim of that id */
+	if (f->kind == KP_SHIM_MAIN) {
+		r->program = f->pid;
+	} else if ((r = row_new(ROW_BELOW, &f->id, f->pid, CLD_EXITED))) {
+		bool is_end = f->code >= CLD_EXITED && f->code <= CLD_DUMPED;
+		row_end(r, is_end ? f->code : CLD_EXITED, f->status, now_boot_us());
+		news_add(r);
+	}
+}
+
+void row_forget(const struct kp_frame *f, int *fd UNUSED)
+{
+	struct row *r = row_of_id(&f->id, NULL), *next;
+	for (; r; r = next) {
+		next = row_of_id(&f->id, r);
+		bool is_done = r->code && !r->is_queued && r->kind != ROW_ROLE;
+		if (f->pid ? f->pid == r->pid && (is_done || r->kind == ROW_TRACKED) : is_done)
+			row_free(r);
+	}
 }
 
 /* ---- orphans and deposits ---------------------------------------------------------------------- */

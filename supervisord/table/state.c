@@ -11,6 +11,7 @@
 #include "table/table.h"
 
 #include <fcntl.h>
+#include <sys/auxv.h>
 #include <sys/wait.h>
 
 bool is_ours(pid_t pid)
@@ -63,7 +64,7 @@ static bool take_row(uint32_t i UNUSED, const void *item)
 	if (!n)
 		return false;
 	if (is_role && !r->code)
-		row_begin(n, r->pid);
+		row_begin(n, r->pid, r->fd);
 	n->time_us = r->time_us;
 	n->status = r->status;
 	n->program = r->program;
@@ -86,6 +87,16 @@ static bool take_deposit(uint32_t i UNUSED, const void *item)
 			{table.row + 1, rows_high(), sizeof(table.row[0]), take_row},              \
 			{table.deposit, table.n_deposits, sizeof(table.deposit[0]), take_deposit}, \
 	}
+
+void state_begin(const char *name)
+{
+	const char *started = (const char *)getauxval(AT_EXECFN);
+	(void)close_range(STDERR_FILENO + 1, ~0u, 0);
+	int fd = open("/proc/self/exe", O_PATH);
+	if (fd < 0)
+		fd = open(started ? started : name, O_PATH);
+	table.kept.self_fd = MAX(fd, 0);
+}
 
 int state_save(void)
 {

@@ -85,6 +85,12 @@ struct table {
 };
 extern struct table table;
 
+static inline void earliest(uint64_t *next, uint64_t at)
+{
+	if (at && at < *next)
+		*next = at;
+}
+
 static inline void drop_fd(int32_t *fd)
 {
 	if (*fd > 0)
@@ -97,7 +103,7 @@ static inline void drop_fd(int32_t *fd)
 void rows_init(void); /* the rows of roles */
 struct row *row_new(
 	enum row_kind kind, const struct spawn_id *id, pid_t pid, int code); /* NULL: full */
-void row_begin(struct row *r, pid_t pid); /* a role is alive again */
+void row_begin(struct row *r, pid_t pid, int fd); /* a role is alive again */
 void row_end(struct row *r, int code, int status, uint64_t time_us);
 void row_ended(struct row *r, int wait_status, uint64_t time_us);
 void row_free(struct row *r);
@@ -109,6 +115,12 @@ void news_add(struct row *r);
 struct row *news_head(void); /* or NULL; ROW_UNUSED when it was freed since */
 void news_told(void);        /* the head was */
 void news_all(void);         /* every row, for a new core */
+struct row *row_born(const struct spawn_id *id, pid_t pid); /* KP_BORN; NULL: full */
+/* A shim's word: which of those below is the program (for a core that never hears the launcher's
+ * word), or that one of them ended. */
+void row_below(const struct kp_frame *f, pid_t shim);
+/* With a pid: that row. Without: every exit of the id that core has been told. */
+void row_forget(const struct kp_frame *f, int *fd);
 /* The last orphans, for a KP_TRACK that comes after the exit. */
 void orphan_add(pid_t pid, int wait_status);
 const struct row *orphan_find(pid_t pid); /* the newest of that pid, or NULL */
@@ -118,5 +130,7 @@ int deposit_put(const char *name, int fd);
 /* ---- state.c -------------------------------------------------------------------------------------- */
 
 bool is_ours(pid_t pid); /* our child, alive or not yet reaped? Only then may its pid be used */
-int state_save(void);    /* a descriptor or -errno */
-int state_load(int fd);  /* 0, or -errno and all is as before */
+/* There is none: closes what was left to us, and takes our own program, started as that name. */
+void state_begin(const char *name);
+int state_save(void);   /* a descriptor or -errno */
+int state_load(int fd); /* 0, or -errno and all is as before */

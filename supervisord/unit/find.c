@@ -123,9 +123,9 @@ static int add_dir(const struct unit_path *p, const char *entry, size_t i, struc
 {
 	int r = 0;
 	CLEANUP_FREE char *dir = xasprintf("%s/%s", p->dirs.v[i], entry);
-	DIR *d = opendir(dir);
+	DIR *d = dir_open(dir);
 	struct dirent *e;
-	while (d && r == 0 && (e = readdir(d))) {
+	while (d && r == 0 && (e = dir_next(d))) {
 		if (e->d_name[0] == '.' || !endswith(e->d_name, ".conf"))
 			continue;
 		bool is_known = false;

@@ -127,14 +127,20 @@ static int each_also(const struct unit_path *p, const char *name, struct err *e,
 	int r = 0;
 	strv_add(&todo, name);
 	for (size_t i = 0; i < todo.n && i < ALSO_MAX && r == 0; i++) {
+		unsigned unread = files_unread();
 		struct unit_conf *c = unit_load(p, todo.v[i], NULL);
-		if (c->load == LOAD_MASKED)
+		if (files_unread() != unread) /* its [Install] may be in what is missing */
+			r = err_set(e, -EIO, "%s: not all of its files can be read now; try again",
+				todo.v[i]);
+		else if (c->load == LOAD_MASKED)
 			r = err_set(e, -ESHUTDOWN, "%s is masked", todo.v[i]);
 		else if (!c->fragment_path || c->load == LOAD_NOT_FOUND)
 			r = i == 0 ? err_set(e, -ENOENT, "there is no unit file for %s", todo.v[i])
 				   : 0;
 		else
 			r = fn(p, c, dir, changes, e);
+		if (r == 0 && files_unread() != unread) /* links in it may have been missed */
+			r = err_set(e, -EIO, "a directory of links cannot be read now; try again");
 		for (size_t k = 0; k < c->install.also.n; k++) {
 			char *also = expand(p, c, c->install.also.v[k]);
 			if (strv_has(&todo, also) || !unit_name_is_valid(also))
@@ -187,10 +193,10 @@ static int remove_link(const char *path, struct strv *changes, struct err *e)
 static int unlink_in(
 	const char *dir, const char *name, bool aliases, struct strv *changes, struct err *e)
 {
-	DIR *d = opendir(dir);
+	DIR *d = dir_open(dir);
 	struct dirent *ent;
 	int r = 0;
-	while (d && r == 0 && (ent = readdir(d))) {
+	while (d && r == 0 && (ent = dir_next(d))) {
 		CLEANUP_FREE char *path = xasprintf("%s/%s", dir, ent->d_name);
 		struct stat st;
 		if (!unit_name_is_valid(ent->d_name) || lstat(path, &st) < 0 ||
@@ -218,9 +224,9 @@ static int disable_one(const struct unit_path *p, const struct unit_conf *c, con
 	(void)unused;
 	int r = 0;
 	for (size_t i = 0; i < p->dirs.n && r == 0; i++) {
-		DIR *d = is_ours(p->dirs.v[i]) ? opendir(p->dirs.v[i]) : NULL;
+		DIR *d = is_ours(p->dirs.v[i]) ? dir_open(p->dirs.v[i]) : NULL;
 		struct dirent *ent;
-		while (d && r == 0 && (ent = readdir(d))) {
+		while (d && r == 0 && (ent = dir_next(d))) {
 			if (!endswith(ent->d_name, ".wants") && !endswith(ent->d_name, ".requires"))
 				continue;
 			CLEANUP_FREE char *dir = xasprintf("%s/%s", p->dirs.v[i], ent->d_name);

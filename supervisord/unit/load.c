@@ -164,9 +164,9 @@ static void take_links_of(
 		if (!(dirs & 1) || (is_builtin && unit_dir_is_vendor_systemd(p->path->dirs.v[i])))
 			continue;
 		CLEANUP_FREE char *path = xasprintf("%s/%s", p->path->dirs.v[i], entry);
-		DIR *d = opendir(path);
+		DIR *d = dir_open(path);
 		struct dirent *e;
-		while (d && (e = readdir(d))) {
+		while (d && (e = dir_next(d))) {
 			if (!unit_name_is_valid(e->d_name) || map_get(&seen, e->d_name) ||
 				streq(e->d_name, p->conf->name))
 				continue;

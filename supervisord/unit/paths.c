@@ -118,9 +118,9 @@ static void note_alias(struct unit_cache *c, int dirfd, const char *name)
 
 static void scan(struct unit_cache *c, const char *path, size_t i)
 {
-	DIR *d = opendir(path);
+	DIR *d = dir_open(path);
 	struct dirent *e;
-	while (d && (e = readdir(d)))
+	while (d && (e = dir_next(d)))
 		if (e->d_name[0] != '.' && strchr(e->d_name, '.')) {
 			entry_of(c, e->d_name)->dirs |= 1ULL << i;
 			if (e->d_type == DT_LNK)

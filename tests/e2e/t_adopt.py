@@ -4,7 +4,7 @@
 Each process goes on as it was (pid, invocation, n_restarts, since), its end is seen with its status, its
 output loses no line, and nothing is started a second time; with records as they were, damaged, cut, of
 another version, or gone. And a second stayd for the same directories is turned away."""
-import struct
+import fcntl, struct
 
 from lib import *
 
@@ -217,6 +217,15 @@ def helpers_left_behind_keep_their_unit_as_it_was():
     each_tracking(run)
 
 
+@test
+def descriptors_lost_with_the_keeper_are_told():
+    text = unit(["notify-fd:memory", "notify:READY=1", "wait"], "Type=notify", "FileDescriptorStoreMax=4")
+    with Daemon({"f.service": text}, targets=["f.service"]) as d:
+        settled(d, ["f.service"])
+        bereave(d)
+        check("f.service: descriptors it had stored (FDSTORE=1) went with the keeper" in d.log_text(), d.log_text())
+
+
 # ---- logs ---------------------------------------------------------------------------------------
 
 WRITER = "[Unit]\nDefaultDependencies=no\n[Service]\nExecStart=%s spam:%d:100 wait\n"
@@ -299,6 +308,27 @@ def a_second_stayd_is_turned_away_and_told_by_whom():
             with Daemon({"a.service": unit(["wait"])}, directory=t, targets=["a.service"]) as d:
                 settled(d, ["a.service"])
                 check("took over" not in d.log_text(), d.log_text())
+
+
+@test
+def what_is_left_of_a_daemon_is_waited_for_and_then_named():
+    with Daemon({"a.service": unit(["wait"], "Restart=always")}, targets=["a.service"]) as d:
+        before, old, argv = settled(d, ["a.service"]), d.proc.pid, d.proc.args
+        d.kill_keeper()
+        with open(d.run_dir + "/lock") as held:  # as a core that hangs on its disk would
+            wait_for(lambda: try_lock(held), 10, "the old core to end")
+            p = subprocess.run(argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, timeout=60 * SLOW, start_new_session=True)
+            check(p.returncode == 155 and "what is left of another stayd" in p.stderr and "pid %d" % old in p.stderr, (p.returncode, p.stderr))
+            d.wait_at_start = False
+            d.start()  # waits
+        d.wait_taken_over()
+        check(settled(d, ["a.service"]) == before, "taken over all the same")
+
+
+def try_lock(file):
+    with contextlib.suppress(BlockingIOError):
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
 
 
 # ---- records that are not what they were -----------------------------------------------------------------

@@ -136,11 +136,11 @@ def any_change_of_the_file_is_found_and_the_first_broken_line_named():
 
 @test
 def a_core_that_dies_between_intent_and_outcome_is_owned_up_to():
-    with Stage(lambda s: {"slow.service": s.puppets.unit(s.control("c"), "event:up", Type="notify"), "a.service": unit(s)}) as (s, d):
+    with Stage(lambda s: {"slow.service": s.puppets.unit(s.control("c"), "event:slow", Type="notify"), "a.service": unit(s)}) as (s, d):
         d.ctl("start", "a")
         p = d.ctl_start("start", "slow")
-        s.puppets.wait("up")
-        check(lines(d)[-1]["kind"] == "intent", "it is under way")
+        s.puppets.wait("slow")
+        check(lines(d)[-1]["kind"] == "intent", "it is under way: %s" % lines(d)[-3:])
         of = lines(d)[-1]["seq"]
         d.kill_core()
         p.wait()

@@ -2,7 +2,7 @@
 """A campaign of kill -9 against every process of the daemon, keeper included, singly and in pairs.
 
 One daemon supervises a fleet that keeps a diary of its own (svc appends its starts and ends to a file)
-and a replica set behind HAProxy that is deployed again and again under load. After each round of kills
+and a replica set behind HAProxy that is deployed again and again under load; some services are just being stopped. After each round of kills
 the diary, the kernel, `status` and the daemon's log must agree: no service lost, none run twice, no
 exit told with another status than it had, no request failed, no descriptor or memory gone for good.
 
@@ -60,6 +60,7 @@ class Fleet:
         self.rng, self.path, self.offset = rng, os.path.join(directory, "diary"), 0
         open(self.path, "w").close()
         self.starts, self.ended, self.killed, self.told, self.units = {}, {}, {}, {}, {}
+        self.stopped, self.n_stops = None, 0
         self.judged, self.strays, self.away, self.log_offset, self.n_told, self.n_lost = set(), set(), [], 0, 0, 0
         for kind, n, restart in (("s", STABLE, "always"), ("c", CRASHERS, "always"), ("m", MORTALS, "no")):
             for i in range(n):
@@ -141,6 +142,10 @@ class Fleet:
                 return "%s: newest process %s, killed: %s, status: %s" % (name, p, self.killed.get(p), row and (row["main_pid"], row["sub_state"]))
             if name[0] == "m" and not (p and row):
                 return "%s: not started yet" % name
+            if name == self.stopped:
+                if row["main_pid"] != (p[0] if self.runs(name, p) else 0) or row["sub_state"] not in ("running", "dead", "failed"):
+                    return "%s: asked to stop, process %s, status: %s" % (name, p, (row["main_pid"], row["sub_state"]))
+                continue
             if name[0] == "m" and p in self.killed and row["sub_state"] != "failed":
                 return "%s: killed, and status says %s" % (name, row["sub_state"])
             if name[0] == "m" and p not in self.killed and row["main_pid"] != p[0]:
@@ -163,8 +168,8 @@ class Fleet:
                 said = self.told.pop((name, p[0]), [])
                 if p in self.killed:
                     want, at = self.killed[p][0].name, self.killed[p][1]
-                elif p in self.ended and name[0] == "c":
-                    want, at = str(self.code_of(name)), self.ended[p]
+                elif p in self.ended and name[0] in "cm":  # the one by itself, the other when it was stopped
+                    want, at = str(self.code_of(name) if name[0] == "c" else 0), self.ended[p]
                 elif (name, p[0]) in self.strays:
                     check(self.was_away(p[1]), "%s: pid %d was killed as a stray" % (name, p[0]))
                     continue
@@ -247,6 +252,26 @@ class Campaign:
         for r, pid in old.items():
             wait_for(lambda: r in ("net", "logger") and not pid or role_pid(keeper, r) not in (0, pid), 60, "a new " + r)
 
+    def stop_through(self, combo):
+        """A stop under way while all that happens. Whether it was recorded before is a matter of luck; it
+        is done or not begun, never half, and never undone."""
+        f = self.fleet
+        names = [n for n in f.starts if n[0] == "m" and f.newest(n) and f.newest(n) not in f.killed]
+        if not names:
+            self.strike(combo)
+            return
+        f.stopped = self.rng.choice(names)
+        client = self.rig.d.ctl_start("stop", f.stopped)
+        time.sleep(self.rng.random() * 0.01)
+        self.strike(combo)
+        client.communicate(timeout=60 * SLOW)
+        self.settle()
+        if client.returncode == 0:
+            check(not f.runs(f.stopped, f.newest(f.stopped)), "%s: its stop was reported done, and it runs" % f.stopped)
+        name, f.stopped = f.stopped, None
+        f.n_stops += 1
+        self.rig.d.ctl("start", name)
+
     def settle(self):
         why = [""]
 
@@ -273,8 +298,8 @@ class Campaign:
         f, load = self.fleet, {"sent": 0, "failed": 0}
         with contextlib.suppress(Exception):
             load = self.rig.load.peek()
-        return "%s seed %s: %d kills %s; %d exits told, %d lost with their keeper, %d strays ended; %d deploys, %d requests, %d failed; worst time without a daemon %.1f s" % (
-            self.tracking, SEED, self.total(), " ".join("%s=%d" % i for i in self.kills.items()), f.n_told, f.n_lost, len(f.strays),
+        return "%s seed %s: %d kills %s; %d exits told, %d lost with their keeper, %d strays ended; %d stops; %d deploys, %d requests, %d failed; worst time without a daemon %.1f s" % (
+            self.tracking, SEED, self.total(), " ".join("%s=%d" % i for i in self.kills.items()), f.n_told, f.n_lost, len(f.strays), f.n_stops,
             self.deploys.n if self.deploys else 0, load["sent"], load["failed"], max(self.ups or [0]))
 
     def run(self, kills):
@@ -299,7 +324,7 @@ class Campaign:
                 time.sleep(self.rng.random() * 0.05)  # a random moment, not a wait
                 for _ in range(self.rng.randrange(0, 2)):
                     self.fleet.kill_one("s")
-                self.strike(combos.pop())
+                self.stop_through(combos.pop()) if self.rng.random() < 0.2 else self.strike(combos.pop())
                 self.settle()
                 dead = [n for n in self.fleet.starts if n[0] == "m" and self.fleet.newest(n) in self.fleet.judged]
                 if len(dead) > MORTALS / 2:

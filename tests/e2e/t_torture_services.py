@@ -43,6 +43,8 @@ def exit_loop_costs_less_than_two_percent_of_a_processor():
              "slow.service": "[Unit]\nStartLimitIntervalSec=10\nStartLimitBurst=5\n[Service]\nExecStart=/nonexistent/x\nRestart=always\nRestartSec=10ms\n"
                              "[X-Restart]\nOnLimit=slow\n"}
     with Rig(units) as r:
+        r.ctl("start", *units, "--no-wait")  # known once, with what a unit costs
+        r.ctl("stop", *units)
         with r.unharmed():
             r.ctl("start", *units, "--no-wait")
             r.d.wait_unit("limit.service", active_state="failed", result="start-limit-hit", deadline=30)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Fault injection: linked into the programs of `make FAULT=1` (build-fault/) and nothing else.
+ * Fault injection: linked into build/fault/stayd and build/fault/stay-net, nothing else.
  *
  * The linker's --wrap sends every reference to a function of calls.def here, from our objects and
  * from the libraries. A wrapper counts, and when it is the n-th call of that name in that role, it
@@ -150,19 +150,29 @@ static int shot(enum call call)
 	BESIDE(name)
 
 /* Which calls count. */
-#define IS_FAIL  true
-#define IS_NONE  true
-#define IS_AFTER true
-#define IS_CODE  true
-#define IS_MOVE  true
-#define IS_FORK  true
-#define IS_SYSC  true
-#define IS_VFORK true
-#define IS_RAW   true
-#define IS_DUPS  (b == F_DUPFD || b == F_DUPFD_CLOEXEC)
-#define IS_ADDS  (b == EPOLL_CTL_ADD)
-#define DUPS     FAIL
-#define ADDS     FAIL
+#define IS_FAIL   true
+#define IS_NONE   true
+#define IS_AFTER  true
+#define IS_CODE   true
+#define IS_MOVE   true
+#define IS_FORK   true
+#define IS_SYSC   true
+#define IS_VFORK  true
+#define IS_RAW    true
+#define IS_DUPS   (b == F_DUPFD || b == F_DUPFD_CLOEXEC)
+#define IS_ADDS   (b == EPOLL_CTL_ADD)
+#define IS_OPEN   true
+#define IS_OPENAT true
+#define OPEN(name)                                                                                 \
+	if (error == ENOSPC && !(b & O_CREAT))                                                     \
+		error = 0;                                                                         \
+	FAIL(name)
+#define OPENAT(name)                                                                               \
+	if (error == ENOSPC && !(c & O_CREAT))                                                     \
+		error = 0;                                                                         \
+	FAIL(name)
+#define DUPS FAIL
+#define ADDS FAIL
 
 #define CALL(name, how, errors)                                                                    \
 	long __wrap_##name(long a, long b, long c, long d, long e, long g, long h);                \

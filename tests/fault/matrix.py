@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """Every system call of the daemon fails once: the matrix of (operation, who, call, n, error).
 
-  matrix.py --build build-fault [--cells N] [--seed S] [--ops a,b] [--who core,keeper] [--call open] [--verbose]
+  matrix.py --build build [--cells N] [--seed S] [--ops a,b] [--who core,keeper] [--call open] [--verbose]
 
 A cell arms inject.c (fail the n-th call of that name in that process, or kill the process at it, or
 fail all of them), does one operation and then asks: is the daemon there, did the operation succeed or
@@ -14,7 +14,7 @@ the figures: cells and violations by operation and process."""
 import argparse, collections, json, os, signal, subprocess, sys, time
 
 A = argparse.ArgumentParser()
-A.add_argument("--build", default="build-fault")
+A.add_argument("--build", default=os.environ.get("STAYD_BUILD", "build"))
 A.add_argument("--cells", type=int, default=0)
 A.add_argument("--seed", type=int, default=1)
 A.add_argument("--ops", default="")
@@ -36,7 +36,7 @@ ALL = 1 << 30  # times: every call until disarmed
 # ---- units ---------------------------------------------------------------------------------------
 
 def service(exec_start, section="", unit="", **keys):
-    keys = dict({"RestartSec": "10ms", "TimeoutStopSec": "5", "TimeoutStartSec": "5",
+    keys = dict({"RestartSec": "10ms", "TimeoutStopSec": "1", "TimeoutStartSec": "2",
                  "Restart": "no" if keys.get("Type") == "oneshot" else "always"}, **keys)
     return ("[Unit]\nDefaultDependencies=no\nStartLimitIntervalSec=0\n%s[Service]\nExecStart=%s\n%s%s"
             % (unit, exec_start, "".join("%s=%s\n" % kv for kv in keys.items()), section))
@@ -132,8 +132,8 @@ class Crash(Stays):
 
     def act(self, r):
         pid = r.units()["a.service"]["main_pid"]
-        if pid:
-            os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid or 1 << 30, signal.SIGKILL)
 
         def next_one():
             u = r.units()["a.service"]
@@ -222,7 +222,8 @@ class DeployCrash(Deploy):
         except Refused as e:
             if "already" not in str(e):
                 raise
-        os.kill(core, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # the fault was faster
+            os.kill(core, signal.SIGKILL)
         wait_for(lambda: r.status()["daemon"]["core_pid"] not in (0, core), r.client)
         self.again(r)
 
@@ -260,7 +261,9 @@ class Reload(Op):
 
     def act(self, r):
         r.d.write_unit("a.service", UNITS["a.service"] + "Environment=N=%d\n" % time.monotonic_ns())
-        r.client.call("DaemonReload")
+        notes = r.client.call("DaemonReload")["notes"]
+        if "cannot" in notes:
+            raise Refused(notes)
 
 
 class Enable(Op):
@@ -287,8 +290,8 @@ class RoleDies(Stays):
 
     def act(self, r):
         old = r.status()["daemon"][self.role + "_pid"]
-        if old:
-            os.kill(old, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(old or 1 << 30, signal.SIGKILL)
         wait_for(lambda: r.status()["daemon"][self.role + "_pid"] not in (0, old), r.client)
         if self.role != "core":
             r.client.call("Start", names=["once.service"])
@@ -347,7 +350,81 @@ class ShimCrash(Crash):
     name, kind, whos = "crash below a shim", "shim", ("core", "launcher", "child", "keeper")
 
 
-OPS = [Start("a"), Stop("a"), Crash(), Restart(), Start("n"), Start("steps"), Stop("steps"), Start("box"), Once(), Kill(), Status(), Logs(),
+class StartUp(Op):
+    """A daemon of its own for each cell: it comes up with its unit, or says why not."""
+    name, kind, whos = "start-up of the daemon", "fresh", ("keeper", "core", "launcher", "logger", "child", "role-child")
+    running = {"a.service": "active"}
+
+    def cell(self, c):
+        """(fired, counts)"""
+        r = FreshRig()
+        try:
+            r.arm(c)
+            r.d.start()
+            r.begun()
+            end = time.monotonic() + 3 * TIMEOUT * lib.SLOW
+            while r.d.proc.poll() is None and time.monotonic() < end:
+                try:
+                    if r.wrong(self.running) is None:
+                        break
+                except (Lost, Refused, Violation, lib.Timeout):
+                    pass
+                time.sleep(0.001)
+                if c and c.times == ALL and time.monotonic() > end - 3 * TIMEOUT * lib.SLOW + ALL_TIMEOUT:
+                    break
+            r.wait_quiet()
+            r.fault.disarm()
+            fired, counts = r.fault.fired, r.fault.counts()
+            if r.d.proc.poll() is not None:
+                if r.d.proc.returncode == 0 or len(r.d.log_text().strip()) < 12:
+                    raise Violation("ended with %d and says: %s" % (r.d.proc.returncode, r.d.log_text()))
+                return fired, counts
+            self.mend(r)
+            r.wait_steady(self.running)
+            r.stop()
+            return fired, counts
+        except (AssertionError, Lost, Refused, OSError) as e:
+            raise Violation("%s\n%s" % (e, "\n".join("        " + l for l in r.d.log_text().splitlines()[-12:])))
+        finally:
+            r.destroy()
+
+
+    def mend(self, r):
+        """A unit file that could not be read is said, and a reload reads it."""
+        if not any("cannot read" in l or "no unit" in l for l in r.d.log_text().splitlines()):
+            return
+        with contextlib.suppress(Violation):
+            return r.wait_steady(self.running, 1.0)
+        r.client.call("DaemonReload")
+        r.client.call("Start", names=["a.service"])
+
+
+class ShutDown(StartUp):
+    """It ends, whatever fails meanwhile, and leaves nothing."""
+    name = "shutdown of the daemon"
+
+    def cell(self, c):
+        r = FreshRig()
+        try:
+            r.d.start()
+            r.begun()
+            r.wait_steady(self.running)
+            r.arm(c)
+            r.d.proc.terminate()
+            if c and c.times == ALL:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    r.d.proc.wait(ALL_TIMEOUT)
+                r.fault.disarm()
+            r.stop()
+            r.fault.disarm()
+            return r.fault.fired, r.fault.counts()
+        except (AssertionError, Lost, Refused, OSError) as e:
+            raise Violation("%s\n%s" % (e, "\n".join("        " + l for l in r.d.log_text().splitlines()[-12:])))
+        finally:
+            r.destroy()
+
+
+OPS = [StartUp(), ShutDown(), Start("a"), Stop("a"), Crash(), Restart(), Start("n"), Start("steps"), Stop("steps"), Start("box"), Once(), Kill(), Status(), Logs(),
        Reload(), Enable(), Scale(), Deploy(), DeployCrash(), RoleDies("core"), RoleDies("launcher"), RoleDies("logger"), Reexec(), Rotate(), Probe(),
        ShimStart("a"), ShimCrash()]
 
@@ -384,6 +461,7 @@ class MainRig(Rig):
         elif kind == "shim":
             more["args"] = ["--tracking", "shim"]
         self.kind = kind
+        self.links_held = 64 if kind == "shim" else 0  # RETIRED_MAX
         super().__init__(units, start=False, **more)
         for v in ("v1", "v2"):
             os.makedirs(self.dir + "/releases/" + v)
@@ -423,6 +501,38 @@ class MainRig(Rig):
         return self.kind == "shim" and strangers <= parents
 
 
+class FreshRig(Rig):
+    def shims(self, strangers, allowed):
+        """A daemon that cannot use cgroups at its start goes on with shims."""
+        return strangers <= {(lib.proc_stat(p) or (0, 0))[1] for p in allowed}
+
+    def __init__(self):
+        super().__init__({"a.service": UNITS["a.service"]}, start=False)
+        self.d.targets, self.d.wait_at_start = ["a.service"], False
+
+    def arm(self, c):
+        if c:
+            self.fault.arm(c.action, c.who, c.call, c.first, c.times, c.error)
+        else:
+            self.fault.arm()
+
+    def begun(self):
+        lib.adopt(self.d.proc)
+        self.keeper, self.mark = self.d.keeper_pid, 0
+
+    def stop(self):
+        """A fault may cost the code of a clean end, but not the end."""
+        self.d.proc.terminate()
+        try:
+            self.d.proc.wait(20 * lib.SLOW)
+        except subprocess.TimeoutExpired:
+            raise Violation("no end 20 s after SIGTERM")
+        lib._ours.discard(self.d.proc.pid)
+        left = {p: lib.cmdline(p) for p in lib.strangers() if lib.is_alive(p)}
+        if left:
+            raise Violation("left behind: %s" % left)
+
+
 Cell = collections.namedtuple("Cell", "op who call first times action error")
 
 
@@ -440,7 +550,7 @@ class Matrix:
     def __init__(self):
         self.rigs, self.cells, self.missed, self.violations = {}, collections.Counter(), 0, []
         self.messages, self.core_deaths = collections.Counter(), collections.Counter()
-        self.began, self.slow = time.monotonic(), []
+        self.began, self.told, self.slow = time.monotonic(), time.monotonic(), []
 
     def rig(self, kind):
         if kind not in self.rigs:
@@ -457,7 +567,14 @@ class Matrix:
 
     def warm_up(self, op):
         """What the operation calls: {(who, call): n}."""
+        if op.kind == "fresh":
+            return op.cell(None)[1]
         r = self.rig(op.kind)
+        up = [n for n, u in r.units().items() if n.endswith(".service") and u["active_state"] != "inactive" and n != "keep.service"]
+        if up:
+            r.client.call("Stop", names=up)
+            r.client.call("ResetFailed", names=up)
+        r.wait_steady({"keep.service": "active"})
         for i in range(2):
             op.before(r)
             r.fault.arm()
@@ -471,13 +588,26 @@ class Matrix:
         return counts
 
     def run(self, c):
+        if time.monotonic() - self.told > 30:
+            self.told = time.monotonic()
+            print("# %6d cells, %d violations; now %s" % (sum(self.cells.values()), len(self.violations), cell_text(c)), flush=True)
         """True when the fault happened."""
         begin = time.monotonic()
         fired = self.run_cell(c)
         self.slow.append((time.monotonic() - begin, cell_text(c)))
         return fired
 
+    def run_fresh(self, c):
+        try:
+            return c.op.cell(c)[0]
+        except Violation as e:
+            self.violations.append((cell_text(c), str(e), ""))
+            print("VIOLATION %s\n    %s" % (cell_text(c), e), flush=True)
+            return True
+
     def run_cell(self, c):
+        if c.op.kind == "fresh":
+            return self.run_fresh(c)
         r = self.rig(c.op.kind)
         error, outcome = None, "done"
         try:
@@ -511,7 +641,7 @@ class Matrix:
                 if not lib.is_alive(r.keeper):
                     raise Violation("the keeper is dead")
                 wait_for(lambda: r.status(2.0), 10)
-                c.op.again(r)
+                self.again(r, c.op)
             r.wait_steady(c.op.expect())
             c.op.verify(r)
             now = r.units()["keep.service"]["main_pid"]
@@ -533,6 +663,16 @@ class Matrix:
             self.drop(c.op.kind)
             self.warm_up(c.op)
             return True
+
+    def again(self, r, op):
+        """A unit whose restart is under way says so: that is no end yet."""
+        end = time.monotonic() + 3 * lib.SLOW
+        while True:
+            try:
+                return op.again(r)
+            except Refused as e:
+                if time.monotonic() > end or "tried again" not in str(e):
+                    raise
 
     def variants(self, op, counts):
         """The rows of one operation: (who, call, action, error, times)."""
@@ -559,6 +699,9 @@ class Matrix:
                 if fired:
                     self.cells[(op.name, who)] += 1
                 if args.n or times == ALL or (not fired and first >= n):
+                    break
+                if first > 2 * n + 20:  # an operation that does more each time has no end
+                    print("# %s: %s %s: still more at #%d, %d at first" % (op.name, who, call, first, n), flush=True)
                     break
                 first += 1
 

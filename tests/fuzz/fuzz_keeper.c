@@ -90,8 +90,8 @@ static void begin(void)
 	K.args[0] = (char *)(uintptr_t) "stayd";
 	is_alive = (1u << PID_COUNT) - 1;
 	rows_init();
-	row_begin(&table.row[ROLE_CORE], PID_FIRST);
-	row_begin(&table.row[ROLE_LAUNCHER], PID_FIRST + 1);
+	row_begin(&table.row[ROLE_CORE], PID_FIRST, 0);
+	row_begin(&table.row[ROLE_LAUNCHER], PID_FIRST + 1, 0);
 }
 
 static void end(void)
@@ -144,7 +144,7 @@ static void check_tables(void)
 			continue;
 		assert(r->kind <= ROW_ROLE && r->code <= CLD_DUMPED);
 		unsigned n = 0;
-		for (unsigned k = chain_first(&by_id, id_key(&r->id)); k; k = id_nexts[k])
+		for (unsigned k = hash16_first(&by_id, id_key(&r->id)); k; k = id_nexts[k])
 			assert(++n <= slots.high);
 		struct row *found = row_of_pid(r->pid);
 		if (!r->code)

@@ -128,15 +128,12 @@ MUTANTS = [
     ("a restored record may sit in another's place", "world.c",
      "	if (!u->rec.index)\n		u->rec.index = index;",
      "	u->rec.index = index > 1 ? (uint16_t)(index - 1) : index;"),
-    ("children of a late birth are forgotten", "instance.c",
-     "	kill_at(w, u, owns_group(u), SIGNAL_KILL);\n	u->rec.left_over = 1;",
-     "	kill_at(w, u, false, SIGNAL_KILL);"),
     ("nobody asks again for what a survivor left", "instance.c",
      "	if (u->rec.left_over)\n		inst_check_empty(w, u);\n	job_survivors_gone",
      "	job_survivors_gone"),
     ("survivors are gone before their exit is told", "instance.c",
      "	if (u->rec.left_over && u->is_empty) {",
-     "	if (u->rec.left_over) {"),
+     "	if (u->rec.left_over) {", "test_model_instance"),
     ("any word of birth settles a spawn that was given up", "instance_event.c",
      "		if (u->dropped[i] != id->seq)\n			continue;\n",
      "", "test_model_instance"),
@@ -144,18 +141,17 @@ MUTANTS = [
      "	if (u->rec.lb_phase != LBP_HELD)\n		answer(w, u, REPLY_FAILED, why);",
      "	(void)answer, (void)w, (void)u, (void)why;", "test_model_lb"),
     ("a check written under a running service is never asked", "world.c",
-     "	health_conf_changed(w, u);\n", ""),
+     "	health_conf_changed(w, u);\n", "", "test_model_instance"),
     ("a command before the start names the main process", "instance_event.c",
      "	bool may_be_named = s == INST_START || s == INST_START_POST || is_live_state(s);",
-     "	bool may_be_named = s == INST_START || s == INST_START_POST || is_live_state(s) ||\n			    s == INST_CONDITION || s == INST_START_PRE;"),
+     "	bool may_be_named = s == INST_START || s == INST_START_POST || is_live_state(s) ||\n			    s == INST_CONDITION || s == INST_START_PRE;", "test_model_instance"),
     ("a preflight that is restored takes members for touched", "rollout_begin.c",
      "		if (r->state == ROLL_PREFLIGHT)", "		if (false)", "test_model_rollout"),
     ("a deadline that nobody looked at is held against the service", "world.c",
      "	if (!is_judging(t->kind) || w->now_us - t->at_us < LATE_US)\n		return false;",
      "	(void)is_judging, (void)w, (void)t;\n	if (true)\n		return false;", "scripts"),
-    ("what nobody wants any more is stopped", "job.c",
-     "	if (is_stopping(u))\n		look_at_stop(w, u);",
-     "	if (is_stopping(u) || (u->rec.want == WANT_NOTHING && s == INST_RUNNING))\n		look_at_stop(w, u);"),
+    ("one that runs long is killed for nothing", "instance.c",
+     "		backoff_stable(w, u);", "		inst_fire(w, u, FSM_STOP);"),
     ("identities are used again", "instance.c",
      "	id->seq = ++u->rec.next_seq;",
      "	id->seq = u->rec.next_seq += !(u->rec.next_seq % 8 == 7);"),
@@ -223,7 +219,7 @@ class Tree:
         test = None if is_script else test
         mine = ["tests/unit/%s.c" % test, "tests/unit/check_main.c"] if test else self.sim
         objects = [s[:-2] + ".o" for s in mine + self.model + self.below]
-        libs = ["-lcap", "-lseccomp", "-linih", "-ljansson"]
+        libs = ["-lcap", "-lseccomp", "-linih", "-ljansson", "-lmd"]
         r = cc(self.work, "-o", "judge", *objects, *libs, *(["-lcheck", "-lsubunit", "-lm", "-lrt", "-pthread"] if test else []))
         if r.returncode:
             return False, "does not link: " + r.stderr[-300:]

@@ -160,7 +160,7 @@ static __attribute__((constructor)) void dispatch(int argc, char **argv)
 	if (streq(argv[1], "--role=trial"))
 		_exit(KEEPER_TRIAL_OK);
 	if (streq(argv[1], "--keeper") || startswith(argv[1], "--keeper-state="))
-		_exit(keeper_main(argc, argv));
+		_exit(keeper_main(argc, argv, &(int){0}));
 }
 
 /* ---- the test's side --------------------------------------------------------------------------- */

@@ -64,14 +64,26 @@ END_TEST
 
 START_TEST(a_service_without_mounts_and_directories_needs_no_fork)
 {
-	NEED_ROOT(); /* for another user */
 	struct buf b = {0};
 	unit_init(&u, "/bin/true");
-	u.conf.exec.identity.user = (char *)"nobody";
 	u.conf.exec.sandbox.lock_personality = true;
 	plan_of(&u, &b);
 	struct plan *p = copy_of(&b);
 	ck_assert(!(p->flags & PLAN_FORK));
+	free(p);
+	buf_done(&b);
+}
+END_TEST
+
+START_TEST(a_service_of_another_user_is_not_waited_for)
+{
+	NEED_ROOT(); /* for another user */
+	struct buf b = {0};
+	unit_init(&u, "/bin/true");
+	u.conf.exec.identity.user = (char *)"nobody";
+	plan_of(&u, &b);
+	struct plan *p = copy_of(&b);
+	ck_assert(p->flags & PLAN_FORK);
 	free(p);
 	buf_done(&b);
 }
@@ -224,6 +236,7 @@ Suite *suite(void)
 	tcase_set_timeout(t, 60);
 	tcase_add_test(t, a_built_plan_is_accepted_and_says_what_was_asked);
 	tcase_add_test(t, a_service_without_mounts_and_directories_needs_no_fork);
+	tcase_add_test(t, a_service_of_another_user_is_not_waited_for);
 	tcase_add_test(t, every_truncation_is_refused);
 	tcase_add_test(t, every_changed_word_is_refused_or_harmless);
 	tcase_add_test(t, mount_steps_are_ordered_and_nothing_lies_below_what_is_hidden);

@@ -533,6 +533,29 @@ START_TEST(children_of_one_born_after_its_unit_was_given_up_hold_the_next_start)
 }
 END_TEST
 
+START_TEST(an_empty_group_says_nothing_of_one_that_is_still_to_be_born)
+{
+	struct unit_conf *c = conf(SERVICE_EXEC);
+	c->service.timeout_stop_us = USEC_PER_SEC;
+	setup_with(c);
+	ask(REQ_START);
+	struct spawn_id late = find(FX_SPAWN)->id;
+	ask(REQ_STOP);
+	while (!unit_is_down(u))
+		time_passes(USEC_PER_SEC);
+	is_empty(); /* it is, as yet */
+	ck_assert_int_eq(u->rec.left_over, 1);
+	step((struct event){.kind = EV_SPAWNED, .id = late, .pid = 77});
+	main_ends(CHILD_KILLED, SIGNAL_KILL);
+	ck_assert_ptr_nonnull(find(FX_CHECK_EMPTY));
+	ask(REQ_START);
+	ck_assert_ptr_null(find(FX_SPAWN));
+	is_empty();
+	ck_assert_int_eq(find(FX_SPAWN)->exec, EXEC_START);
+	teardown();
+}
+END_TEST
+
 START_TEST(a_word_of_birth_after_the_end_settles_no_spawn_that_was_given_up)
 {
 	struct unit_conf *c = conf(SERVICE_SIMPLE);
@@ -671,6 +694,7 @@ Suite *suite(void)
 	tcase_add_test(t, mixed_terminates_the_main_process_and_kills_the_rest);
 	tcase_add_test(t, a_restored_core_repeats_a_spawn_that_never_happened);
 	tcase_add_test(t, children_of_one_born_after_its_unit_was_given_up_hold_the_next_start);
+	tcase_add_test(t, an_empty_group_says_nothing_of_one_that_is_still_to_be_born);
 	tcase_add_test(t, a_word_of_birth_after_the_end_settles_no_spawn_that_was_given_up);
 	tcase_add_test(t, a_command_before_the_start_cannot_name_the_main_process);
 	tcase_add_test(t, what_is_gone_without_a_status_is_not_started_again_behind_restart);
