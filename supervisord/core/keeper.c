@@ -446,7 +446,7 @@ static bool frame_is_good(const struct kp_frame *f)
 {
 	bool is_row = f->kind == KP_CHILD || f->kind == KP_EXITED;
 	if (!is_row)
-		return f->kind != KP_LINK || f->role < ROLE_MAX;
+		return f->kind != KP_LINK || (f->role < ROLE_MAX && f->pid > 1);
 	return f->pid > 1 && f->program >= 0 && f->program != 1 && f->role >= KP_ROW_CHILD &&
 	       f->role <= KP_ROW_BELOW && f->code >= (f->kind == KP_EXITED ? CLD_EXITED : 0) &&
 	       f->code <= CLD_DUMPED;

@@ -226,6 +226,7 @@ static void begin(struct input *in)
 	core.launcher_fd = core.logger_fd = core.net_fd = core.control_fd = core.record_fd =
 		core.launcher_pidfd = -1;
 	core.cgroup_base_fd = core.lock_fds[0] = core.lock_fds[1] = -1;
+	core.reexec.program = -1;
 	core.is_in_memory = true; /* no files */
 	core.runtime_dir = (char *)"@fuzz";
 	core.runtime_root = (char *)"/proc/fuzz";
@@ -298,6 +299,7 @@ static void end(void)
 		if (core.procs.by_id[i])
 			free(core.procs.by_id[i]->early);
 	procs_done(&core.procs);
+	free(core.reexec.text);
 	free(core.pending);
 	free(core.probes);
 	rig_world_free(core.world);

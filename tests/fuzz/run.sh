@@ -64,7 +64,7 @@ fuzz_one() {
 	return $bad
 }
 
-# The smallest inputs first; whoever adds no coverage is left out by -merge=1.
+# Who adds no coverage is left out by -merge=1; of more than fit, small and large ones alike.
 merge_one() {
 	local name=$1 to=tests/fuzz/corpus/$1 new=$out/merged
 	rm -rf "$new"
@@ -73,7 +73,14 @@ merge_one() {
 	# A seed or a finding has a name and stays; the others have their hashes.
 	find "$to" -type f -regextype egrep -regex '.*/[0-9a-f]{12}' -delete
 	find "$new" -type f -printf '%s %p\n' | sort -n |
-		awk -v n=$corpus_files -v max=$corpus_bytes '(sum += $1) <= max && NR <= n { print $2 }' |
+		awk -v n=$corpus_files -v max=$corpus_bytes '
+			{ size[NR] = $1; path[NR] = $2 }
+			END {
+				step = NR > n ? NR / n : 1
+				for (i = 1; int(i) <= NR; i += step)
+					if ((sum += size[int(i)]) <= max)
+						print path[int(i)]
+			}' |
 		while read -r f; do
 			cmp -s "$f" <(:) || [ -n "$(find "$to" -type f -exec cmp -s {} "$f" \; -print -quit)" ] ||
 				cp "$f" "$to/$(basename "$f" | cut -c1-12)"
@@ -84,7 +91,7 @@ merge_one() {
 mkdir -p $out
 case ${1:-60} in
 --total) total ;;
---merge) build && for n in $(names); do merge_one "$n"; done ;;
+--merge) [ "${NOBUILD:-}" ] || build; for n in $(names); do merge_one "$n"; done ;;
 *)
 	[ "${NOBUILD:-}" ] || build # as it was built last
 	bad=0
