@@ -126,6 +126,7 @@ enum ln_flags {
 	/* No plan but the version of keeper's state as text, and the descriptor of a program: is it a
 	 * stayd that can take over? Its wait status (an int) is written to stdout, or nothing. */
 	LN_TRIAL = 256,
+	LN_PING = 512, /* no plan: answer LN_PONG at once; one that waits for an exec cannot */
 };
 #define LN_FRAME_MAX (160 * 1024) /* below the default socket buffer; larger plans go by memfd */
 #define LN_PLAN_MAX  (8 * 1024 * 1024)
@@ -142,6 +143,7 @@ enum ln_kind {
 	LN_SPAWNED = 1, /* exec succeeded: pid is running the program */
 	LN_FAILED,      /* nothing runs: stage (enum exec_exit), error, detail */
 	LN_SYNCED,      /* to LN_SYNC */
+	LN_PONG,        /* to LN_PING */
 };
 
 struct ln_reply {

@@ -196,6 +196,7 @@ struct core {
 	uint64_t n_answered; /* starts the launcher has answered in our life */
 	/* Does the launcher get on? Looked at when it was asked for something; 0: not. */
 	uint64_t launcher_look_us, n_answered_then;
+	bool is_launcher_pinged;
 	uint64_t
 		notify_hold_until; /* of n_answered: see notify.c; 0 = not holding for a stranger */
 	bool notify_is_held;       /* until it has: see notify.c */

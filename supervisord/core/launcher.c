@@ -8,7 +8,7 @@
  *     process that was born reports itself there; one that was not is started again by the model
  *     after EV_SPAWN_FAILED.
  *  4. A start may hang in its exec, on a file server that does not answer, and the launcher with it
- *     when it waits for that exec. While it owes answers and gives none for LAUNCHER_HANG_US it is
+ *     when it waits for that exec. While it owes answers, gives none for LAUNCHER_HANG_US and then no LN_PONG either, it is
  *     replaced: the start goes on hanging alone, under its unit's own timeouts.
  */
 #include "core/inner.h"
@@ -27,7 +27,8 @@
 #define RELIST_AFTER_US  (50 * USEC_PER_MSEC)
 #define LAUNCHER_SYNC_US (5 * USEC_PER_SEC)
 #define LAUNCHER_BATCH   64
-#define LAUNCHER_HANG_US (2 * USEC_PER_SEC)
+#define LAUNCHER_HANG_US (2 * USEC_PER_SEC) /* without an answer to a start: is it there? */
+#define LAUNCHER_PING_US USEC_PER_SEC       /* without an answer to that: it hangs */
 #define LAUNCHER_FDS_MAX 12 /* to pass on, beside stdio and the cgroup; FDS_MAX in one frame */
 
 /* A signal ended the process before its exec: no failure of the exec, but an end by that signal. If
@@ -187,7 +188,7 @@ static size_t n_answers, cap_answers;
 /* What a launcher of our build may say. Nobody's process is none, 1 or a group. */
 static bool reply_is_good(const struct ln_reply *r)
 {
-	return r->build == WIRE_BUILD && r->kind >= LN_SPAWNED && r->kind <= LN_SYNCED &&
+	return r->build == WIRE_BUILD && r->kind >= LN_SPAWNED && r->kind <= LN_PONG &&
 	       memchr(r->detail, '\0', sizeof(r->detail)) &&
 	       (r->kind != LN_SPAWNED || r->pid > 1) && (r->shim_pid == 0 || r->shim_pid > 1);
 }
@@ -283,7 +284,7 @@ static void on_launcher(struct source *s, uint32_t events)
 			c->launcher_fd = fd_close(c->launcher_fd);
 			return;
 		}
-		c->n_asked -= c->n_asked > 0;
+		c->n_asked -= c->n_asked > 0 && r.kind != LN_PONG;
 		c->n_answered++;
 		answered(c, &r);
 		notify_release(c);
@@ -300,6 +301,7 @@ void launcher_connected(struct core *c, int fd)
 	c->launchers++;
 	c->n_asked = 0;
 	c->launcher_look_us = 0;
+	c->is_launcher_pinged = false;
 	notify_release(c);
 	(void)fd_set_nonblock(fd, true);
 	launcher_hold_lock(c);
@@ -328,10 +330,18 @@ static void replace_hung(struct core *c)
 	log_warn(NULL,
 		"the launcher has not answered %u start%s for %llus (a program's file may be on a file "
 		"system that hangs): replacing it",
-		(unsigned)c->n_asked, c->n_asked == 1 ? "" : "s", LAUNCHER_HANG_US / USEC_PER_SEC);
+		(unsigned)c->n_asked, c->n_asked == 1 ? "" : "s", (LAUNCHER_HANG_US + LAUNCHER_PING_US) / USEC_PER_SEC);
 	/* It waits where only SIGKILL gets through; keeper does the rest. */
 	if (c->launcher_pidfd >= 0)
 		(void)syscall(SYS_pidfd_send_signal, c->launcher_pidfd, SIGKILL, NULL, 0);
+}
+
+/* A start that takes long in a child of its own leaves the launcher free to say so. */
+static void ping(const struct core *c)
+{
+	struct ln_head head = {.build = WIRE_BUILD, .flags = LN_PING};
+	if (c->launcher_fd >= 0)
+		(void)send_fds(c->launcher_fd, &head, sizeof(head), NULL, 0, MSG_DONTWAIT);
 }
 
 void launcher_watch(struct core *c)
@@ -342,11 +352,16 @@ void launcher_watch(struct core *c)
 	c->launcher_look_us = 0;
 	if (!c->n_asked)
 		return;
-	if (c->n_answered == c->n_answered_then)
-		replace_hung(c);
-	else
-		c->launcher_look_us = now + LAUNCHER_HANG_US;
+	bool is_silent = c->n_answered == c->n_answered_then;
 	c->n_answered_then = c->n_answered;
+	if (is_silent && c->is_launcher_pinged) {
+		replace_hung(c);
+		return;
+	}
+	c->is_launcher_pinged = is_silent;
+	c->launcher_look_us = now + (is_silent ? LAUNCHER_PING_US : LAUNCHER_HANG_US);
+	if (is_silent)
+		ping(c);
 }
 
 uint64_t launcher_watch_deadline(const struct core *c)

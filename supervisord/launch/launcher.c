@@ -511,6 +511,9 @@ static int receive(void)
 			L.is_sync_wanted = true;
 			reply_synced();
 			r = 0;
+		} else if (q.head.build == WIRE_BUILD && (q.head.flags & LN_PING)) {
+			reply(&(struct ln_reply){.build = WIRE_BUILD, .kind = LN_PONG});
+			r = 0;
 		} else if (q.head.build == WIRE_BUILD && (q.head.flags & LN_HOLD)) {
 			r = hold(q.fds, &q.n_fds);
 		} else if (q.head.build == WIRE_BUILD && (q.head.flags & LN_LOOKUP)) {
