@@ -167,10 +167,10 @@ static void turn(void)
 	};
 	if (K.stop == STOP_DONE || poll(p, ARRAY_SIZE(p), wait_ms) < 0)
 		return;
+	if (p[1].revents)
+		core_read(); /* before its exit is seen: what it asked for in time is done */
 	if (p[0].revents)
 		read_signals();
-	if (p[1].revents)
-		core_read();
 	for (int i = 0; p[2].revents && i < WORDS_BATCH && words_read_one(); i++)
 		;
 	if (K.has_more_dead && K.reap_at_us <= now_mono_us()) {

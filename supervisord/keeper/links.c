@@ -48,6 +48,8 @@ bool words_read_one(void)
 
 static void on_hello(const struct kp_frame *f UNUSED, int *fd UNUSED)
 {
+	while (words_read_one())
+		; /* who was born before core asked is in the list */
 	news_all();
 	K.has_hello = true;
 	K.is_welcome = false;
@@ -197,8 +199,7 @@ void core_gone(void)
 	K.signals_told = K.look_at_us = K.looks = 0;
 }
 
-/* Two looks in a row saw nothing read: the third kills. A late look does not count: we were stopped
- * too. */
+/* Two looks in a row saw nothing read; a late one does not count, we were stopped too. */
 void hang_tick(uint64_t now, uint64_t *next)
 {
 	struct row *core = &table.row[ROLE_CORE];

@@ -67,7 +67,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct buf b = {0};
 	uint8_t what = in_u8(&in);
 	size_t n = in_left(&in);
-	const uint8_t *end = n ? memchr(in.p, '\n', n) : NULL;
+	const uint8_t *end = n && n <= size ? memchr(in.p, '\n', n) : NULL;
 	buf_add(&b, in.p, end ? (size_t)(end - in.p) : n);
 	if (what & 1)
 		put_right(&b);
