@@ -26,7 +26,7 @@ static void member_json(struct buf *b, const struct set *s, unsigned i)
 	j_str(b, "name", u->name);
 	j_int(b, "index", i + 1);
 	j_str(b, "step", step < STEP_MAX ? rollout_step_name(step) : "");
-	j_str(b, "active_state", active_state_name(inst_active_state(u->rec.state)));
+	j_str(b, "active_state", active_state_name(unit_active_state(u)));
 	j_str(b, "sub_state", inst_state_name(u->rec.state));
 	j_str(b, "release", u->rec.release[0] ? u->rec.release : s->release);
 	j_int(b, "revision", u->rec.revision);

@@ -118,7 +118,7 @@ static void unit_brief_json(struct buf *b, struct core *core, const struct unit 
 	j_open(b, NULL, '{');
 	j_str(b, "name", u->name);
 	j_str(b, "load_state", u->conf ? unit_load_name(u->conf->load) : "not-found");
-	j_str(b, "active_state", active_state_name(inst_active_state(u->rec.state)));
+	j_str(b, "active_state", active_state_name(unit_active_state(u)));
 	j_str(b, "sub_state", inst_state_name(u->rec.state));
 	if (u->rec.n_restarts)
 		j_int(b, "n_restarts", u->rec.n_restarts);
@@ -139,7 +139,7 @@ void unit_json(struct buf *b, struct core *core, const struct unit *u)
 	j_open(b, NULL, '{');
 	j_str(b, "name", u->name);
 	j_str(b, "load_state", u->conf ? unit_load_name(u->conf->load) : "not-found");
-	j_str(b, "active_state", active_state_name(inst_active_state(u->rec.state)));
+	j_str(b, "active_state", active_state_name(unit_active_state(u)));
 	j_str(b, "sub_state", inst_state_name(u->rec.state));
 	j_str(b, "result", inst_result_name(u->rec.result));
 	j_int(b, "main_pid", u->rec.main_pid);

@@ -251,7 +251,7 @@ static void outcome_json(
 	j_str(b, "result", o->is_done ? result_word(o->result) : "started");
 	j_str(b, "text", strna(o->text));
 	if (o->unit) {
-		j_str(b, "active_state", active_state_name(inst_active_state(o->unit->rec.state)));
+		j_str(b, "active_state", active_state_name(unit_active_state(o->unit)));
 		j_str(b, "sub_state", inst_state_name(o->unit->rec.state));
 		j_int(b, "main_pid", o->unit->rec.main_pid);
 	}

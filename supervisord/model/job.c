@@ -233,17 +233,10 @@ static bool request_add(struct world *w, struct unit *u, uint64_t id, enum reque
 	return true;
 }
 
-/* Up as systemd has it for Type=simple, but whether the program exists is not known yet. Dependents
- * do not wait for that; people do. */
-static bool is_being_executed(const struct unit *u)
-{
-	return u->rec.state == INST_RUNNING && u->rec.main.seq && !u->rec.main_pid;
-}
-
 static void settle_up(struct world *w, struct unit *u)
 {
 	const char *why = u->fail_text;
-	if (is_being_executed(u))
+	if (unit_is_being_executed(u))
 		return;
 	if (unit_is_up(u)) {
 		bool is_starting_up = u->conf->health[CHECK_STARTUP].target &&

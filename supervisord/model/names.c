@@ -22,6 +22,17 @@ enum active_state inst_active_state(enum inst_state s)
 	return s < INST_STATE_MAX ? active_of[s] : ACTIVE_INACTIVE;
 }
 
+bool unit_is_being_executed(const struct unit *u)
+{
+	return u->rec.state == INST_RUNNING && u->rec.main.seq && !u->rec.main_pid;
+}
+
+enum active_state unit_active_state(const struct unit *u)
+{
+	return unit_is_being_executed(u) ? ACTIVE_ACTIVATING
+					 : inst_active_state((enum inst_state)u->rec.state);
+}
+
 const char *active_state_name(enum active_state s)
 {
 	static const char *const names[] = {
