@@ -406,6 +406,10 @@ int ctl_main(int argc, char **argv)
 		return verb_unknown(&c, argv[0]);
 	if (c.verb->group == GROUP_FILES) /* their options are their own */
 		return c.verb->run(&c);
+	/* JSON cannot say it; left out, "reset-failed X" would be about everything. */
+	for (int i = 1; i < argc; i++)
+		if (!utf8_is_valid(argv[i], strlen(argv[i])))
+			return usage(&c, "argument %d of %s is not UTF-8", i, c.verb->name);
 	r = options_read(&c, argc, argv, short_options, &rest);
 	if (r >= 0)
 		return r;

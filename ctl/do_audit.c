@@ -268,6 +268,7 @@ int do_AUDIT(struct ctl *c)
 	table_begin(&a.table, ARRAY_SIZE(heads), heads);
 	int r = read_all(&a);
 	if (r < 0) {
+		json_decref(a.lines);
 		fprintf(stderr, "error: %s: %s\n", a.path, errno_name(r));
 		fprintf(stderr, "  hint: %s\n",
 			r == -EACCES ? "only root and the daemon's own user may read it"

@@ -23,7 +23,7 @@ static bool is_release(const char release[RELEASE_NAME_MAX + 1])
 
 static bool is_process(const struct spawn_id *id, int32_t pid, uint32_t next_seq)
 {
-	return pid >= 0 && id->seq <= next_seq && (id->seq || !pid);
+	return (pid == 0 || pid > 1) && id->seq <= next_seq && (id->seq || !pid);
 }
 
 static bool flags_are_good(const struct unit_rec *r)

@@ -19,7 +19,7 @@ static void hear(void)
 	struct lg_frame f;
 	size_t n_fds = 0;
 	while (recv_fds(core_end, &f, sizeof(f), NULL, &n_fds, MSG_DONTWAIT) == sizeof(f)) {
-		assert(f.build == WIRE_BUILD && (f.kind == LG_SYNCED || f.kind == LG_TROUBLE));
+		assert(f.build == WIRE_BUILD && f.kind >= LG_SYNCED && f.kind <= LG_DIR);
 		assert(memchr(f.name, '\0', sizeof(f.name)) &&
 			memchr(f.text, '\0', sizeof(f.text)));
 		assert(is_printable(f.text));
