@@ -82,7 +82,7 @@ $B/fault/stayd: $B/stayd
 	$(Q)$(CC) $(STATIC) $(LDFLAGS) $(WRAP) -o $@ $B/supervisord/main.o $(INJECT) -Wl,--start-group $(ARCH) -Wl,--end-group $(LIBS)
 $B/fault/stay-net: $B/stay-net
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(LDFLAGS) $(WRAP) -o $@ $(call objs,supervisord/net/*.c supervisord/net/lb/*.c) $(INJECT) $B/confine.a $B/base.a -lcurl -ljansson
+	$(Q)$(CC) $(LDFLAGS) $(WRAP) -o $@ $(call objs,supervisord/net/*.c supervisord/net/lb/*.c) $(INJECT) $B/supervisord/launch/clone.o $B/confine.a $B/base.a -lcurl -ljansson
 
 deps:
 	@packaging/deps.sh $(PKGS)

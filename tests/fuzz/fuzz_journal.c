@@ -10,6 +10,8 @@
 #include "core/journal.c"
 #include "world_rig.h"
 
+#define INPUT_MAX (1 << 20)
+
 static int parse(const char *line, size_t size, struct rollout_rec *ret)
 {
 	char *exact = exact_copy(line, size + 1); /* with its line feed: last_line() cuts there */
@@ -67,7 +69,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct buf b = {0};
 	uint8_t what = in_u8(&in);
 	size_t n = in_left(&in);
-	const uint8_t *end = n && n <= size ? memchr(in.p, '\n', n) : NULL;
+	const uint8_t *end = n ? memchr(in.p, '\n', MIN(n, (size_t)INPUT_MAX)) : NULL;
 	buf_add(&b, in.p, end ? (size_t)(end - in.p) : n);
 	if (what & 1)
 		put_right(&b);
