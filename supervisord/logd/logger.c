@@ -32,6 +32,8 @@
  * round; a writer that never stops does not hold us for ever. */
 #define DRAIN_ROUNDS_MAX 64
 
+#define READ_ERRORS_MAX 3
+
 struct stream {
 	struct source source;
 	int fd;
@@ -39,6 +41,7 @@ struct stream {
 	ino_t ino;
 	char letter;
 	bool to_console;
+	uint8_t n_errors; /* of reads in a row */
 	struct line_state lines;
 	struct unit_log *log;
 	struct stream *next, *prev; /* of the same unit */
@@ -156,10 +159,11 @@ static int stream_read(struct stream *s)
 	do
 		n = read(s->fd, at, LOG_READ_MAX);
 	while (n < 0 && errno == EINTR);
-	if (n < 0 && errno == EAGAIN)
-		return 0;
+	if (n < 0 && (errno == EAGAIN || ++s->n_errors < READ_ERRORS_MAX))
+		return 0; /* what ends here blocks its service for good: once is not enough */
 	if (n <= 0)
 		return -1;
+	s->n_errors = 0;
 	size_t carried = s->lines.carry.size;
 	if (carried)
 		memcpy(at - carried, s->lines.carry.data, carried);

@@ -755,7 +755,7 @@ def main():
     if os.geteuid() != 0:
         print("ok - the fault matrix # SKIP needs root")
         return 0
-    ops = [o for o in OPS if not args.ops or any(p in o.name for p in args.ops.split(","))]
+    ops = [o for o in OPS if not args.ops or any(o.name == p[1:] if p[0] == "=" else p in o.name for p in args.ops.split(","))]
     m = Matrix()
     try:
         if args.cells:

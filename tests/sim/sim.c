@@ -330,7 +330,7 @@ static void change_of_mind(struct sim *s)
 	for (int k = 0; k < 20 && s->is_about_sets && (!u->set || !has_followers(u)); k++)
 		u = s->w->units[sim_random(s, s->n_units)];
 	uint32_t id = u->id, core = s->core;
-	for (uint32_t i = 0; i < u->n_edges && s->core == core; i++)
+	for (uint32_t i = 0; s->core == core && i < u->n_edges; i++)
 		if (u->edges[i].kind == DEP_AFTER && u->edges[i].is_inverse)
 			sim_request(s, REQ_STOP, u->edges[i].to, NULL);
 	if (s->core != core || s->has_failed)
