@@ -199,7 +199,10 @@ def start_that_hangs_in_its_exec_holds_up_no_other_for_long():
                     print("# another unit was restarted after %.1f s" % (time.monotonic() - begin))
                     fs.release()
                     r.d.wait_unit("k.service", lambda u: u["active_state"] in ("failed", "inactive"), deadline=20)
-                r.torture(round, says="launcher has not answered.*file system", killed=("launcher",))
+                if "-san" in BUILD:  # its starts are forked: the launcher does not wait, and says so
+                    r.torture(round)
+                else:
+                    r.torture(round, says="launcher has not answered.*file system", killed=("launcher",))
         finally:
             fs.close()
 
