@@ -9,7 +9,7 @@ B       := build$(if $(SAN),-san)$(if $(NEXT),-next)
 PREFIX  ?= /usr
 CC      ?= gcc
 PKGS    := build-essential pkg-config libcap-dev libseccomp-dev libinih-dev libjansson-dev libmd-dev check \
-           libcurl4-openssl-dev python3 haproxy mandoc iproute2 procps tini catatonit
+           libcurl4-openssl-dev python3 haproxy mandoc iproute2 procps strace tini catatonit
 WARN    := -Wall -Wextra -Wshadow -Wswitch-enum -Wstrict-prototypes -Wmissing-prototypes -Wvla \
            -Wformat=2 $(if $(CI),-Werror)
 CFLAGS  ?= -O2 -g

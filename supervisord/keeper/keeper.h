@@ -4,7 +4,7 @@
  *
  * Keeper runs whatever program calls keeper_main() again, from a descriptor, as
  *   PROGRAM --role=core|launcher|logger [ORIGINAL ARGUMENTS]   a role
- *   PROGRAM --role=trial STATE_VERSION                         see below; core asks this
+ *   PROGRAM --role=trial STATE_VERSION                         see below; for core, by the launcher
  *   PROGRAM --keeper-state=FD [ORIGINAL ARGUMENTS]             keeper itself, after KP_REEXEC
  * so a test that links keeper.a and answers these is a whole daemon with a core of its own.
  */

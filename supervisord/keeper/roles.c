@@ -4,7 +4,7 @@
  *
  *  1. A wanted role that is not alive is started at its time, again and again (never gives up).
  *  2. Core's end of a role's link is kept as long as the role lives: core may come and go.
- *  3. Core has tried a new program (--role=trial) before it asks. All in the table goes over as it is;
+ *  3. Core has had a new program tried (--role=trial) before it asks. All in the table goes over as it is;
  *     core is replaced at once, the other roles when the new core says so.
  *  4. The previous program stays open until the new core has said hello and lived timing.prove_us
  *     from then on; else it comes back, with everything, and tells its core.

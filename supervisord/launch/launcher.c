@@ -6,7 +6,8 @@
  *     starts last until the child's exec, all others are watched through their error pipe.
  *  2. Its dispositions are default and its mask empty from the first line on, so that no child has
  *     anything to reset; every descriptor is CLOEXEC, all but its own were closed at start.
- *  3. One request, one reply. While a reply waits for room or PENDING_MAX starts are under way it
+ *  3. One start, one reply; what core may not start itself (getent, the trial of a new program)
+ *     answers by a pipe of core's. While a reply waits for room or PENDING_MAX starts are under way it
  *     reads no request: the socket is the queue.
  *  4. A plan is checked before it is looked at; a frame that is not one of core's ends the process
  *     (the keeper makes a new one): there is nothing to agree on with a peer of another build.
