@@ -250,6 +250,19 @@ char *format_timestamp(char out[TIMESTAMP_MAX], uint64_t wall_us);
 #define TIMESPAN_MAX 64
 char *format_timespan(char out[TIMESPAN_MAX], uint64_t us);
 
+/* A share of one processor for somebody who must not have more of it: what he has had leaks away. Zero
+ * is one who has had nothing. Time is CLOCK_BOOTTIME. */
+struct share {
+	uint64_t had_us, at_us; /* had_us as of at_us */
+};
+struct share_size {
+	unsigned percent; /* in the long run */
+	unsigned max_us;  /* at once */
+};
+void share_charge(struct share *s, struct share_size size, uint64_t us);
+/* 0: there is time for him; else when half of max_us is free again. */
+uint64_t share_wait_until(struct share *s, struct share_size size);
+
 struct id128 {
 	uint8_t b[16];
 };
@@ -349,6 +362,7 @@ struct loop {
 	void (*on_timer)(struct loop *l);
 	void (*before_wait)(
 		struct loop *l);  /* what was put off to the end of the turn; may be NULL */
+	struct source *urgent[4]; /* loop_urgent() */
 	struct source *ready[64]; /* of this turn; removed sources are cleared in here */
 	uint32_t ready_events[64];
 	int n_ready;
@@ -362,6 +376,10 @@ int loop_add(
 int loop_modify(struct loop *l, struct source *s, uint32_t events);
 void loop_remove(
 	struct loop *l, struct source *s); /* safe inside any callback; not added is fine */
+/* For a source that others have to make way for: they ask loop_is_urgent() between their pieces of work
+ * and leave the rest to the next turn, which begins with it. */
+void loop_urgent(struct loop *l, struct source *s);
+bool loop_is_urgent(const struct loop *l);
 /* One timer per loop: on_timer is called at or after at_us (CLOCK_BOOTTIME). */
 void loop_arm(struct loop *l, uint64_t at_us);
 int loop_turn(struct loop *l, int timeout_ms); /* -1: until something happens */

@@ -10,6 +10,7 @@
  */
 #include "base.h"
 
+#include <poll.h>
 #include <sys/epoll.h>
 #include <sys/timerfd.h>
 
@@ -115,9 +116,32 @@ void loop_remove(struct loop *l, struct source *s)
 		(void)epoll_ctl(l->epoll_fd, EPOLL_CTL_DEL, s->fd,
 			NULL); /* EBADF: closed before, gone anyway */
 	s->is_added = false;
+	for (size_t i = 0; i < ARRAY_SIZE(l->urgent); i++)
+		if (l->urgent[i] == s)
+			l->urgent[i] = NULL;
 	for (int i = 0; i < l->n_ready; i++)
 		if (l->ready[i] == s)
 			l->ready[i] = NULL;
+}
+
+void loop_urgent(struct loop *l, struct source *s)
+{
+	size_t i = 0;
+	while (i < ARRAY_SIZE(l->urgent) && l->urgent[i])
+		i++;
+	assert(i < ARRAY_SIZE(l->urgent));
+	if (s->is_added)
+		l->urgent[i] = s;
+}
+
+bool loop_is_urgent(const struct loop *l)
+{
+	struct pollfd p[ARRAY_SIZE(l->urgent)];
+	nfds_t n = 0;
+	for (size_t i = 0; i < ARRAY_SIZE(l->urgent); i++)
+		if (l->urgent[i])
+			p[n++] = (struct pollfd){.fd = l->urgent[i]->fd, .events = POLLIN};
+	return n && poll(p, n, 0) > 0;
 }
 
 void loop_arm(struct loop *l, uint64_t at_us)
@@ -153,7 +177,10 @@ int loop_turn(struct loop *l, int timeout_ms)
 		l->ready_events[i] = events[i].events;
 	}
 	for (int priority = 0; priority < PRIO_MAX; priority++) {
-		for (int i = 0; i < l->n_ready; i++) {
+		/* Clients take turns at being first: there may be time for a few of them only. */
+		unsigned first = priority == PRIO_CONTROL ? (unsigned)l->turn : 0;
+		for (int k = 0; k < n; k++) {
+			unsigned i = (first + (unsigned)k) % (unsigned)n;
 			struct source *s = l->ready[i];
 			if (!s || s->priority != priority)
 				continue;

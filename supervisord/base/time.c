@@ -92,6 +92,32 @@ uint64_t rng_next(uint64_t *state)
 	return x * 0x2545F4914F6CDD1DULL;
 }
 
+/* ---- shares ------------------------------------------------------------------------------------ */
+
+static uint64_t share_leak(struct share *s, struct share_size size)
+{
+	uint64_t now = now_boot_us();
+	s->had_us -= MIN(s->had_us, (now - s->at_us) * size.percent / 100);
+	s->at_us = now;
+	return now;
+}
+
+void share_charge(struct share *s, struct share_size size, uint64_t us)
+{
+	(void)share_leak(s, size);
+	s->had_us += us;
+}
+
+uint64_t share_wait_until(struct share *s, struct share_size size)
+{
+	uint64_t now = share_leak(s, size);
+	if (s->had_us <= size.max_us)
+		return 0;
+	return now + (s->had_us - size.max_us / 2) * 100 / size.percent;
+}
+
+/* ---- randomness -------------------------------------------------------------------------------- */
+
 void random_bytes(void *out, size_t size)
 {
 	char *p = out;

@@ -50,13 +50,11 @@ struct audit {
 static void who(struct buf *b, struct client *cl)
 {
 	struct peer *p = client_peer(cl);
-	char name[33];
 	peer_describe(client_fd(cl), p);
-	user_name(p->uid, name, sizeof(name));
 	j_int(b, "uid", p->uid);
 	j_int(b, "gid", p->gid);
 	j_int(b, "pid", p->pid);
-	j_str(b, "user", name);
+	j_str(b, "user", peer_name(p));
 	if (p->login_uid != UID_NONE)
 		j_int(b, "login_uid", p->login_uid);
 	if (p->program[0])

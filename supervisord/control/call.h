@@ -43,6 +43,7 @@ struct peer {
 	pid_t pid;
 	uid_t login_uid; /* who logged in, before sudo or su; UID_NONE */
 	char program[17];
+	char name[33];  /* by peer_name() */
 	char actor[64]; /* "uid 0 (root)" */
 	bool is_described;
 };
@@ -135,7 +136,8 @@ struct core *control_core(struct control *c);
 
 int peer_identify(int fd, struct peer *ret);
 void peer_done(struct peer *p);
-const char *peer_actor(struct peer *p);     /* reads /etc/passwd once */
+const char *peer_name(struct peer *p);      /* "?" when it has none; reads /etc/passwd once */
+const char *peer_actor(struct peer *p);
 void peer_describe(int fd, struct peer *p); /* fills in all that is for the audit log */
 
 /* ---- access.c ---- */
@@ -155,6 +157,13 @@ const char *access_role_name(enum control_role r);
 const char *access_role_key(enum control_role r);  /* in stayd.conf */
 void user_name(uid_t uid, char *out, size_t size); /* "?" when there is none */
 struct access *control_access(struct control *c);
+
+/* ---- shares.c ---- */
+
+struct shares; /* free() */
+struct shares *shares_new(void);
+void shares_charge(struct shares *s, uid_t uid, uint64_t us);
+uint64_t shares_wait_until(struct shares *s, uid_t uid); /* CLOCK_BOOTTIME, us; 0: has time now */
 
 /* ---- audit.c ---- */
 

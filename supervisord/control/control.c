@@ -12,10 +12,13 @@
  *     and reads the next message, so that no call is dispatched from inside a step of the world.
  *  5. The timer is armed only while a message is incomplete, an answer unread or a dropped client
  *     drains: an idle daemon with idle clients is not woken.
- *  6. A turn of the loop gives clients TURN_US together: however many ask, the exits and starts of
- *     services are handled in between.
+ *  6. A turn of the loop gives clients TURN_US together, and no more of them anything as soon as
+ *     keeper or launcher has news: however many ask, exits and starts of services come first.
  *  7. A user has a bounded number of places and of bytes he does not read; guests together leave places
  *     to others, and all together to admins.
+ *  8. Who may not operate has a share of our time (shares.c). Beyond it they are not even listened to,
+ *     and the timer takes them in again. Accepting connections has a share too: whose they are is
+ *     not known before.
  * Called by core: control_*(). Calls verbs_dispatch().
  */
 #include <fcntl.h>
@@ -29,6 +32,7 @@
 #define TURN_US         500            /* for all clients together; services come first */
 #define ACCEPT_TURN_MAX 16             /* connections taken in one turn of the loop */
 #define ACCEPT_PAUSE_US (USEC_PER_SEC) /* after EMFILE and the like */
+#define ACCEPT_SHARE    ((struct share_size){.percent = 10, .max_us = 1000}) /* thousands a second */
 #define KEPT_MAX        (16 * 1024)    /* of a buffer, for a client that may idle for days */
 
 struct client {
@@ -41,6 +45,7 @@ struct client {
 	uint64_t deadline_us; /* of a started message, an unread answer or a drop; 0 = none */
 	uint64_t
 		message_us; /* when the first byte of an incomplete message came; 0 = there is none */
+	uint64_t away_until_us; /* not listened to; 0 = is */
 	enum control_role role; /* when it came: for its place, not for its rights */
 	bool is_in_callback;
 	bool is_busy; /* a call is under way */
@@ -56,10 +61,12 @@ struct control {
 	struct client *clients;
 	size_t n_clients;
 	uint64_t accept_again_us; /* 0 = accepting */
+	struct share accepting;
 	uint64_t turn, turn_until_us;
 	bool is_short;            /* of descriptors: said once */
 	struct waits *waits;
 	struct access *access;
+	struct shares *shares;
 	struct audit *audit;
 };
 
@@ -69,9 +76,12 @@ static void timer_rearm(struct control *c)
 {
 	uint64_t at = c->accept_again_us ? c->accept_again_us : USEC_INFINITY;
 	at = MIN(at, audit_retry_at(c->audit));
-	for (struct client *cl = c->clients; cl; cl = cl->next)
+	for (struct client *cl = c->clients; cl; cl = cl->next) {
 		if (cl->deadline_us)
 			at = MIN(at, cl->deadline_us);
+		if (cl->away_until_us)
+			at = MIN(at, cl->away_until_us);
+	}
 	struct itimerspec t = {0};
 	if (at != USEC_INFINITY) {
 		t.it_value.tv_sec = (time_t)(at / USEC_PER_SEC);
@@ -170,7 +180,7 @@ static void client_close(struct client *cl)
 	if (cl->next)
 		cl->next->prev = cl->prev;
 	c->n_clients--;
-	bool had_deadline = cl->deadline_us != 0;
+	bool had_deadline = cl->deadline_us || cl->away_until_us;
 	buf_done(&cl->in);
 	buf_done(&cl->out);
 	peer_done(&cl->peer);
@@ -188,6 +198,8 @@ static bool has_message(const struct client *cl)
 static void client_interest(struct client *cl)
 {
 	uint32_t events = 0;
+	if (cl->away_until_us)
+		return;
 	bool is_sending = client_behind(cl) > 0;
 	if (!is_sending && !cl->is_eof && !cl->is_ending && cl->in.size <= CONTROL_MESSAGE_MAX)
 		events |= EPOLLIN;
@@ -544,7 +556,7 @@ static int client_flush(struct client *cl)
 }
 
 /* Has this turn of the loop time for one more client? The first always gets it; the event of one who
- * does not comes again, behind those of the others. */
+ * does not comes again. */
 static bool turn_has_time(struct control *c)
 {
 	if (c->turn != c->loop->turn) {
@@ -552,14 +564,46 @@ static bool turn_has_time(struct control *c)
 		c->turn_until_us = now_boot_us() + TURN_US;
 		return true;
 	}
-	return now_boot_us() < c->turn_until_us;
+	return now_boot_us() < c->turn_until_us && !loop_is_urgent(c->loop);
+}
+
+/* Out of the loop altogether: the kernel would tell of a closed connection again and again. */
+static bool goes_away(struct client *cl)
+{
+	struct control *c = cl->control;
+	uint64_t until_us = 0;
+	if (cl->role < CONTROL_OPERATOR)
+		until_us = shares_wait_until(c->shares, cl->peer.uid);
+	if (!until_us)
+		return false;
+	loop_remove(c->loop, &cl->source);
+	cl->away_until_us = until_us;
+	timer_rearm(c);
+	return true;
+}
+
+static void on_client(struct source *s, uint32_t events);
+
+static void comes_back(struct client *cl)
+{
+	cl->away_until_us = 0;
+	if (goes_away(cl))
+		return;
+	if (loop_add(cl->control->loop, &cl->source, cl->source.fd, 0, PRIO_CONTROL, on_client) < 0)
+		client_close(cl);
+	else
+		client_interest(cl);
 }
 
 static void on_client(struct source *s, uint32_t events)
 {
 	struct client *cl = container_of(s, struct client, source);
-	if (!turn_has_time(cl->control))
+	if (!turn_has_time(cl->control) || goes_away(cl))
 		return;
+	struct control *c = cl->control;
+	uid_t uid = cl->peer.uid;
+	bool has_share = cl->role < CONTROL_OPERATOR;
+	uint64_t began_us = now_boot_us();
 	size_t behind = client_behind(cl);
 	int r = 0;
 	cl->is_in_callback = true;
@@ -578,10 +622,12 @@ static void on_client(struct source *s, uint32_t events)
 	cl->is_in_callback = false;
 	if (is_gone || is_over) {
 		client_close(cl);
-		return;
+	} else {
+		client_time(cl, client_behind(cl) < behind);
+		client_interest(cl);
 	}
-	client_time(cl, client_behind(cl) < behind);
-	client_interest(cl);
+	if (has_share)
+		shares_charge(c->shares, uid, now_boot_us() - began_us);
 }
 
 /* Is there a place for one more of this role, of this user? */
@@ -642,25 +688,32 @@ static void client_new(struct control *c, int fd)
 	c->n_clients++;
 }
 
+static void accept_later(struct control *c, uint64_t at_us)
+{
+	loop_remove(c->loop, &c->listener);
+	c->accept_again_us = at_us;
+	timer_rearm(c);
+}
+
 static void on_listener(struct source *s, uint32_t events UNUSED)
 {
 	struct control *c = container_of(s, struct control, listener);
-	for (int i = 0; i < ACCEPT_TURN_MAX && turn_has_time(c); i++) {
+	uint64_t began_us = now_boot_us();
+	int error = 0;
+	for (int i = 0; i < ACCEPT_TURN_MAX && !error && turn_has_time(c); i++) {
 		int fd = accept4(s->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-		if (fd >= 0) {
+		if (fd >= 0)
 			client_new(c, fd);
-			continue;
-		}
-		if (errno == EINTR || errno == ECONNABORTED)
-			continue;
-		if (errno != EAGAIN) {
-			/* Level-triggered: without a pause EMFILE would spin. */
-			log_warn(NULL, "control: accept: %s; again in 1s", errno_name(errno));
-			loop_remove(c->loop, &c->listener);
-			c->accept_again_us = now_boot_us() + ACCEPT_PAUSE_US;
-			timer_rearm(c);
-		}
-		return;
+		else if (errno != EINTR && errno != ECONNABORTED)
+			error = errno;
+	}
+	share_charge(&c->accepting, ACCEPT_SHARE, now_boot_us() - began_us);
+	uint64_t wait_until_us = share_wait_until(&c->accepting, ACCEPT_SHARE);
+	if (error && error != EAGAIN) { /* level-triggered: without a pause EMFILE would spin */
+		log_warn(NULL, "control: accept: %s; again in 1s", errno_name(error));
+		accept_later(c, now_boot_us() + ACCEPT_PAUSE_US);
+	} else if (wait_until_us) {
+		accept_later(c, wait_until_us);
 	}
 }
 
@@ -674,6 +727,8 @@ static void on_timer(struct source *s, uint32_t events UNUSED)
 		next = cl->next;
 		if (cl->deadline_us && cl->deadline_us <= now)
 			client_close(cl);
+		else if (cl->away_until_us && cl->away_until_us <= now)
+			comes_back(cl);
 	}
 	if (audit_retry_at(c->audit) <= now)
 		audit_retry(c->audit);
@@ -708,6 +763,7 @@ int control_new(
 	c->loop = l;
 	c->core = core;
 	c->access = access_new(config, geteuid());
+	c->shares = shares_new();
 	c->timer.fd = timer_fd;
 	int r = fd_set_nonblock(listen_fd, true);
 	if (r >= 0)
@@ -718,6 +774,7 @@ int control_new(
 		loop_remove(l, &c->timer);
 		fd_close(timer_fd);
 		access_free(c->access);
+		free(c->shares);
 		free(c);
 		return r;
 	}
@@ -743,6 +800,7 @@ struct control *control_free(struct control *c)
 	fd_close(c->timer.fd);
 	waits_free(c->waits);
 	access_free(c->access);
+	free(c->shares);
 	audit_free(c->audit);
 	free(c);
 	return NULL;

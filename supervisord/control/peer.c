@@ -64,13 +64,17 @@ void peer_done(struct peer *p)
 	*p = (struct peer){0};
 }
 
+const char *peer_name(struct peer *p)
+{
+	if (!p->name[0])
+		user_name(p->uid, p->name, sizeof(p->name));
+	return p->name;
+}
+
 const char *peer_actor(struct peer *p)
 {
-	char name[33];
-	if (!p->actor[0]) {
-		user_name(p->uid, name, sizeof(name));
-		snprintf(p->actor, sizeof(p->actor), "uid %u (%s)", (unsigned)p->uid, name);
-	}
+	if (!p->actor[0])
+		snprintf(p->actor, sizeof(p->actor), "uid %u (%s)", (unsigned)p->uid, peer_name(p));
 	return p->actor;
 }
 

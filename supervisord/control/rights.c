@@ -23,10 +23,12 @@ static int deny(struct call *c, const char *unit)
 	const struct method *m = &methods[c->method];
 	bool is_unit_verb = m->role <= CONTROL_OPERATOR;
 	const char *conf = access_path(control_access(c->control));
-	char name[33];
-	user_name(p->uid, name, sizeof(name));
-	if (streq(name, "?"))
-		snprintf(name, sizeof(name), "%u", (unsigned)p->uid);
+	char number[16];
+	const char *name = peer_name(p);
+	if (streq(name, "?")) {
+		snprintf(number, sizeof(number), "%u", (unsigned)p->uid);
+		name = number;
+	}
 	c->is_denied = true;
 	if (unit && is_unit_verb)
 		snprintf(c->hint, sizeof(c->hint), "root can allow it: [X-Access] %s=%s in %.180s",

@@ -123,6 +123,7 @@ struct unit_core {
 	uint8_t said_in[16]; /* the activation that STATUS= and ERRNO= are of */
 	int said_errno;      /* ERRNO=; 0 = none */
 	uint64_t notify_warned_us[NOTIFY_FAULT_MAX];
+	struct share notify_share;
 	struct stored_fd *fds;
 	size_t n_fds, cap_fds;
 	uint32_t next_fd_number;
@@ -178,6 +179,9 @@ struct core {
 	struct source keeper_source, launcher_source, logger_source, net_source, notify_source,
 		listen_source;
 	int notify_fd, control_fd;
+	unsigned notify_queue; /* messages that the kernel holds at most */
+	struct share notify_flood;
+	uint64_t notify_rest_us; /* until then its socket is not listened to; 0 = it is */
 	struct control *control;
 	pid_t keeper_pid, role_pid[ROLE_MAX];
 	uint32_t restarts_of_core;
@@ -397,6 +401,7 @@ size_t tree_pids(pid_t root, pid_t **ret);         /* root and what is below it,
 int notify_open(struct core *c, int deposited_fd);
 void notify_drain(struct core *c);                             /* before an exit is handled */
 void notify_release(struct core *c);                           /* the launcher has answered */
+void notify_rested(struct core *c);                            /* at notify_rest_us */
 void notify_forget(struct unit *u, const struct spawn_id *id); /* what another activation said */
 void fdstore_restore(struct core *c, struct unit *u, uint32_t number, const char *name, int fd);
 void fdstore_clear(struct core *c, struct unit *u);

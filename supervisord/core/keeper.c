@@ -596,7 +596,9 @@ int keeper_connect(struct core *c)
 		return r;
 	reexec_welcomed(c);
 	renew_roles(c);
-	return loop_add(&c->loop, &c->keeper_source, c->keeper_fd, EPOLLIN, PRIO_KEEPER, on_keeper);
+	r = loop_add(&c->loop, &c->keeper_source, c->keeper_fd, EPOLLIN, PRIO_KEEPER, on_keeper);
+	loop_urgent(&c->loop, &c->keeper_source);
+	return r;
 }
 
 int deposit_take(const char *name)

@@ -114,6 +114,8 @@ void core_arm(struct core *c)
 		due = MIN(due, c->again_us);
 	if (c->log_sync_until_us)
 		due = MIN(due, c->log_sync_until_us);
+	if (c->notify_rest_us)
+		due = MIN(due, c->notify_rest_us);
 	loop_arm(&c->loop, due);
 }
 
@@ -152,6 +154,8 @@ static void on_timer(struct loop *l)
 	uint64_t now = now_boot_us();
 	if (c->log_sync_until_us && now >= c->log_sync_until_us)
 		logger_sync_over(c);
+	if (c->notify_rest_us && now >= c->notify_rest_us)
+		notify_rested(c);
 	launcher_probe_timeouts(c);
 	launcher_watch(c);
 	if (c->relist_at_us && now >= c->relist_at_us) {

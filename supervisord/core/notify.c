@@ -7,7 +7,10 @@
  *  2. MAINPID= must name a process of the same unit (the class of CVE-2018-16888).
  *  3. A turn gives messages NOTIFY_TURN_US, and one message at least: who floods the socket waits
  *     longer for us, and others' exits and starts are handled in between. Before an exit is
- *     handled up to NOTIFY_BATCH are read, which is more than the kernel queues by default.
+ *     handled as many are read as the kernel can have held then, and not those that a flood puts
+ *     into their places meanwhile.
+ *     A unit that says more than its share, and who is nobody's, have a share of our time together.
+ *     Beyond that the socket rests for some ms: the flood waits in the kernel, and others with it.
  *  4. Stored descriptors are deposited with keeper before they count.
  *  5. A program may speak before the launcher's word of its pid is read. Its message then stays in
  *     the socket, with those behind it, until that word came: otherwise READY=1 would begin
@@ -27,9 +30,12 @@
 #include <sys/syscall.h>
 #include <sys/un.h>
 
-#define NOTIFY_BATCH   64
+#define NOTIFY_BATCH   64 /* before an exit, however long the queue is made */
 #define NOTIFY_TURN_US 150
 #define NOTIFY_MAX     4096
+/* Thousand messages a second of one unit, about; and of those that say more. */
+#define UNIT_SHARE  ((struct share_size){.percent = 3, .max_us = 1000})
+#define FLOOD_SHARE ((struct share_size){.percent = 10, .max_us = 500})
 #define STATUS_MAX     512
 /* Comparisons of one message's descriptors with the stored ones; those beyond count as new. */
 #define SAME_FILE_MAX 1024
@@ -98,28 +104,6 @@ static void message_take(int sock)
 	while (n < 0 && errno == EINTR);
 }
 
-/* Whose the next message is, without taking it. */
-static pid_t message_sender(int sock)
-{
-	char byte;
-	union {
-		struct cmsghdr align;
-		char bytes[CMSG_SPACE(sizeof(struct ucred))];
-	} control;
-	struct iovec iov = {&byte, 1};
-	struct msghdr h = {.msg_iov = &iov,
-		.msg_iovlen = 1,
-		.msg_control = &control,
-		.msg_controllen = sizeof(control)};
-	struct ucred cred = {0};
-	if (recvmsg(sock, &h, MSG_DONTWAIT | MSG_PEEK | MSG_CMSG_CLOEXEC) < 0)
-		return 0;
-	struct cmsghdr *k = CMSG_FIRSTHDR(&h);
-	if (k && k->cmsg_level == SOL_SOCKET && k->cmsg_type == SCM_CREDENTIALS)
-		memcpy(&cred, CMSG_DATA(k), sizeof(cred));
-	return cred.pid;
-}
-
 /* By its cgroup or descent while it lives; one that has ended is known by its pid until the exit is
  * handled (notify_drain()). */
 static struct unit *unit_of_sender(struct core *c, pid_t pid)
@@ -129,12 +113,10 @@ static struct unit *unit_of_sender(struct core *c, pid_t pid)
 	return p ? p->unit : u;
 }
 
-static bool message_is_early(struct core *c)
+static bool is_early(struct core *c, pid_t pid, const struct unit *u)
 {
 	if (!c->n_asked)
 		return false;
-	pid_t pid = message_sender(c->notify_fd);
-	const struct unit *u = pid > 0 ? unit_of_sender(c, pid) : NULL;
 	if (u)
 		return (u->rec.main.seq && !u->rec.main_pid) ||
 		       (u->rec.control.seq && !u->rec.control_pid);
@@ -145,12 +127,40 @@ static bool message_is_early(struct core *c)
 	return pid > 0 && c->n_answered < c->notify_hold_until;
 }
 
+static void listen_again(struct core *c)
+{
+	bool is_listening = !c->notify_is_held && !c->notify_rest_us;
+	loop_modify(&c->loop, &c->notify_source, is_listening ? EPOLLIN : 0);
+}
+
+static void hold(struct core *c, bool is_held)
+{
+	if (c->notify_is_held == is_held)
+		return;
+	c->notify_is_held = is_held;
+	listen_again(c);
+}
+
 void notify_release(struct core *c)
 {
-	if (!c->notify_is_held)
+	hold(c, false);
+}
+
+void notify_rested(struct core *c)
+{
+	c->notify_rest_us = 0;
+	listen_again(c);
+}
+
+/* us: what the message of u, or of nobody's, took. */
+static void charge(struct core *c, struct unit *u, uint64_t us)
+{
+	struct share *own = u ? &uc(u)->notify_share : NULL;
+	if (own)
+		share_charge(own, UNIT_SHARE, us);
+	if (own && !share_wait_until(own, UNIT_SHARE))
 		return;
-	c->notify_is_held = false;
-	loop_modify(&c->loop, &c->notify_source, EPOLLIN);
+	share_charge(&c->notify_flood, FLOOD_SHARE, us);
 }
 
 /* The value of KEY= in the message, copied; NULL when absent. */
@@ -360,7 +370,7 @@ static void status_message(struct unit *u, const char *text)
 	u->status_text = status;
 }
 
-static void handle(struct core *c, struct message *m)
+static void handle(struct core *c, struct unit *u, struct message *m)
 {
 	static const struct {
 		const char *key, *value;
@@ -372,7 +382,6 @@ static void handle(struct core *c, struct message *m)
 		{"WATCHDOG",  "1",       NOTIFY_WATCHDOG        },
 		{"WATCHDOG",  "trigger", NOTIFY_WATCHDOG_TRIGGER},
 	};
-	struct unit *u = m->cred.pid > 0 ? unit_of_sender(c, m->cred.pid) : NULL;
 	if (!u || u->conf->type != UNIT_SERVICE || !sender_is_allowed(u, m->cred.pid)) {
 		log_trace(u ? u->name : NULL, "notification from pid %d not accepted",
 			(int)m->cred.pid);
@@ -414,42 +423,72 @@ static void handle(struct core *c, struct message *m)
 	 * that everything before it has been handled. */
 }
 
-static void read_messages(struct core *c, uint64_t until_us)
+/* Has this turn time for one message more? */
+static bool turn_has_time(const struct core *c, uint64_t until_us)
 {
-	struct source *s = &c->notify_source;
+	return now_boot_us() < until_us && !loop_is_urgent(&c->loop);
+}
+
+static void read_messages(struct core *c, unsigned n, uint64_t until_us)
+{
+	int sock = c->notify_source.fd;
+	pid_t stranger = 0; /* who floods us is looked up once */
 	static struct message m;
-	for (int i = 0; i < NOTIFY_BATCH && (i == 0 || now_boot_us() < until_us); i++) {
-		if (message_is_early(c)) {
-			c->notify_is_held = true;
-			loop_modify(&c->loop, &c->notify_source, 0);
+	for (unsigned i = 0; i < n && (!i || !until_us || turn_has_time(c, until_us)); i++) {
+		if (message_peek(sock, &m, false) <= 0)
+			return;
+		uint64_t began_us = now_boot_us();
+		pid_t pid = m.cred.pid;
+		struct unit *u = pid > 0 && pid != stranger ? unit_of_sender(c, pid) : NULL;
+		if (is_early(c, pid, u)) {
+			message_close(&m);
+			hold(c, true);
 			return;
 		}
 		c->notify_hold_until = 0;
-		if (message_peek(s->fd, &m, false) <= 0)
-			return;
+		stranger = u ? 0 : pid;
 		if (m.text[0])
-			handle(c, &m);
+			handle(c, u, &m);
 		record_write_dirty(c);
-		message_take(s->fd);
+		message_take(sock);
 		message_close(&m);
+		charge(c, u, now_boot_us() - began_us);
 	}
 }
 
 static void on_notify(struct source *s, uint32_t events)
 {
 	(void)events;
-	read_messages(container_of(s, struct core, notify_source), now_boot_us() + NOTIFY_TURN_US);
+	struct core *c = container_of(s, struct core, notify_source);
+	read_messages(c, NOTIFY_BATCH, now_boot_us() + NOTIFY_TURN_US);
+	c->notify_rest_us = share_wait_until(&c->notify_flood, FLOOD_SHARE);
+	if (c->notify_rest_us) {
+		listen_again(c);
+		core_arm(c);
+	}
 }
 
 /* What a process said is heard before its end: both may be there when one of them is looked at. */
 void notify_drain(struct core *c)
 {
 	if (c->notify_source.is_added && !c->is_stepping)
-		read_messages(c, USEC_INFINITY);
+		read_messages(c, c->notify_queue, 0);
+}
+
+/* unix(7): a sender waits while more than so many are queued. */
+static unsigned queue_length(void)
+{
+	struct buf b = {0};
+	unsigned long n = NOTIFY_BATCH;
+	if (read_file(AT_FDCWD, "/proc/sys/net/unix/max_dgram_qlen", 32, &b) == 0 && b.size)
+		n = strtoul(b.data, NULL, 10) + 1;
+	buf_done(&b);
+	return (unsigned)MIN(n, (unsigned long)NOTIFY_BATCH);
 }
 
 int notify_open(struct core *c, int deposited_fd)
 {
+	c->notify_queue = queue_length();
 	c->notify_fd = deposited_fd;
 	if (c->notify_fd < 0) {
 		struct sockaddr_un a;

@@ -1,6 +1,6 @@
 """A hostile local user, as uid 65534 and as an ordinary one: tries everything, gets nothing, and holds up nobody."""
 import statistics
-from lib import *
+from torture import *
 
 USERS = (65534, 4242)
 
@@ -193,9 +193,9 @@ def nothing_that_a_local_user_tries_goes_through():
 @test
 def a_noisy_user_does_not_slow_the_restarts_of_others():
     need_root()
-    with Stage(lambda s: {"a.service": s.puppets.unit("event:up", Restart="always", RestartSec="0",
-                                                      prefix="[Unit]\nStartLimitIntervalSec=0\n"),
-                          "b.service": s.puppets.unit("event:b")}) as (s, d):
+    with CpuGroup(1 << 18).entered(), Stage(lambda s: {
+            "a.service": s.puppets.unit("event:up", Restart="always", RestartSec="0", prefix="[Unit]\nStartLimitIntervalSec=0\n"),
+            "b.service": s.puppets.unit("event:b")}) as (s, d):
         d.ctl("start", "a", "b")
         s.puppets.wait("up")
         arg = facts(s, d)
@@ -223,13 +223,13 @@ def a_noisy_user_does_not_slow_the_restarts_of_others():
                         p.stdin.close()
                         p.wait()
             return [statistics.median(times[k]) for k in times]
-        for attempt in range(3):  # a loaded machine gets three tries
+        for attempt in range(5):  # a loaded machine gets five tries
             quiet, burning, noisy = medians(4)
             print("# restart: %.2f ms in quiet, %.2f ms beside a busy user, %.2f ms beside a hostile one (x%.2f)"
-                  % (quiet * 1e3, burning * 1e3, noisy * 1e3, noisy / burning))
-            if noisy <= 2 * burning:
+                  % (quiet * 1e3, burning * 1e3, noisy * 1e3, noisy / quiet))
+            if noisy <= 2 * quiet:
                 break
-        check(noisy <= 2 * burning, "restarts of others take %.2f ms instead of %.2f" % (noisy * 1e3, burning * 1e3))
+        check(noisy <= 2 * quiet, "restarts of others take %.2f ms instead of %.2f" % (noisy * 1e3, quiet * 1e3))
 
 
 main()
