@@ -82,7 +82,7 @@ def who_is_refused_is_written_and_a_flood_of_refusals_is_bounded():
                  "for i in range(500):\n s.sendall(%r)\n b=b''\n while not b.endswith(b'\\0'): b+=s.recv(65536)\n"
                  " assert b'PermissionDenied' in b, b\n" % ask)
         r = subprocess.run(["/usr/bin/python3", "-c", asker, d.socket], user=4201, group=4201, extra_groups=[], cwd="/",
-                           capture_output=True, text=True, timeout=120 * SLOW)
+                           capture_output=True, text=True, timeout=120 * PATIENCE)
         check(r.returncode == 0, r.stderr)
         refused = [l for l in lines(d) if l["kind"] == "refused"]
         check(16 <= len(refused) <= 24, "%d lines of 500 refusals" % len(refused))

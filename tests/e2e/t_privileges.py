@@ -8,7 +8,6 @@ from lib import *
 
 CONFINE = os.path.join(TOP, "supervisord/confine")
 LETTER = {"core": "C", "logger": "L", "net": "N"}
-SANITIZED = "-san" in os.path.basename(BUILD)
 
 
 def rows(name, text):

@@ -8,9 +8,9 @@ CAUSES = {
     "clean-signal": (["once:%s:kill:TERM"], {}, "success", {"always", "on-success"}),
     "exit-code": (["once:%s:exit:1"], {}, "exit-code", {"always", "on-failure"}),
     "signal": (["once:%s:kill:KILL"], {}, "signal", {"always", "on-failure", "on-abnormal", "on-abort"}),
-    "timeout": (["once:%s:sleep:1000000", "notify:READY=1"], {"Type": "notify", "TimeoutStartSec": "500ms"}, "timeout",
+    "timeout": (["once:%s:sleep:1000000", "notify:READY=1"], {"Type": "notify", "TimeoutStartSec": "%gs" % (2 * SLOW)}, "timeout",
                 {"always", "on-failure", "on-abnormal"}),
-    "watchdog": (["once:%s:sleep:1000000", "watchdog:100000"], {"WatchdogSec": "1s"}, "watchdog",
+    "watchdog": (["once:%s:sleep:1000000", "watchdog:100000"], {"WatchdogSec": "%gs" % (2 * SLOW)}, "watchdog",
                  {"always", "on-failure", "on-abnormal", "on-watchdog"}),
 }
 

@@ -117,7 +117,7 @@ def lives_without(name, script, says=(), starts=True, uid=None):
         text = d.log_text()
         with contextlib.suppress(Exception):
             d.proc.terminate()
-            d.proc.wait(20)
+            d.proc.wait(20 * PATIENCE)
         d.destroy()
         check("Sanitizer" not in text, text)
 
