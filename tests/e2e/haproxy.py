@@ -94,7 +94,7 @@ class Backend:
 
 
 class HAProxy:
-    def __init__(self, dir, *backends, hard_stop="10s", globals=(), defaults=(), keeps_state=False):
+    def __init__(self, dir, *backends, hard_stop="30s", globals=(), defaults=(), keeps_state=False):
         self.dir, self.backends = os.path.abspath(str(dir)), {}
         os.makedirs(self.dir, exist_ok=True)
         for b in backends or (Backend("web"),):

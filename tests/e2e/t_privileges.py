@@ -66,7 +66,7 @@ def service(s="wait", **more):
     return "[Service]\nExecStart=%s %s\n%s" % (SVC, s, "".join("%s=%s\n" % kv for kv in more.items()))
 
 
-CHECKED = "[X-Health]\nLive=tcp://localhost:%d\nIntervalSec=50ms\nTimeoutSec=2s\n"
+CHECKED = "[X-Health]\nLive=tcp://localhost:%d\nIntervalSec=50ms\nTimeoutSec=10s\n"
 
 
 @contextlib.contextmanager
