@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 """stay-net itself, spoken to as core speaks to it, against a real HAProxy and against hostile servers."""
-import fcntl, http.server, os, select, shutil, signal, socket, subprocess, sys, tempfile, threading, time, traceback
+import contextlib, fcntl, http.server, os, select, shutil, signal, socket, subprocess, sys, tempfile, threading, time, traceback
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import haproxy, wire
@@ -331,6 +331,27 @@ def lb_gone_is_unreachable_and_back_is_told_again(d):
         assert get(lb.port()) == 200
         os.unlink(lb.socket)
         net.until("no socket", lambda: not net.status[1].reachable and b"no such socket" in net.status[1].text)
+
+
+def lb_that_comes_back_is_told_of_although_nothing_changed(d):
+    """Core believes no sample of before the loss: it waits for one of after it."""
+    with HAProxy(d) as lb, Net() as net:
+        net.lb(1, lb.socket)
+        net.want("web1", wire.MAINT)
+        net.until_sample("web1", in_sync=1, state=wire.MAINT)
+
+        def is_quiet():  # two rounds at the slow pace, of which nothing is told
+            n = len(net.history)
+            with contextlib.suppress(AssertionError):
+                net.until("more samples", lambda: len(net.history) > n, 2.5 / PATIENCE)
+            return len(net.history) == n
+        net.until("quiet", is_quiet, 20)
+        os.rename(lb.socket, lb.socket + ".away")
+        net.until("unreachable", lambda: not net.status[1].reachable)
+        net.samples.clear()
+        os.rename(lb.socket + ".away", lb.socket)
+        net.until("reachable", lambda: net.status[1].reachable)
+        net.until_sample("web1", in_sync=1, state=wire.MAINT)
 
 
 def lb_that_hangs_delays_nobody(d):
