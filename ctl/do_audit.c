@@ -6,13 +6,18 @@
  *     asked where they are and which line it wrote last; without one the usual place and --head do.
  *  2. Reading always verifies. The first broken line is named; what comes behind it is still shown.
  *  3. What no chain can show is documented in stayd(8): root can write it anew from the beginning.
+ *  4. The daemon writes and rotates meanwhile, which breaks no chain: the file that is written to is read first,
+ *     and shown last. What is rotated behind that is in it; what was rotated before has its name by then.
  */
 #include <fcntl.h>
+#include <poll.h>
 
 #include "ctl.h"
 
 #define FILE_MAX    (64 * 1024 * 1024) /* of one file; the daemon rotates at AUDIT_FILE_MAX */
 #define DEFAULT_LOG "/var/lib/stayd/audit.log"
+#define LOOKS_MAX   20 /* at a line that is being written */
+#define LOOK_MS     20 /* between two */
 
 struct audit {
 	struct ctl *c;
@@ -132,21 +137,40 @@ static void one_line(struct audit *a, const char *file, unsigned n, const char *
 	take(a, text, size);
 }
 
-static int one_file(struct audit *a, const char *file)
+static void one_text(struct audit *a, const char *file, const struct buf *b)
 {
-	struct buf b = {0};
 	unsigned n = 0;
-	int r = read_file(AT_FDCWD, file, FILE_MAX, &b);
-	for (size_t at = 0, size; r == 0 && at < b.size; at += size + 1) {
-		const char *end = memchr(b.data + at, '\n', b.size - at);
-		size = end ? (size_t)(end - b.data) - at : b.size - at;
+	for (size_t at = 0, size; at < b->size; at += size + 1) {
+		const char *end = memchr(b->data + at, '\n', b->size - at);
+		size = end ? (size_t)(end - b->data) - at : b->size - at;
 		if (end)
-			one_line(a, file, ++n, b.data + at, size);
+			one_line(a, file, ++n, b->data + at, size);
 		else
 			broken(a, file, ++n, "the line is not finished");
 	}
+}
+
+static int one_file(struct audit *a, const char *file)
+{
+	struct buf b = {0};
+	int r = read_file(AT_FDCWD, file, FILE_MAX, &b);
+	if (r == 0)
+		one_text(a, file, &b);
 	buf_done(&b);
-	return r;
+	return r == -ENOENT && !a->n_lines ? 0 : r; /* too old by now */
+}
+
+/* Half of a line may be there yet, and where there are no hard links the file may be missing for a moment. */
+static int read_current(const char *path, struct buf *b)
+{
+	for (int n = 1;; n++) {
+		b->size = 0;
+		int r = read_file(AT_FDCWD, path, FILE_MAX, b);
+		bool is_whole = r == 0 && (!b->size || b->data[b->size - 1] == '\n');
+		if (is_whole || n == LOOKS_MAX || (r < 0 && r != -ENOENT))
+			return r;
+		(void)poll(NULL, 0, LOOK_MS);
+	}
 }
 
 static int name_order(const void *a, const void *b)
@@ -154,16 +178,22 @@ static int name_order(const void *a, const void *b)
 	return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-/* PATH.FIRSTSEQ in their order, then PATH. */
-static int files_of(const char *path, struct strv *out)
+/* PATH.FIRSTSEQ in their order, up to the number that the current file begins with: that one is it, again. */
+static void rotated_before(const char *path, const struct buf *current, struct strv *out)
 {
+	static const char key[] = "{\"seq\":";
 	CLEANUP_FREE char *pattern = xasprintf("%s.*", path);
-	path_glob(pattern, out);
-	if (out->n)
-		qsort(out->v, out->n, sizeof(*out->v), name_order);
-	if (access(path, F_OK) == 0)
-		strv_add(out, path);
-	return out->n ? 0 : -ENOENT;
+	CLEANUP_FREE char *self = NULL;
+	struct strv all = {0};
+	if (current->size && startswith(current->data, key))
+		self = xasprintf(
+			"%s.%020llu", path, strtoull(current->data + sizeof(key) - 1, NULL, 10));
+	path_glob(pattern, &all);
+	if (all.n)
+		qsort(all.v, all.n, sizeof(*all.v), name_order);
+	for (size_t i = 0; i < all.n && !(self && streq(all.v[i], self)); i++)
+		strv_add(out, all.v[i]);
+	strv_done(&all);
 }
 
 /* ---- what the daemon knows ---- */
@@ -241,10 +271,17 @@ static void print_document(struct audit *a)
 static int read_all(struct audit *a)
 {
 	struct strv files = {0};
-	int r = files_of(a->path, &files);
+	struct buf current = {0};
+	int last = read_current(a->path, &current), r = last == -ENOENT ? 0 : last;
+	rotated_before(a->path, &current, &files);
 	for (size_t i = 0; r == 0 && i < files.n; i++)
 		r = one_file(a, files.v[i]);
+	if (r == 0 && last == 0)
+		one_text(a, a->path, &current);
+	else if (r == 0 && !files.n)
+		r = last;
 	strv_done(&files);
+	buf_done(&current);
 	return r;
 }
 

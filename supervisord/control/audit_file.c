@@ -2,7 +2,8 @@
 /*
  * The file of the audit log: chained lines (base/seal.c) that get to the disk without being waited for.
  *
- * Owns STATE-DIR/audit.log, its predecessors audit.log.FIRSTSEQ, and the anchor RUNTIME-DIR/audit.head.
+ * Owns STATE-DIR/audit.log, its predecessors audit.log.FIRSTSEQ, its successor audit.new while that is made,
+ * and the anchor RUNTIME-DIR/audit.head.
  * Invariants:
  *  1. Nothing here waits for a disk: lines are written to the page cache and fsync'ed behind by the
  *     kernel (io_submit), all that came meanwhile at once. Where that is not possible the write-back
@@ -12,6 +13,9 @@
  *  3. The chain goes on over rotations and cores. The anchor and `status` hold the last line's hash, so
  *     that lines cut off at the end are missed.
  *  4. A line is written whole or not at all; half of one is cut off again.
+ *  5. At every moment audit.log is there and has the newest lines, and no line is in none of the files: a
+ *     rotation gives the old file its second name before the new one, begun already, takes its place. Who
+ *     reads meanwhile sees the old file by both names, one inode.
  * Called by audit.c; the completion of a sync comes from the loop.
  */
 #include "control/audit.h"
@@ -31,12 +35,14 @@
 #define RETRY_US   (5 * USEC_PER_SEC) /* doubled up to */
 #define RETRY_MAX  (600 * USEC_PER_SEC)
 #define NAME       "audit.log"
+#define NAME_NEW   "audit.new" /* not NAME.*, which are read */
 
 struct audit_file {
 	struct loop *loop;
 	char *dir, *path;
 	int fd, anchor_fd;
 	uint64_t size, first_seq;
+	uint64_t grow_to; /* a rotation that failed is tried again at this size */
 	struct seal head;
 	uint64_t synced_seq, syncing_seq;
 	aio_context_t aio; /* 0: none */
@@ -300,31 +306,67 @@ static int write_begin(struct audit_file *f, const char *why, const char *text)
 	return r;
 }
 
+/* The file that comes after this one, with its first line. */
+static int new_begin(struct audit_file *f, const char *path)
+{
+	(void)unlink(path); /* a core died over it */
+	f->fd = open_own(path, O_APPEND | O_EXCL);
+	f->size = 0;
+	return f->fd < 0 ? f->fd : write_begin(f, "rotation", "");
+}
+
+static bool second_name(const char *path, const char *then)
+{
+	if (linkat(AT_FDCWD, path, AT_FDCWD, then, 0) == 0)
+		return true;
+	return errno == EEXIST && unlink(then) == 0 &&
+	       linkat(AT_FDCWD, path, AT_FDCWD, then, 0) == 0;
+}
+
+/* The old file keeps its name until the new one has it; where a file system has no hard links nobody has it
+ * for a moment. */
+static int new_take_place(const char *path, const char *new, const char *then)
+{
+	bool has_both = second_name(path, then);
+	if (!has_both && rename(path, then) < 0)
+		return -errno;
+	if (rename(new, path) == 0)
+		return 0;
+	int r = -errno;
+	(void)(has_both ? unlink(then) : rename(then, path));
+	return r;
+}
+
 /* When all of it is on the disk; or when that does not come about at twice the size. */
 static void rotate_when_large(struct audit_file *f)
 {
 	bool is_synced = f->synced_seq == f->head.seq || !f->aio;
-	if (f->fd < 0 || f->size < AUDIT_FILE_MAX || f->is_syncing ||
+	if (f->fd < 0 || f->size < MAX((uint64_t)AUDIT_FILE_MAX, f->grow_to) || f->is_syncing ||
 		(!is_synced && f->size < 2 * (uint64_t)AUDIT_FILE_MAX))
 		return;
+	CLEANUP_FREE char *new = xasprintf("%s/%s", f->dir, NAME_NEW);
 	CLEANUP_FREE char *then =
 		xasprintf("%s.%020llu", f->path, (unsigned long long)f->first_seq);
-	if (rename(f->path, then) < 0) {
-		log_warn(NULL, "%s cannot become %s: %s; it grows on", f->path, then,
-			errno_name(errno));
+	struct seal head = f->head;
+	uint64_t size = f->size;
+	int fd = f->fd, r = new_begin(f, new);
+	if (r == 0)
+		r = new_take_place(f->path, new, then);
+	if (r == 0) {
+		fd_close(fd);
+		f->grow_to = 0;
+		f->first_seq = head.seq + 1;
+		anchor_write(f);
+		remove_oldest(f);
 		return;
 	}
+	log_warn(NULL, "%s cannot become %s: %s; it grows on", f->path, then, errno_name(r));
 	fd_close(f->fd);
-	f->fd = open_own(f->path, O_APPEND | O_EXCL);
-	f->size = 0;
-	f->first_seq = f->head.seq + 1;
-	int r = f->fd < 0 ? f->fd : write_begin(f, "rotation", "");
-	if (f->fd < 0)
-		f->fd = -1;
-	if (r < 0)
-		lost(f, r, 1);
-	anchor_write(f);
-	remove_oldest(f);
+	f->fd = fd;
+	f->head = head;
+	f->size = size;
+	f->grow_to = size + AUDIT_FILE_MAX / 8; /* no word at every line */
+	(void)unlink(new);
 }
 
 /* ---- opening: what is there, and what the core before left open ---- */
@@ -434,10 +476,28 @@ static void read_rotated_end(struct audit_file *f, struct buf *why)
 	strv_done(&names);
 }
 
+/* A core that died in a rotation leaves the old file with both names, or a new one that nobody has seen. */
+static void undo_rotation(const struct audit_file *f)
+{
+	CLEANUP_FREE char *new = xasprintf("%s/%s", f->dir, NAME_NEW);
+	struct strv names = {0};
+	struct stat now, then;
+	(void)unlink(new);
+	rotated(f, &names);
+	for (size_t i = 0; i < names.n; i++) {
+		CLEANUP_FREE char *path = xasprintf("%s/%s", f->dir, names.v[i]);
+		if (lstat(f->path, &now) == 0 && lstat(path, &then) == 0 &&
+			now.st_dev == then.st_dev && now.st_ino == then.st_ino)
+			(void)unlink(path);
+	}
+	strv_done(&names);
+}
+
 static int open_log(struct audit_file *f)
 {
 	struct buf tail = {0}, why = {0};
 	struct seal known = f->head;
+	undo_rotation(f);
 	int fd = open_own(f->path, O_APPEND), r = 0;
 	if (fd < 0)
 		return fd;

@@ -331,6 +331,9 @@ static void round_read(struct lb *l, const struct lb_report *report, const char 
 		str_copy(note, trouble, sizeof(note));
 	read_troubles(l, note, sizeof(note));
 	drop_changes(l);
+	/* Core believes nothing from before: told again, although it may be the same. */
+	for (size_t i = 0; i < l->n_rows; i++)
+		l->rows[i].must_report |= is_new || !l->reachable;
 	report_status(l, 1, l->generation + is_new, note);
 	bool fast = is_fast(l, now);
 	for (size_t i = 0; i < l->n_rows; i++)

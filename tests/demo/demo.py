@@ -35,7 +35,7 @@ Ports={first}-{last}
 [X-Health]
 Ready=http://127.0.0.1:${{PORT}}/healthz
 IntervalSec=200ms
-TimeoutSec=1
+TimeoutSec=5
 Rise=1
 Fall=2
 
@@ -49,7 +49,7 @@ DrainTimeoutSec=10
 Strategy=rolling
 MaxUnavailable=1
 MinReadySec=200ms
-ProgressDeadlineSec=4
+ProgressDeadlineSec=6
 AutoRollback=yes
 ReleaseRoot={dir}/releases
 ReleaseLink={dir}/current
@@ -175,7 +175,7 @@ class Demo:
         self.tell_degraded()
 
         step("Load: %d requests a second, keep-alive, never repeated by the client" % args.rate)
-        self.load = lib.Load("http://127.0.0.1:%d/" % self.lb.port("web"), rate=args.rate, timeout_ms=5000)
+        self.load = lib.Load("http://127.0.0.1:%d/" % self.lb.port("web"), rate=args.rate, timeout_ms=20000)
         self.stack.callback(self.load.kill)
         self.load.wait_ok(1)
         self.begin("steady")
@@ -242,7 +242,7 @@ class Demo:
         promise(after["core_pid"] != before["core_pid"] and after["keeper_pid"] == before["keeper_pid"], "a new core under the same keeper")
         lib.wait_for(lambda: self.rollout_state() == "done", 30, lambda: "the rollout to be done; it is %s" % self.rollout_state())
         promise(self.releases() == ["v3"] * REPLICAS, "all four are v3", str(self.releases()))
-        out = ctl.communicate(timeout=30)[0]
+        out = ctl.communicate(timeout=120)[0]
         show(out)
         say("the client's exit code was %d (154: it lost its daemon; the rollout did not)" % ctl.returncode)
         now = {u["name"]: u["main_pid"] for u in self.d.members("web")}

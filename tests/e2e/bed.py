@@ -62,9 +62,9 @@ class Bed(Daemon):
 
     def wait_exit(self, code, deadline=30.0):
         try:
-            self.proc.wait(deadline * SLOW)
+            self.proc.wait(deadline * PATIENCE)
         except subprocess.TimeoutExpired:
-            raise Timeout("PID 1 did not end within %.0f s" % (deadline * SLOW))
+            raise Timeout("PID 1 did not end within %.0f s" % (deadline * PATIENCE))
         check(self.proc.returncode == code, "the bed ended with %s, not %s:\n%s" % (self.proc.returncode, code, self.log_text()))
 
 

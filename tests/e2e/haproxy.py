@@ -10,7 +10,7 @@
 Servers are slots (server-template): web1..web8, disabled, at 127.0.0.1:1 until somebody moves them.
 It runs as master and worker in the foreground (-W -db), so that reload() is what Debian's unit does
 (SIGUSR2) and the listening sockets never close. Standard library only."""
-import csv, io, os, signal, socket, subprocess, time
+import contextlib, csv, io, os, random, signal, socket, subprocess, time
 
 HAPROXY = os.environ.get("HAPROXY", "/usr/sbin/haproxy")
 
@@ -28,11 +28,11 @@ defaults
     option redispatch
     option dontlognull
     retries 3
-    timeout connect 1s
+    timeout connect 10s
     timeout client 60s
     timeout server 60s
-    timeout queue 5s
-    timeout check 1s
+    timeout queue 30s
+    timeout check 5s
     timeout http-keep-alive 60s
 {defaults}
     default-server check inter 100ms fastinter 50ms downinter 100ms fall 2 rise 1 weight 100
@@ -53,14 +53,16 @@ def available():
 
 
 def free_port():
-    """A port nobody has now. HAProxy binds it at once; a thief in between makes start() fail loudly."""
-    with socket.socket() as s:
-        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """A port nobody has now, of none that the kernel hands out by itself: a client's could be bound again by nobody
+    when HAProxy is restarted. A thief in between makes start() fail loudly."""
+    while True:
+        port = random.randrange(5000, 15000)
+        with socket.socket() as s, contextlib.suppress(OSError):
+            s.bind(("127.0.0.1", port))
+            return port
 
 
-def wait_for(what, fn, timeout=10.0):
+def wait_for(what, fn, timeout=60.0):
     """Calls fn until it returns something true, and returns that; AssertionError at the deadline."""
     deadline, last = time.monotonic() + timeout, None
     while True:
@@ -92,7 +94,7 @@ class Backend:
 
 
 class HAProxy:
-    def __init__(self, dir, *backends, hard_stop="10s", globals=(), defaults=(), keeps_state=False):
+    def __init__(self, dir, *backends, hard_stop="30s", globals=(), defaults=(), keeps_state=False):
         self.dir, self.backends = os.path.abspath(str(dir)), {}
         os.makedirs(self.dir, exist_ok=True)
         for b in backends or (Backend("web"),):
@@ -147,7 +149,7 @@ class HAProxy:
         for attempt in range(3):
             self.process.send_signal(signal.SIGUSR2)
             try:
-                return wait_for("new haproxy worker", lambda: self.worker_pid() not in (0, old), 3)
+                return wait_for("new haproxy worker", lambda: self.worker_pid() not in (0, old), 20)
             except AssertionError:
                 continue  # not taken: the master was between two states
         raise AssertionError("haproxy did not reload:\n" + self.messages())
@@ -172,7 +174,7 @@ class HAProxy:
     def worker_pid(self):
         return int(self.info().get("Pid", 0))
 
-    def command(self, text, timeout=5.0):
+    def command(self, text, timeout=30.0):
         """One runtime command (or several joined by ;) and its whole answer."""
         with socket.socket(socket.AF_UNIX) as s:
             s.settimeout(timeout)

@@ -82,11 +82,11 @@ class Rig:
                         "RestartSec": "0", "TimeoutStopSec": "5"},
             "X_Replicas": {"Count": replicas, "Ports": "%d-%d" % (first, first + n - 1)},
             "X_Restart": {},
-            "X_Health": {"Ready": "http://127.0.0.1:${PORT}/healthz", "IntervalSec": "100ms", "TimeoutSec": "1", "Rise": "1",
+            "X_Health": {"Ready": "http://127.0.0.1:${PORT}/healthz", "IntervalSec": "100ms", "TimeoutSec": "5", "Rise": "1",
                          "Fall": "2"},
             "X_LoadBalancer": {"Driver": "haproxy", "Address": [self.address(i) for i in range(lbs)], "Backend": "web",
                                "DrainTimeoutSec": "20"},
-            "X_Rollout": {"MaxUnavailable": "1", "MinReadySec": "100ms", "ProgressDeadlineSec": "20", "AutoRollback": "yes",
+            "X_Rollout": {"MaxUnavailable": "1", "MinReadySec": "100ms", "ProgressDeadlineSec": "60", "AutoRollback": "yes",
                           "ReleaseRoot": self.dir + "/releases", "ReleaseLink": self.dir + "/current"},
         }
         for key, more in (("Service", service), ("X_Health", health), ("X_LoadBalancer", balancer), ("X_Rollout", rollout),

@@ -32,7 +32,7 @@ class People(Stage):
 
     def ctl(self, uid, *words, groups=(), gid=None):
         p = subprocess.run([self.stayctl, "--socket", self.daemon.socket, *words], capture_output=True, text=True, errors="replace",
-                           stdin=subprocess.DEVNULL, timeout=60 * SLOW, user=uid, group=gid or uid, extra_groups=list(groups), cwd="/")
+                           stdin=subprocess.DEVNULL, timeout=60 * PATIENCE, user=uid, group=gid or uid, extra_groups=list(groups), cwd="/")
         return Result(list(words), p.returncode, p.stdout, p.stderr)
 
 

@@ -295,13 +295,13 @@ def a_second_stayd_is_turned_away_and_told_by_whom():
                 argv = [STAYD, "--unit-path", d.units_dir, "--log-dir", d.log_dir]
                 for k, v in dirs.items():
                     argv += [k, v]
-                p = subprocess.run(argv, capture_output=True, text=True, timeout=60 * SLOW, start_new_session=True)
+                p = subprocess.run(argv, capture_output=True, text=True, timeout=60 * PATIENCE, start_new_session=True)
                 check(p.returncode == 155, "status %s: %s" % (p.returncode, p.stderr))
                 check("pid %d " % d.proc.pid in p.stderr and "--unit-path " + d.units_dir in p.stderr and "since 20" in p.stderr, p.stderr)
         for _ in range(2):
             check(settled(d, ["a.service"]) == before, "the first did not notice")
             d.kill_core()  # the lock outlives it
-        p = subprocess.run(argv, capture_output=True, text=True, timeout=60 * SLOW, start_new_session=True)
+        p = subprocess.run(argv, capture_output=True, text=True, timeout=60 * PATIENCE, start_new_session=True)
         check(p.returncode == 155, "status %s: %s" % (p.returncode, p.stderr))
     with temp_dir() as t:
         for _ in range(2):  # nothing is stale after an orderly end
@@ -317,7 +317,7 @@ def what_is_left_of_a_daemon_is_waited_for_and_then_named():
         d.kill_keeper()
         with open(d.run_dir + "/lock") as held:  # as a core that hangs on its disk would
             wait_for(lambda: try_lock(held), 10, "the old core to end")
-            p = subprocess.run(argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, timeout=60 * SLOW, start_new_session=True)
+            p = subprocess.run(argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, timeout=60 * PATIENCE, start_new_session=True)
             check(p.returncode == 155 and "what is left of another stayd" in p.stderr and "pid %d" % old in p.stderr, (p.returncode, p.stderr))
             d.wait_at_start = False
             d.start()  # waits

@@ -82,7 +82,7 @@ def who_is_refused_is_written_and_a_flood_of_refusals_is_bounded():
                  "for i in range(500):\n s.sendall(%r)\n b=b''\n while not b.endswith(b'\\0'): b+=s.recv(65536)\n"
                  " assert b'PermissionDenied' in b, b\n" % ask)
         r = subprocess.run(["/usr/bin/python3", "-c", asker, d.socket], user=4201, group=4201, extra_groups=[], cwd="/",
-                           capture_output=True, text=True, timeout=120 * SLOW)
+                           capture_output=True, text=True, timeout=120 * PATIENCE)
         check(r.returncode == 0, r.stderr)
         refused = [l for l in lines(d) if l["kind"] == "refused"]
         check(16 <= len(refused) <= 24, "%d lines of 500 refusals" % len(refused))
@@ -157,30 +157,43 @@ def a_core_that_dies_between_intent_and_outcome_is_owned_up_to():
         s.tell("c", "notify:READY=1")
 
 
+# 60 KiB of one name a call: 8 MiB are there soon.
+CALL = json.dumps({"method": "org.stayd.Control.ResetFailed", "parameters": {"names": ["x" * 240] * 240}}).encode() + b"\0"
+
+
+def write_much(d, until):
+    with socket.socket(socket.AF_UNIX) as k:
+        k.connect(d.socket)
+        for _ in range(4000):
+            if until():
+                return
+            k.sendall(CALL)
+            answer = b""
+            while not answer.endswith(b"\0"):
+                answer += k.recv(65536)
+    raise AssertionError("not reached")
+
+
+def rotated_files(d):
+    return sorted(n for n in os.listdir(d.state_dir) if n.startswith("audit.log."))
+
+
 @test
 def the_chain_goes_on_over_rotations_and_cores():
     with Stage(lambda s: {"a.service": unit(s)}) as (s, d):
-        # 60 KiB of one name a call: 8 MiB are there soon.
-        call = json.dumps({"method": "org.stayd.Control.ResetFailed", "parameters": {"names": ["x" * 240] * 240}}).encode() + b"\0"
-
         def fill(until):
-            with socket.socket(socket.AF_UNIX) as k:
-                k.connect(d.socket)
-                for _ in range(2000):
-                    if until():
-                        return
-                    k.sendall(call)
-                    answer = b""
-                    while not answer.endswith(b"\0"):
-                        answer += k.recv(65536)
-            raise AssertionError("not reached")
+            write_much(d, until)
 
         def rotated():
-            return sorted(n for n in os.listdir(d.state_dir) if n.startswith("audit.log."))
+            return rotated_files(d)
         fill(lambda: len(rotated()) == 1)
         d.kill_core()
         fill(lambda: len(rotated()) == 2)
-        first = lines(d)[0]
+
+        def begun():  # for a moment the old file has both names
+            first = lines(d)[0]
+            return first["seq"] > int(rotated()[1].rsplit(".")[-1]) and first
+        first = wait_for(begun, 10, "the rotation to be over")
         check(first["kind"] == "begin" and first["why"] == "rotation", first)
         with open(os.path.join(d.state_dir, rotated()[-1]), "rb") as f:
             last = json.loads(f.read().splitlines()[-1])
@@ -190,6 +203,57 @@ def the_chain_goes_on_over_rotations_and_cores():
         os.rename(os.path.join(d.state_dir, rotated()[1]), s.path("stolen"))
         r = verify(d)
         check(r.rc == 1 and "audit.log:1: lines before this one are missing" in r.err, r)
+
+
+@test
+def who_reads_during_rotations_sees_a_whole_chain():
+    with Stage(lambda s: {"a.service": unit(s)}) as (s, d):
+        missed, n, over = [], [0], threading.Event()
+
+        def look():
+            while not over.is_set():
+                n[0] += 1
+                if not os.path.exists(log(d)):
+                    missed.append("audit.log")
+        t = threading.Thread(target=look, daemon=True)
+        t.start()
+        writer = threading.Thread(target=write_much, args=(d, lambda: len(rotated_files(d)) >= 4), daemon=True)
+        writer.start()
+        verified = 0
+        while writer.is_alive():
+            intact(d)
+            verified += 1
+        over.set()
+        t.join()
+        check(len(rotated_files(d)) >= 4, rotated_files(d))
+        check(not missed, "missing in %d of %d looks" % (len(missed), n[0]))
+        intact(d)
+        print("# verified %d times during %d rotations; the file was there in all of %d looks" % (verified, len(rotated_files(d)), n[0]))
+
+
+@test
+def a_core_that_dies_in_a_rotation_is_followed_by_one_that_does_it_again():
+    with Stage(lambda s: {"a.service": unit(s)}) as (s, d):
+        write_much(d, lambda: rotated_files(d))
+        wait_for(lambda: lines(d)[0]["why"] == "rotation", 10, "the rotation to be over")
+        core, first = d.pid_of("core"), lines(d)[0]["seq"]
+        os.kill(core, signal.SIGSTOP)
+        second = "%s.%020d" % (log(d), first)
+        os.link(log(d), second)  # both names, and a successor that nobody has seen
+        with open(os.path.join(d.state_dir, "audit.new"), "w") as f:
+            f.write("{}\n")
+        r = verify(d, "--file", log(d))
+        check(r.rc == 0 and "intact" in r.out, r)
+        os.kill(core, signal.SIGKILL)
+        wait_for(lambda: d.ctl("status", "--json", check=False).rc == 0 and d.pid_of("core") != core, 20, "a new core")
+        d.ctl("restart", "a")
+        intact(d)
+        check(not os.path.exists(second) and os.stat(log(d)).st_nlink == 1, "one name again")
+        check(not os.path.exists(os.path.join(d.state_dir, "audit.new")), os.listdir(d.state_dir))
+        check(audit_of(d)["error"] == "" and audit_of(d)["lost"] == 0, audit_of(d))
+        write_much(d, lambda: len(rotated_files(d)) >= 2)
+        intact(d)
+        check(os.path.exists(second), "rotated to the name it was to have: %s" % rotated_files(d))
 
 
 @test

@@ -85,9 +85,9 @@ def logs_have_counts_times_and_follow():
         p = d.ctl_start("logs", "-f", "-n", "1", "a")
         seen = queue.Queue()
         threading.Thread(target=lambda: [seen.put(l) for l in p.stdout], daemon=True).start()
-        seen.get(timeout=10 * SLOW)
+        seen.get(timeout=10 * PATIENCE)
         s.tell("a", "print:followed")
-        while "followed" not in seen.get(timeout=10 * SLOW):
+        while "followed" not in seen.get(timeout=10 * PATIENCE):
             pass
         p.kill()
         p.wait()
@@ -122,7 +122,7 @@ def kill_wait_show_and_cat_do_what_they_say():
         check({s.puppets.wait("signal", detail="HUP").pid, s.puppets.wait("signal", detail="HUP").pid} == {main, child}, "all by default")
         p = d.ctl_start("wait", "a", "--for", "stopped", "--timeout", "30s")
         d.ctl("stop", "a")
-        check(p.wait(20) == 0, p.stdout.read())
+        check(p.wait(20 * PATIENCE) == 0, p.stdout.read())
         check(d.ctl("kill", "a", check=False).rc == 7, "nothing to kill")
         check(d.ctl("wait", "a", "--for", "ready", "--timeout", "100ms", check=False).rc == 153, "a wait has an end")
         d.ctl("start", "a")

@@ -65,14 +65,14 @@ def a_startup_check_holds_the_start_and_its_timeout_fails_it():
     with Stage(lambda s: {
             "a.service": s.puppets.unit("event:up", section=(
                 "[X-Health]\nStartup=exec:/usr/bin/test -e %s\nIntervalSec=50ms\n" % s.path("ok"))),
-            "b.service": s.puppets.unit("event:up", TimeoutStartSec="1s", section=(
+            "b.service": s.puppets.unit("event:up", TimeoutStartSec="%gs" % (2 * SLOW), section=(
                 "[X-Health]\nStartup=exec:/bin/false\nIntervalSec=50ms\n"))}) as (s, d):
         p = d.ctl_start("start", "a")
         s.puppets.wait("up")
         wait_for(lambda: checks(d, "a.service")["startup"]["answer"], 10, "a first answer")
         check(p.poll() is None, "start waits for the startup check")
         open(s.path("ok"), "w").close()
-        check(p.wait(20) == 0, p.stdout.read())
+        check(p.wait(20 * PATIENCE) == 0, p.stdout.read())
         r = d.ctl("start", "b", check=False)
         check(r.rc == 1 and "exit status 1" in r.err and "/bin/false" in r.err, r)
         check(d.unit("b.service")["result"] == "timeout", d.unit("b.service"))
@@ -111,12 +111,15 @@ def a_stopped_process_is_found_killed_and_replaced():
 @test
 def a_probe_that_hangs_is_ended_and_counts_as_failed():
     with Stage(lambda s: {"a.service": s.puppets.unit("event:up", section=(
-            "[X-Health]\nReady=exec:/bin/sh -c 'echo $$$$ >>%s; exec sleep 1000'\nIntervalSec=100ms\nTimeoutSec=200ms\nFall=1\n" % s.path("probes")))}) as (s, d):
+            "[X-Health]\nReady=exec:/bin/sh -c 'echo $$$$ >>%s; exec sleep 1000'\nIntervalSec=100ms\nTimeoutSec=500ms\nFall=1\n" % s.path("probes")))}) as (s, d):
         d.ctl("start", "a")
         c = wait_check(d, "a.service", "ready", "failing")
         check("timed out" in c["answer"], c)
-        with open(s.path("probes")) as f:
-            first = int(f.readline())
+
+        def said():  # one may be ended before it has said who it is
+            with open(s.path("probes")) as f:
+                return [int(l) for l in f if l.endswith("\n")]
+        first = wait_for(said, 10, "a probe's pid")[0]
         wait_for(lambda: not is_alive(first), 10, "the end of the probe's process")
 
 

@@ -207,7 +207,7 @@ def escape_attempts_of_another_user_all_fail(tracking):
             who = ["setpriv", "--reuid", str(UID), "--regid", str(UID), "--clear-groups"]
             for verb in (["stop", "by-plain"], ["kill", "by-plain"], ["restart", "by-notify"], ["daemon-reload"], ["start", "victim"],
                          ["edit", "by-plain"], ["enable", "by-plain"], ["set-property", "by-plain", "Nice=1"]):
-                p = subprocess.run(who + [STAYCTL, "--socket", r.d.socket] + verb, capture_output=True, text=True, timeout=30)
+                p = subprocess.run(who + [STAYCTL, "--socket", r.d.socket] + verb, capture_output=True, text=True, timeout=30 * PATIENCE)
                 check(p.returncode != 0, "%s was let through: %s" % (verb, p.stdout))
             r.ctl("stop", "hostile", check=True)
         r.torture(round)

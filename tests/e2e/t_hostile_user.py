@@ -174,7 +174,7 @@ def nothing_that_a_local_user_tries_goes_through():
         daemon = d.status()["daemon"]
         for uid in USERS:
             p = run_as(uid, ATTACK, facts(s, d), stderr=subprocess.STDOUT)
-            out = p.communicate(timeout=120 * SLOW)[0].strip().splitlines()
+            out = p.communicate(timeout=120 * PATIENCE)[0].strip().splitlines()
             check(out and out[-1].startswith("["), out)
             went = json.loads(out[-1])
             check(not went, "uid %d: %s" % (uid, "; ".join(went[:10])))
@@ -223,13 +223,15 @@ def a_noisy_user_does_not_slow_the_restarts_of_others():
                         p.stdin.close()
                         p.wait()
             return [statistics.median(times[k]) for k in times]
+        best, bound = None, 4 if SANITIZED else 2  # an instrumented core needs many times as long for what it hears
         for attempt in range(5):  # a loaded machine gets five tries
             quiet, burning, noisy = medians(4)
+            best = min(best or noisy / quiet, noisy / quiet)
             print("# restart: %.2f ms in quiet, %.2f ms beside a busy user, %.2f ms beside a hostile one (x%.2f)"
                   % (quiet * 1e3, burning * 1e3, noisy * 1e3, noisy / quiet))
-            if noisy <= 2 * quiet:
+            if best <= bound:
                 break
-        check(noisy <= 2 * quiet, "restarts of others take %.2f ms instead of %.2f" % (noisy * 1e3, quiet * 1e3))
+        check(best <= bound, "restarts of others take %.1f times as long at best" % best)
 
 
 main()

@@ -80,14 +80,14 @@ def a_stranger_is_not_heard():
 @test
 def a_watchdog_kills_what_hangs_and_can_be_changed_by_the_service():
     with Stage(lambda s: {
-            "fed.service": s.puppets.unit("env:WATCHDOG_USEC", "notify:READY=1", "watchdog:100000", Type="notify", WatchdogSec="1s"),
+            "fed.service": s.puppets.unit("env:WATCHDOG_USEC", "notify:READY=1", "watchdog:100000", Type="notify", WatchdogSec="5s"),
             "hangs.service": s.puppets.unit("notify:READY=1", "event:up", Type="notify", WatchdogSec="500ms"),
             "longer.service": s.puppets.unit("notify:READY=1\\nWATCHDOG_USEC=600000000", "event:up", Type="notify", WatchdogSec="500ms"),
             "trigger.service": s.puppets.unit("notify:READY=1", s.control("t"), "event:up", Type="notify", WatchdogSec="10min"),
             "signal.service": s.puppets.unit("notify:READY=1", "event:up", Type="notify", WatchdogSec="500ms", WatchdogSignal="SIGUSR2",
-                                             TimeoutAbortSec="200ms")}) as (s, d):
+                                             TimeoutAbortSec="%gs" % SLOW)}) as (s, d):
         d.ctl("start", "fed", "hangs", "longer", "trigger", "signal")
-        check(s.puppets.wait("env").detail == "WATCHDOG_USEC=1000000", "WATCHDOG_USEC")
+        check(s.puppets.wait("env").detail == "WATCHDOG_USEC=5000000", "WATCHDOG_USEC")
         u = d.wait_unit("hangs.service", active_state="failed", result="watchdog")
         check(u["exec_main_status"] == signal.SIGABRT, u)
         pid = d.unit("signal.service")["main_pid"]
@@ -172,7 +172,7 @@ def a_barrier_is_answered_after_what_came_before():
                 k.connect(os.path.join(d.run_dir, "notify"))
                 socket.send_fds(k, [b"BARRIER=1"], [w])
             os.close(w)
-            check(select.select([r], [], [], 5 * SLOW)[0], "the barrier's descriptor is closed")
+            check(select.select([r], [], [], 5 * PATIENCE)[0], "the barrier's descriptor is closed")
             os.close(r)
 
 

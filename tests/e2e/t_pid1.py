@@ -90,7 +90,7 @@ def four_replicas_crash_restart_and_roll(bed):
         check(http_get(now[0]["port"])[2].find("v2") >= 0, http_get(now[0]["port"]))
         d.ctl("stop", "web")
         longest = zombies.done()
-        check(longest < 1.0 * SLOW, "a zombie was seen for %.3f s" % longest)
+        check(longest < 2.0 * SLOW, "a zombie was seen for %.3f s" % longest)
         print("# %s: longest zombie seen %.0f ms in %d looks" % (bed, longest * 1000, zombies.looks))
 
 
@@ -177,7 +177,7 @@ def a_bomb_of_300_orphans_leaves_nobody(bed):
         left = [i for i in d.inner().values() if SVC in cmdline(i)]
         longest = zombies.done()
         check(not left, "left: %d" % len(left))
-        check(longest < 1.0 * SLOW, "a zombie was seen for %.3f s" % longest)
+        check(longest < 2.0 * SLOW, "a zombie was seen for %.3f s" % longest)
         print("# %s: 301 processes stopped, 0 left; longest zombie seen %.0f ms" % (bed, longest * 1000))
 
 
@@ -333,7 +333,7 @@ def nothing_writable_at_all_keeps_state_in_memory():
         os.chmod(script, 0o755)
         units = {"a.service": "[Unit]\nSuccessAction=exit\nFailureAction=exit\n[Service]\nExecStart=%s\n" % script}
         argv = default_dirs_bed(dir, units, [], READ_ONLY)
-        p = subprocess.run(argv, capture_output=True, text=True, timeout=60 * SLOW)
+        p = subprocess.run(argv, capture_output=True, text=True, timeout=60 * PATIENCE)
         check(p.returncode == 9, "%s\n%s%s" % (p.returncode, p.stdout, p.stderr))
         check("memory" in p.stderr, p.stderr)
 

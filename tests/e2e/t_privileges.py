@@ -8,7 +8,6 @@ from lib import *
 
 CONFINE = os.path.join(TOP, "supervisord/confine")
 LETTER = {"core": "C", "logger": "L", "net": "N"}
-SANITIZED = "-san" in os.path.basename(BUILD)
 
 
 def rows(name, text):
@@ -67,7 +66,7 @@ def service(s="wait", **more):
     return "[Service]\nExecStart=%s %s\n%s" % (SVC, s, "".join("%s=%s\n" % kv for kv in more.items()))
 
 
-CHECKED = "[X-Health]\nLive=tcp://localhost:%d\nIntervalSec=50ms\nTimeoutSec=2s\n"
+CHECKED = "[X-Health]\nLive=tcp://localhost:%d\nIntervalSec=50ms\nTimeoutSec=10s\n"
 
 
 @contextlib.contextmanager

@@ -8,9 +8,9 @@ CAUSES = {
     "clean-signal": (["once:%s:kill:TERM"], {}, "success", {"always", "on-success"}),
     "exit-code": (["once:%s:exit:1"], {}, "exit-code", {"always", "on-failure"}),
     "signal": (["once:%s:kill:KILL"], {}, "signal", {"always", "on-failure", "on-abnormal", "on-abort"}),
-    "timeout": (["once:%s:sleep:1000000", "notify:READY=1"], {"Type": "notify", "TimeoutStartSec": "500ms"}, "timeout",
+    "timeout": (["once:%s:sleep:1000000", "notify:READY=1"], {"Type": "notify", "TimeoutStartSec": "%gs" % (2 * SLOW)}, "timeout",
                 {"always", "on-failure", "on-abnormal"}),
-    "watchdog": (["once:%s:sleep:1000000", "watchdog:100000"], {"WatchdogSec": "1s"}, "watchdog",
+    "watchdog": (["once:%s:sleep:1000000", "watchdog:100000"], {"WatchdogSec": "%gs" % (2 * SLOW)}, "watchdog",
                  {"always", "on-failure", "on-abnormal", "on-watchdog"}),
 }
 
@@ -141,14 +141,14 @@ def a_stable_run_forgets_earlier_failures():
     with Stage(lambda s: {"a.service": s.puppets.unit(
             s.once("1", "exit:1"), s.once("2", "exit:1"), s.control("c"), "event:stable",
             prefix="[Unit]\nStartLimitIntervalSec=0\n", Restart="always", RestartSec="10ms", RestartSteps="2", RestartMaxDelaySec="1000s",
-            section="[X-Restart]\nResetAfterSec=200ms\nJitterPercent=0\n")}) as (s, d):
+            section="[X-Restart]\nResetAfterSec=%gs\nJitterPercent=0\n" % SLOW)}) as (s, d):
         d.ctl("start", "--no-wait", "a")
         d.ctl("events", "a")
         e = d.wait_unit("a.service", lambda u: u["n_restarts"] == 2)
         d.ctl("start", "a")  # do not wait for the second delay
         s.puppets.wait("stable")
         pid = d.unit("a.service")["main_pid"]
-        end = time.monotonic() + 0.4 * SLOW
+        end = time.monotonic() + 1.5 * SLOW
         wait_for(lambda: time.monotonic() > end, 5, "a stable run")
         s.tell("c", "exit:1")
         d.wait_unit("a.service", lambda u: u["sub_state"] == "running" and u["main_pid"] not in (0, pid))

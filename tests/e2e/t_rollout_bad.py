@@ -3,6 +3,7 @@
 from lib import *
 from rollout_rig import *
 
+DEADLINE = "%g" % max(3, 2 * SLOW)  # each step of the way back has to be made in it, too
 HEALTH = {"Live": "http://127.0.0.1:${PORT}/healthz"}
 
 
@@ -36,7 +37,7 @@ def rolled_back(r, release, *words, crashes=False):
 @test
 def a_bad_release_is_rolled_back_with_its_cause_and_no_request_is_lost():
     releases = {"never-ready": "never-ready\n", "db-503": 'healthz-503 "db: connection refused"\n', "exit-at-once": "exit-after-ms 1\nexit-code 3\n", "no-binary": ""}
-    with Rig(releases=releases, health=HEALTH, rollout={"MinReadySec": "2", "ProgressDeadlineSec": "3"}) as r:
+    with Rig(releases=releases, health=HEALTH, rollout={"MinReadySec": "2", "ProgressDeadlineSec": DEADLINE}) as r:
         os.unlink(r.dir + "/releases/no-binary/websvc")
         r.start_load()
         rolled_back(r, "never-ready", "web@1", "503", "healthz", "last log lines of web@1", "never-ready")
@@ -51,8 +52,8 @@ def a_bad_release_is_rolled_back_with_its_cause_and_no_request_is_lost():
 
 @test
 def a_release_that_crashes_or_ends_while_it_soaks_is_rolled_back():
-    releases = {"crash-late": "crash-after-ms 500\n", "exit-late": "exit-after-ms 300\nexit-code 0\n"}
-    with Rig(releases=releases, rollout={"MinReadySec": "2"}, lb_lines=REPEAT_GET) as r:
+    releases = {"crash-late": "crash-after-ms %d\n" % (500 * SLOW), "exit-late": "exit-after-ms %d\nexit-code 0\n" % (300 * SLOW)}
+    with Rig(releases=releases, rollout={"MinReadySec": "%g" % (2 * SLOW)}, lb_lines=REPEAT_GET) as r:
         r.start_load()
         rolled_back(r, "crash-late", "web@1", "SIGABRT", "last log lines of web@1", "websvc web@1 crash-late", crashes=True)
         rolled_back(r, "exit-late", "web@1", "last log lines of web@1", "websvc web@1 exit-late", crashes=True)
@@ -63,7 +64,7 @@ def a_release_that_crashes_or_ends_while_it_soaks_is_rolled_back():
 @test
 def a_release_that_the_load_balancers_own_check_refuses_is_rolled_back():
     # HAProxy asks for a path that v2 answers with 503; our own probe is another one and passes.
-    with Rig(releases={"v2": "never-ready\n"}, health={"Ready": "tcp://127.0.0.1:${PORT}"}, rollout={"ProgressDeadlineSec": "3"}) as r:
+    with Rig(releases={"v2": "never-ready\n"}, health={"Ready": "tcp://127.0.0.1:${PORT}"}, rollout={"ProgressDeadlineSec": DEADLINE}) as r:
         r.start_load()
         rolled_back(r, "v2", "web@1", "load balancer", "check")
 

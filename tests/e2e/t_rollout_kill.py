@@ -12,7 +12,7 @@ BAD = "never-ready\n"
 KINDS = {
     "in place": dict(stride=4),
     "surge": dict(stride=9, rollout={"MaxUnavailable": "0", "MaxSurge": "1"}),
-    "rollback": dict(stride=5, rollout={"ProgressDeadlineSec": "600ms"}, end="rolled-back"),
+    "rollback": dict(stride=5, rollout={"ProgressDeadlineSec": "%gs" % SLOW}, end="rolled-back"),
     "restart": dict(stride=9),
 }
 
@@ -56,7 +56,7 @@ def kill_at(r, kind, number, k, release):
     killer.start()
     with r.accounted(where, steady=False):
         client = begin(r, kind, release)
-        out = client.communicate(timeout=60 * SLOW)[0]
+        out = client.communicate(timeout=60 * PATIENCE)[0]
         wait_for(lambda: r.journal(number), 10, "the rollout to have begun: %s" % out)
         check_after(r, kind, release, before, where)
     killer.stopping = True
@@ -88,7 +88,7 @@ def count_lines(kind):
     """Of the journal when nobody disturbs it."""
     conf = {k: v for k, v in KINDS[kind].items() if k == "rollout"}
     with Rig(releases={"k0": BAD if kind == "rollback" else ""}, **conf) as r:
-        begin(r, kind, "k0").communicate(timeout=60 * SLOW)
+        begin(r, kind, "k0").communicate(timeout=60 * PATIENCE)
         return len(r.journal())
 
 

@@ -20,7 +20,7 @@ def deploy_with(r, release, index, step, action, rc=0):
     t = threading.Thread(target=watch, daemon=True)
     t.start()
     out = r.deploy(release, rc=rc)
-    t.join(30)
+    t.join(30 * PATIENCE)
     check("took" in done, "%s: nothing was done at web@%d %s: %s" % (release, index, step, r.journal()[before:]))
     return out
 
@@ -124,24 +124,35 @@ def with_unreachable_wait_a_deploy_begins_when_the_load_balancer_is_back():
             wait_for(lambda: "unreachable" in r.rollout()["waits_for"], 20, "the rollout to wait")
             check(r.releases() == ["v1"] * 4, "something was touched: %s" % r.releases())
             r.unhide()
-            out = p.communicate(timeout=60)[0]
+            out = p.communicate(timeout=60 * PATIENCE)[0]
             check(p.returncode == 0, "exit code %d: %s" % (p.returncode, out))
         r.check_all_on("v2")
 
 
 @test
 def a_load_balancer_that_stays_away_ends_the_rollout_at_its_deadline():
-    with Rig(rollout={"ProgressDeadlineSec": "2"}) as r:
-        r.start_load()
-        p = r.d.ctl_start("deploy", "web", "v2")
-        r.wait_step(2, "draining", "stopping", "waiting for ready", "entering the load balancer", "soaking")
-        r.hide()
-        out = p.communicate(timeout=60)[0]
-        check(p.returncode in (150, 151) and "unreachable" in out, "exit code %d: %s" % (p.returncode, out))
-        say("  | " + out.rstrip().splitlines()[-1])
-        r.unhide()
-        r.wait_up()
-        check(r.load.peek()["failed"] == 0, "lost: %s" % r.load.peek())
+    # Lost when the member is out already, and when it has entered.
+    fork_each({step: stays_away(step) for step in ("stopping", "entering the load balancer")})
+
+
+def stays_away(step):
+    def run():
+        with Rig(rollout={"ProgressDeadlineSec": "%g" % (2 * SLOW)}) as r:
+            lost_for_good(r, step)
+    return run
+
+
+def lost_for_good(r, step):
+    r.start_load()
+    p = r.d.ctl_start("deploy", "web", "v2")
+    wait_for(lambda: any(l["text"] == "web@2 " + step for l in r.journal()), 30, "web@2 " + step)
+    r.hide()
+    out = p.communicate(timeout=60 * PATIENCE)[0]
+    check(p.returncode in (150, 151) and "unreachable" in out, "exit code %d: %s" % (p.returncode, out))
+    say("  | " + out.rstrip().splitlines()[-1])
+    r.unhide()
+    r.wait_up()
+    check(r.load.peek()["failed"] == 0, "lost: %s" % r.load.peek())
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ def daemon(soak, **more):
 
 @test
 def a_restart_whose_core_is_killed_ends_as_a_restart():
-    with daemon("1s") as d:
+    with daemon("%gs" % SLOW) as d:  # long enough to be paused in
         before = paused(d, "restart", "web")
         d.kill_core()
         check(rollout(d)["state"] == "paused", rollout(d))

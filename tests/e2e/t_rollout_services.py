@@ -35,7 +35,7 @@ def streams_are_cut_when_the_drain_timeout_says_so_and_nothing_else_is():
         r.start_load()
         streams = []
         for i in range(8):
-            c = http.client.HTTPConnection("127.0.0.1", r.lb.port("web"), timeout=60)
+            c = http.client.HTTPConnection("127.0.0.1", r.lb.port("web"), timeout=60 * PATIENCE)
             c.request("GET", "/stream?s=60")
             streams.append((c, c.getresponse()))
         with r.accounted("eight streams that never end", counters=False):
@@ -51,7 +51,7 @@ def streams_are_cut_when_the_drain_timeout_says_so_and_nothing_else_is():
 
 @test
 def a_hung_replica_is_found_by_its_live_check_and_replaced():
-    live = {"Live": "http://127.0.0.1:${PORT}/healthz", "TimeoutSec": "300ms"}
+    live = {"Live": "http://127.0.0.1:${PORT}/healthz", "TimeoutSec": "%dms" % (300 * SLOW)}
     repeat = GOOD_LB + ["retry-on all-retryable-errors", "http-request disable-l7-retry unless METH_GET"]
     with Rig(health=live, balancer={"DrainTimeoutSec": "1"}, service={"TimeoutStopSec": "300ms"}, lb_lines=repeat) as r:
         r.start_load()

@@ -21,14 +21,14 @@ def a_rollout_is_paused_resumed_aborted_undone_and_remembered():
             again = r.d.ctl("rollout", "pause", "web", check=False)
             check(again.rc == 152, "pausing twice: %r" % again)
             r.d.ctl("rollout", "resume", "web")
-            out = p.communicate(timeout=60)[0]
+            out = p.communicate(timeout=60 * PATIENCE)[0]
             check(p.returncode == 0, "exit code %d: %s" % (p.returncode, out))
             r.check_all_on("v2")
 
             p = r.d.ctl_start("deploy", "web", "v3")
             r.wait_step(2, "draining", "stopping", "waiting for ready", "entering the load balancer", "soaking")
             a = r.d.ctl("rollout", "abort", "web")
-            out = p.communicate(timeout=60)[0]
+            out = p.communicate(timeout=60 * PATIENCE)[0]
             check(p.returncode == 150 and "aborted by" in out, "exit code %d: %s" % (p.returncode, out))
             r.check_all_on("v2")
             check(a.rc == 0, repr(a))
@@ -107,7 +107,7 @@ def a_canary_waits_for_a_person_and_percentages_are_batches():
             r.wait_rollout("paused")
             check(r.releases() == ["v1", "v1", "v1", "v2"], "more than the canary: %s" % r.releases())
             r.d.ctl("rollout", "resume", "web")
-            out = p.communicate(timeout=60)[0]
+            out = p.communicate(timeout=60 * PATIENCE)[0]
             check(p.returncode == 0, out)
             r.check_all_on("v2")
     with Rig() as r:
@@ -120,7 +120,7 @@ def a_canary_waits_for_a_person_and_percentages_are_batches():
             check(r.rollout()["state"] == "paused", "a new core forgot the pause")
             r.d.ctl("rollout", "resume", "web")
             r.wait_rollout("done")
-            p.communicate(timeout=60)
+            p.communicate(timeout=60 * PATIENCE)
             r.check_all_on("v2")
     with Rig(replicas=8, rollout={"MaxUnavailable": "25%"}) as r:
         r.start_load()
@@ -135,7 +135,7 @@ def a_canary_waits_for_a_person_and_percentages_are_batches():
         with r.accounted("8 replicas by 25%"):
             r.deploy("v2")
         stop.set()
-        t.join(10)
+        t.join(10 * PATIENCE)
         check(min(fewest) == 6, "HAProxy saw %d of 8 at the least; 6 were promised, and batches of two" % min(fewest))
         r.check_all_on("v2")
 

@@ -15,6 +15,8 @@ import random, statistics
 from lib import *
 
 STABLE, CRASHERS, MORTALS = 140, 40, 20
+# A sanitizer keeps what was freed: its memory says how much was done, not what was lost.
+MEMORY_SLACK = 256 << 10 if SANITIZED else 0
 KILLS = int(os.environ.get("STAYD_KILLS", "6"))
 SEED = int(os.environ.get("STAYD_SEED", "1"))
 EXIT = re.compile(r"^stayd: (\S+)\.service: exited: main process (\d+): code=(\w+), (?:status|signal)=(\w+)", re.M)
@@ -56,7 +58,7 @@ def rss_kib(pid):
 
 def core_answers(d):
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as s:
-        s.settimeout(10 * SLOW)
+        s.settimeout(10 * PATIENCE)
         s.connect(d.socket)
         s.sendall(b'{"method":"org.stayd.Control.Ping"}\0')
         return bool(s.recv(1))
@@ -265,7 +267,7 @@ def run_kills(roles, seed, kills, tracking):
             # Keeper holds the link of a dead launcher while shims of it live, at most 64 (RETIRED_MAX).
             retired = min(kills, 64) if tracking == "shim" and "launcher" in roles else 0
             check(after[0] <= base[0] + 8 + retired and after[1] <= base[1] + 48, "descriptors grow: %s, then %s" % (base, after))
-            check(after[2] <= base[2] + 512 and after[3] <= base[3] * 1.5 + 1024, "memory grows: %s, then %s" % (base, after))
+            check(after[2] <= base[2] + 512 + MEMORY_SLACK and after[3] <= base[3] * 1.5 + 1024 + MEMORY_SLACK, "memory grows: %s, then %s" % (base, after))
         print("# %s (%s) killed %d times, %d services, %d exits told; descriptors and KiB of keeper and core %s -> %s; "
               "first answer after exec %.0f ms median" % ("+".join(roles), tracking, kills, len(f.starts), exits, base, after,
                                                1000 * statistics.median(waits)))

@@ -76,7 +76,7 @@ def clock_of_ten_years_later_in_a_time_namespace_is_borne():
         wrap = ["unshare", "-T", "--boottime", str(offset), "--monotonic", str(offset), "--fork", "--kill-child"]
         if subprocess.run(wrap + ["true"], capture_output=True).returncode:
             skip("no time namespaces here")
-        with Rig(lambda s: {"t.service": s.puppets.unit("event:t", "exit:1", Restart="always", RestartSec="50ms")}, wrap=wrap) as r:
+        with Rig(lambda s: {"t.service": s.puppets.unit("event:t", "exit:1", Restart="always", RestartSec="50ms", prefix="[Unit]\nStartLimitIntervalSec=60\n")}, wrap=wrap) as r:
             keeper = r.d.keeper_pid
             r.d.proc.terminate = lambda: os.kill(keeper, signal.SIGTERM)  # unshare passes no signals on
 
@@ -117,7 +117,7 @@ def lives_without(name, script, says=(), starts=True, uid=None):
         text = d.log_text()
         with contextlib.suppress(Exception):
             d.proc.terminate()
-            d.proc.wait(20)
+            d.proc.wait(20 * PATIENCE)
         d.destroy()
         check("Sanitizer" not in text, text)
 

@@ -21,7 +21,7 @@ class Logged(Rig):
         self.d.wrap = log_mounted(how % self.d.log_dir)
 
     def inside(self, command):
-        return subprocess.run(["nsenter", "-t", str(self.d.keeper_pid), "-m", "sh", "-c", command], capture_output=True, text=True, timeout=30)
+        return subprocess.run(["nsenter", "-t", str(self.d.keeper_pid), "-m", "sh", "-c", command], capture_output=True, text=True, timeout=30 * PATIENCE)
 
     def works(self):
         """A service can be started, talks, is restarted and stopped."""

@@ -94,7 +94,7 @@ def lied_to(mode, until):
                 wait_for(lambda: re.search(until, r.rollout()["waits_for"]), 30, lambda: "the wait to be said; it is %r" % r.rollout()["waits_for"])
                 check(r.rollout()["state"] == "rolling" and len(r.active()) >= 1, r.rollout())
                 r.liar.mode = "honest"
-                out = p.communicate(timeout=90)[0]
+                out = p.communicate(timeout=90 * PATIENCE)[0]
                 check(p.returncode == 0, "exit code %d: %s" % (p.returncode, out))
             r.check_all_on("v2")
             now = r.d.status()["daemon"]

@@ -94,7 +94,7 @@ def stopped_process_hears_its_stop_signal(tracking):
 def frozen_cgroup_is_killed_and_holds_up_no_other_start():
     with Rig(lambda s: {"k.service": s.puppets.unit("event:up", TimeoutStopSec="300ms", TimeoutStartSec="3s", Restart="always", RestartSec="0",
                                                     Type="notify", NotifyAccess="all"),
-                        "r.service": s.puppets.unit("event:r", "notify:READY=1", TimeoutStopSec="300ms", TimeoutStartSec="2s",
+                        "r.service": s.puppets.unit("event:r", "notify:READY=1", TimeoutStopSec="300ms", TimeoutStartSec="%gs" % (2 * SLOW),
                                                     Restart="always", RestartSec="0", Type="notify"),
                         "other.service": s.puppets.unit("event:other")}) as r:
         if not r.cgroup("by-plain.service"):
@@ -143,7 +143,7 @@ def ptraced_process_is_waited_for_until_its_tracer_lets_go():
             tracer.kill()
             tracer.wait()
             tracer.stdin.close(), tracer.stdout.close()
-            stop.communicate(timeout=30)
+            stop.communicate(timeout=30 * PATIENCE)
             r.d.wait_unit("k.service", lambda u: u["active_state"] in ("inactive", "failed"), deadline=20)
         r.torture(round)
 
@@ -278,7 +278,7 @@ def processes_executed_into_the_container_are_reaped_and_touch_no_unit(bed):
             for i in range(3):
                 r = subprocess.run(["nsenter", "-t", str(d.init), "-p", "-m", "--", "sh", "-c",
                                     "i=0; while [ $i -lt 100 ]; do (/bin/true & exec /bin/sh -c 'exit 3' &) ; i=$((i+1)); done; (setsid sleep 0.2 &); exit 7"],
-                                   capture_output=True, timeout=60)
+                                   capture_output=True, timeout=60 * PATIENCE)
                 check(r.returncode == 7, r)
             wait_for(lambda: not [p for p, s in descendants(d.init).items() if s[0] == "Z"], 20, "every orphan to be reaped")
             wait_for(lambda: not [p for p in descendants(d.init) if "sleep" in cmdline(p)], 20, "the last of them to end")

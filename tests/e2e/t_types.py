@@ -101,7 +101,7 @@ def notify_is_up_with_ready_and_fails_without():
         check(d.unit("after.service")["sub_state"] == "dead", d.unit("after.service"))
         s.tell("a", "notify:READY=1\\nSTATUS=all well")
         s.puppets.wait("after")
-        check(p.wait(10) == 0, p.stdout.read())
+        check(p.wait(10 * PATIENCE) == 0, p.stdout.read())
         check(d.unit("a.service")["status_text"] == "all well", d.unit("a.service"))
         check("all well" in d.ctl("status", "a").out, d.ctl("status", "a"))
         r = d.ctl("start", "b", check=False)
@@ -207,7 +207,7 @@ def timeouts_end_a_start_a_stop_and_a_run():
             "nokill.service": s.puppets.unit("ignore:TERM", s.control("n"), "event:up", TimeoutStopSec="500ms", SendSIGKILL="no"),
             "run.service": s.puppets.unit("event:up", RuntimeMaxSec="500ms"),
             "extend.service": s.puppets.unit("event:up", "notify:EXTEND_TIMEOUT_USEC=60000000", s.control("e"), "event:extended",
-                                             Type="notify", TimeoutStartSec="2s")}) as (s, d):
+                                             Type="notify", TimeoutStartSec="%gs" % (2 * SLOW))}) as (s, d):
         r = d.ctl("start", "pre", check=False)
         check(r.rc == 1 and "start-pre takes more than" in r.err, r)
         d.ctl("start", "stop", "nokill", "run")
@@ -221,11 +221,11 @@ def timeouts_end_a_start_a_stop_and_a_run():
         u = d.wait_unit("run.service", active_state="failed", result="timeout")
         p = d.ctl_start("start", "extend")
         s.puppets.wait("extended")
-        end = time.monotonic() + 2.5
+        end = time.monotonic() + 2.5 * SLOW
         wait_for(lambda: time.monotonic() > end, 10, "the first timeout to pass")
         check(d.unit("extend.service")["sub_state"] == "start", d.unit("extend.service"))
         s.tell("e", "notify:READY=1")
-        check(p.wait(20) == 0, p.stdout.read())
+        check(p.wait(20 * PATIENCE) == 0, p.stdout.read())
 
 
 @test
@@ -256,7 +256,7 @@ def kill_modes_reach_whom_they_say():
 @test
 def what_comes_after_a_sigkill_can_run():
     with Stage(lambda s: {"a.service": s.puppets.unit(
-            "ignore:TERM", "fork", "event:up", TimeoutStopSec="300ms", Restart="always", RestartSec="0",
+            "ignore:TERM", "fork", "event:up", TimeoutStopSec="%gs" % SLOW, Restart="always", RestartSec="0",
             ExecStopPost=s.say("post $SERVICE_RESULT"))}) as (s, d):
         d.ctl("start", "a")
         for i in range(3):
@@ -271,7 +271,7 @@ def what_comes_after_a_sigkill_can_run():
 def kill_signals_are_those_of_the_file():
     with Stage(lambda s: {
             "a.service": s.puppets.unit("event:up", KillSignal="SIGINT", SendSIGHUP="yes", RestartKillSignal="SIGUSR1",
-                                        TimeoutStopSec="1s"),
+                                        TimeoutStopSec="%gs" % SLOW),
             "b.service": s.puppets.unit("ignore:TERM", "event:up", FinalKillSignal="SIGQUIT", TimeoutStopSec="300ms")}) as (s, d):
         d.ctl("start", "a", "b")
         a, b = (d.unit(n)["main_pid"] for n in ("a.service", "b.service"))

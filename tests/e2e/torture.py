@@ -14,7 +14,6 @@ from lib import *
 # The allocator keeps some of what was freed; a leak of anything bigger than a unit's text shows above this.
 RSS_SLACK_MIB = 4
 SETTLE = 30.0
-SANITIZED = "-san" in os.path.basename(BUILD)
 ROLES = ("keeper", "core", "launcher", "logger", "net")
 
 

@@ -4,8 +4,20 @@
 
 #include <stdlib.h>
 
+/* A test that hangs has to end, and no more: a loaded machine, and a sanitizer, take many times as long. */
+static void be_patient(void)
+{
+#ifdef __SANITIZE_ADDRESS__
+	(void)setenv("CK_TIMEOUT_MULTIPLIER", "6", 0);
+#else
+	(void)setenv("CK_TIMEOUT_MULTIPLIER", "2", 0);
+#endif
+	(void)setenv("CK_DEFAULT_TIMEOUT", "60", 0);
+}
+
 int main(void)
 {
+	be_patient();
 	SRunner *runner = srunner_create(suite());
 	srunner_set_tap(runner, "-");
 	srunner_run_all(runner, CK_SILENT);

@@ -18,7 +18,7 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
-#define RIG_DEADLINE_MS 20000
+#define RIG_DEADLINE_MS 60000
 
 /* ---- configurations ---- */
 

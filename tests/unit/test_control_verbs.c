@@ -10,7 +10,7 @@
 #include "control_doubles.h"
 #include "stayd/stayd.h"
 
-#define DEADLINE_US (10 * USEC_PER_SEC)
+#define DEADLINE_US (60 * USEC_PER_SEC)
 
 static struct loop loop;
 static struct core *core;

@@ -52,7 +52,7 @@ static void close_pair(struct pair *p)
 /* Until the clock of the kernel tells in from out; 1 s at most, see conns.c. */
 static unsigned settles_at(const struct pair *p, unsigned wanted)
 {
-	uint64_t end = now_boot_us() + 10 * USEC_PER_SEC;
+	uint64_t end = now_boot_us() + 30 * USEC_PER_SEC;
 	unsigned n;
 	do {
 		n = conns_owing(p->port);

@@ -18,7 +18,7 @@
 #include "keeper/private.h"
 #include "unit/check_main.h"
 
-#define DEADLINE_MS 20000
+#define DEADLINE_MS 60000
 
 /* ---- the roles ------------------------------------------------------------------------------- */
 
@@ -752,7 +752,7 @@ END_TEST
 
 START_TEST(a_core_that_reads_nothing_is_aborted_and_replaced)
 {
-	setenv("KT_HANG_MS", "400", 1);
+	setenv("KT_HANG_MS", "2000", 1);
 	daemon_start();
 	hello();
 	pid_t old = T.core_pid;
@@ -767,7 +767,7 @@ END_TEST
 
 START_TEST(a_core_that_never_says_hello_is_replaced)
 {
-	setenv("KT_HANG_MS", "400", 1);
+	setenv("KT_HANG_MS", "2000", 1);
 	daemon_start();
 	pid_t old = T.core_pid;
 	accept_role(ROLE_CORE);

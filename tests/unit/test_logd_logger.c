@@ -12,7 +12,7 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
-#define DEADLINE_MS 20000
+#define DEADLINE_MS 60000
 
 static char dir[64];
 static pid_t logger_pid;
