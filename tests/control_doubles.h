@@ -130,8 +130,12 @@ struct unit *WEAK core_load_unit(struct core *core UNUSED, const char *name, str
 	err_set(e, -ENOENT, "no unit %s", name);
 	return NULL;
 }
+bool WEAK core_unit_is_unread(const struct unit *u UNUSED)
+{
+	return false;
+}
 /* As the real one, it finds the set of an instance, too. */
-struct set *WEAK core_find_set(struct core *core, const char *name)
+struct set *WEAK core_find_set(struct core *core, const char *name, struct err *unread UNUSED)
 {
 	char key[UNIT_NAME_MAX + 1];
 	str_copy(key, name, sizeof(key));

@@ -31,7 +31,7 @@ hash16_add hash16_del hash16_first crc32_of errno_name exec_with_fds fd_close fi
 hash_bytes kill_children now_boot_us now_mono_us pack_load pack_save put_number reap_pause_us reaper_begin recv_said say_line send_fds slot_give
 slot_take startswith fds_begin str_copy
 table deposit_put is_ours news_add news_all news_head news_told orphan_add orphan_find row_begin row_below row_born row_end row_forget row_ended row_free row_new
-row_of_id row_of_pid rows_high rows_init state_begin state_load state_save
+program_open row_of_id row_of_pid rows_high rows_init state_begin state_load state_save
 """.split())
 # Lines of supervisord/keeper/*.[ch], comments included: the process that must never die is read in one sitting.
 KEEPER_LINES_MAX = 800

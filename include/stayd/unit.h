@@ -457,6 +457,7 @@ struct unit_conf {
 	char *template; /* web@.service; NULL */
 	enum unit_type type;
 	enum unit_load load;
+	bool is_unread; /* some of its files, or a directory of the path, could not be read now */
 	char *description;
 	char *fragment_path; /* NULL: built in or not found */
 	struct conf_list drop_ins, documentation;

@@ -288,8 +288,13 @@ int write_all(int fd, const void *data, size_t size);
 int read_file(int dirfd, const char *path, size_t max, struct buf *b);
 /* Reads of files and directories that failed for a reason of the moment: no descriptor, no memory, an
  * input/output error. Half of the files is another configuration, not a smaller one: who decides by
- * them looks at this first. dir_open() and dir_next() are opendir() and readdir() that count. */
+ * them looks at this first. dir_open() and dir_next() are opendir() and readdir() that count; others
+ * say file_unread(), whose result is -error. */
 unsigned files_unread(void);
+/* Those that we may not read, which is everyday with files of others (in /proc), but no proof that one
+ * of our own is not there. */
+unsigned files_denied(void);
+int file_unread(int error);
 /* Is the lowest free descriptor among the last ones (of a small limit: the same part of it as of
  * FDS_USUAL)? They are for what goes on already, a restart needs some for a moment; whoever would hold
  * one for long asks first. Units leave more than connections, or nobody could stop one of them.
@@ -396,8 +401,7 @@ void seal_init(struct seal *c);
 /* Appends the next line with its line feed. body: members of a JSON object, without braces. */
 void seal_add(struct seal *c, struct buf *out, const char *body);
 /* A line (without line feed) that is whole and has its own hash. */
-bool seal_read(
-	const char *line, size_t size, struct seal *ret, char ret_prev[SEAL_HASH_HEX]);
+bool seal_read(const char *line, size_t size, struct seal *ret, char ret_prev[SEAL_HASH_HEX]);
 /* Is it the next one? NULL, and c moves on; else what is wrong. is_first: nothing is known before. */
 const char *seal_check(struct seal *c, const char *line, size_t size, bool is_first);
 

@@ -68,11 +68,12 @@ bool fds_are_short(int probe, unsigned left)
 
 /* ---- what could not be read ---- */
 
-static unsigned unread;
+static unsigned unread, denied;
 
-static int note_unread(int error)
+int file_unread(int error)
 {
 	unread += error == EMFILE || error == ENFILE || error == ENOMEM || error == EIO;
+	denied += error == EACCES || error == EPERM;
 	return -error;
 }
 
@@ -81,11 +82,16 @@ unsigned files_unread(void)
 	return unread;
 }
 
+unsigned files_denied(void)
+{
+	return denied;
+}
+
 DIR *dir_open(const char *path)
 {
 	DIR *d = opendir(path);
 	if (!d)
-		(void)note_unread(errno);
+		(void)file_unread(errno);
 	return d;
 }
 
@@ -94,7 +100,7 @@ struct dirent *dir_next(DIR *d)
 	errno = 0;
 	struct dirent *e = readdir(d);
 	if (!e && errno)
-		(void)note_unread(errno);
+		(void)file_unread(errno);
 	return e;
 }
 
@@ -105,10 +111,10 @@ int read_file(int dirfd, const char *path, size_t max, struct buf *b)
 		fd = openat(dirfd, path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 	while (fd < 0 && errno == EINTR); /* of a network file system */
 	if (fd < 0)
-		return note_unread(errno);
+		return file_unread(errno);
 	struct stat st;
 	if (fstat(fd, &st) < 0)
-		return note_unread(errno);
+		return file_unread(errno);
 	if (S_ISDIR(st.st_mode))
 		return -EISDIR;
 	if (!S_ISREG(st.st_mode))
@@ -121,7 +127,7 @@ int read_file(int dirfd, const char *path, size_t max, struct buf *b)
 		if (n < 0) {
 			if (errno == EINTR)
 				continue;
-			return note_unread(errno);
+			return file_unread(errno);
 		}
 		b->size += (size_t)n;
 		b->data[b->size] = '\0';

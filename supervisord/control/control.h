@@ -74,11 +74,13 @@ uint64_t core_next_request(struct core *core);
 int core_submit(struct core *core, const struct request *r);
 
 /* The unit of that full name, loaded with all it pulls in when it is not yet in the world.
- * NULL with e->code: -ENOENT no such unit, -EBADMSG it has errors, -EPERM masked, -ENOSPC. */
+ * NULL with e->code: -ENOENT no such unit, -EBADMSG it has errors, -EPERM masked, -ENOSPC, -EIO its
+ * files cannot be read now. */
 struct unit *core_load_unit(struct core *core, const char *name, struct err *e);
+bool core_unit_is_unread(const struct unit *u); /* loading it again may find more */
 /* "web", "web.service" or "web@.service"; loads the template when it has [X-Replicas] and is not
- * loaded yet. NULL: no such set. */
-struct set *core_find_set(struct core *core, const char *name);
+ * loaded yet. NULL: no such set; or, with unread (may be NULL) set, one that cannot be read now. */
+struct set *core_find_set(struct core *core, const char *name, struct err *unread);
 /* Path below the cgroup root; NULL when there is none. */
 const char *core_unit_cgroup(struct core *core, const struct unit *u);
 

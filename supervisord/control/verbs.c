@@ -305,8 +305,10 @@ static int resolve_pattern(struct call *c, const char *pattern, struct targets *
 	return 0;
 }
 
-static int load_failed(struct call *c, const char *name, const char *full)
+static int load_failed(struct call *c, const char *name, const char *full, const struct err *unread)
 {
+	if (c->e.code == -ENOENT && unread->code)
+		return err_set(&c->e, unread->code, "%s", unread->text);
 	if (c->e.code == -ENOENT)
 		return fail_no_unit(c, name);
 	if (c->e.code == -EBADMSG)
@@ -332,8 +334,10 @@ static int resolve_name(struct call *c, const char *name, int flags, struct targ
 	if (strpbrk(name, "*?["))
 		return resolve_pattern(c, name, t);
 	struct set *s = NULL;
+	struct err unread = {0};
 	if (name_may_be_set(name))
-		s = flags & TARGETS_LOAD ? core_find_set(c->core, name) : find_set(w, name);
+		s = flags & TARGETS_LOAD ? core_find_set(c->core, name, &unread)
+					 : find_set(w, name);
 	if (s && s->is_template) {
 		if (flags & TARGETS_SETS)
 			add_set(t, s);
@@ -345,13 +349,13 @@ static int resolve_name(struct call *c, const char *name, int flags, struct targ
 	if (!full)
 		return err_set(&c->e, -EINVAL, "'%.255s' is not a unit name", name);
 	struct unit *u = world_unit(w, full);
-	if (!u && flags & TARGETS_LOAD)
+	if (flags & TARGETS_LOAD && (!u || core_unit_is_unread(u)))
 		u = core_load_unit(c->core, full, &c->e);
 	int r = 0;
 	if (u)
 		add_unit(t, u);
 	else if (flags & TARGETS_LOAD)
-		r = load_failed(c, name, full);
+		r = load_failed(c, name, full, &unread);
 	else
 		r = fail_no_unit(c, name);
 	free(full);
@@ -397,8 +401,11 @@ struct set *call_set(struct call *c)
 		err_set(&c->e, -EINVAL, "'%.255s' is one instance; this is for sets", name);
 		return NULL;
 	}
-	struct set *s = core_find_set(c->core, name);
-	if (!s && fail_no_unit(c, name) < 0 && !startswith(c->hint, "did you"))
+	struct err unread = {0};
+	struct set *s = core_find_set(c->core, name, &unread);
+	if (!s && unread.code)
+		err_set(&c->e, unread.code, "%s", unread.text);
+	else if (!s && fail_no_unit(c, name) < 0 && !startswith(c->hint, "did you"))
 		snprintf(c->hint, sizeof(c->hint),
 			"a set is a template with [X-Replicas]: stayctl check %.200s", name);
 	return s;

@@ -11,7 +11,9 @@
  *     that was opened first and checked for membership afterwards, so a reused pid is never hit.
  *  2. Never touch a cgroup above our own (/proc/self/cgroup): in a container with the host's
  *     cgroup namespace the rest belongs to others.
- *  3. Emptiness is watched only while the model asked for it: no descriptor per idle unit.
+ *  3. What could not be looked at is not an answer: it is looked at again, and what depends on it
+ *     waits.
+ *  4. Emptiness is watched only while the model asked for it: no descriptor per idle unit.
  */
 #include "core/inner.h"
 #include "core/procfs.h"
@@ -131,14 +133,53 @@ static void enable_controllers(struct core *c, int dirfd)
 	buf_done(&b);
 }
 
-void cgroup_setup(struct core *c)
+/* Another look, in a moment, may see what this one did not. */
+static bool is_passing(int error)
 {
-	c->cgroup_base_fd = -1;
-	if (c->tracking_is_forced_shim)
-		return;
+	return error == EMFILE || error == ENFILE || error == ENOMEM || error == EINTR ||
+	       error == EIO;
+}
+
+/* 0: ours to use, c->cgroup_base_fd is open; 1: shims have to do; -errno: it cannot be told now. */
+static int look_for_base(struct core *c, const char *base)
+{
+	if (mkdir(base, 0755) < 0 && errno != EEXIST && !is_passing(errno)) {
+		log_note(NULL, "no cgroup of our own (%s: %s): tracking processes by shims", base,
+			errno_name(errno));
+		return 1;
+	}
+	int fd = open(base, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd >= 0 && faccessat(fd, "cgroup.procs", W_OK, AT_EACCESS) == 0) {
+		c->cgroup_base_fd = fd;
+		return 0;
+	}
+	int error = errno;
+	fd_close(fd);
+	if (is_passing(error))
+		return -error;
+	log_note(NULL, "cannot use %s (%s): tracking processes by shims", base, errno_name(error));
+	return 1;
+}
+
+/* How processes are tracked is decided once in the life of a daemon, because those that run are tracked
+ * so: a core that looked again and saw something else would not find them. The first one deposits its
+ * decision with keeper, "cgroup" with the directory or "shims". */
+int cgroup_setup(struct core *c)
+{
+	c->cgroup_base_fd = deposit_take("cgroup");
+	int shims = deposit_take("shims");
+	bool is_decided = c->cgroup_base_fd >= 0 || shims >= 0;
+	fd_close(shims);
+	if (c->tracking_is_forced_shim || shims >= 0) {
+		c->cgroup_base_fd = fd_close(c->cgroup_base_fd);
+		return 0;
+	}
+	unsigned unread = files_unread();
 	CLEANUP_FREE char *own = own_cgroup_dir();
+	if (!own && (is_decided || files_unread() != unread))
+		return -EAGAIN;
 	if (!own)
-		return;
+		return 0;
 	/* A restarted core sits in init.scope: its base is beside it. */
 	if (c->is_init && endswith(own, "/init.scope"))
 		own[strlen(own) - strlen("/init.scope")] = '\0';
@@ -147,25 +188,22 @@ void cgroup_setup(struct core *c)
 			   : xasprintf("%s/stayd-%08x", own,
 				     (unsigned)hash_bytes(c->runtime_dir, strlen(c->runtime_dir)));
 	CLEANUP_CLOSE int own_fd = open(own, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (own_fd < 0)
-		return;
-	if (c->is_init) {
+	if (own_fd < 0 && (is_decided || is_passing(errno)))
+		return -errno;
+	if (own_fd >= 0 && c->is_init) {
 		leave_root(own_fd);
 		enable_controllers(c, own_fd);
 	}
-	if (mkdir(base, 0755) < 0 && errno != EEXIST) {
-		log_note(NULL, "no cgroup of our own (%s: %s): tracking processes by shims", base,
-			errno_name(errno));
-		return;
+	int r = is_decided ? 0 : own_fd < 0 ? 1 : look_for_base(c, base);
+	if (r < 0)
+		return r;
+	if (!is_decided)
+		keeper_put(c, r ? "shims" : "cgroup", r ? c->keeper_fd : c->cgroup_base_fd);
+	if (r == 0) {
+		enable_controllers(c, c->cgroup_base_fd);
+		c->cgroup_base = TAKE_PTR(base);
 	}
-	c->cgroup_base_fd = open(base, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (c->cgroup_base_fd < 0 ||
-		faccessat(c->cgroup_base_fd, "cgroup.procs", W_OK, AT_EACCESS) < 0) {
-		c->cgroup_base_fd = fd_close(c->cgroup_base_fd);
-		return;
-	}
-	enable_controllers(c, c->cgroup_base_fd);
-	c->cgroup_base = TAKE_PTR(base);
+	return 0;
 }
 
 void cgroup_done(struct core *c)
@@ -327,6 +365,7 @@ static bool reopen_base(struct core *c)
 	log_warn(NULL, "%s was removed by somebody: made again", c->cgroup_base);
 	fd_close(c->cgroup_base_fd);
 	c->cgroup_base_fd = fd;
+	keeper_put(c, "cgroup", fd);
 	enable_controllers(c, fd);
 	return true;
 }

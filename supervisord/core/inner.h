@@ -128,6 +128,7 @@ struct unit_core {
 	size_t n_fds, cap_fds;
 	uint32_t next_fd_number;
 	bool is_logged; /* the logger knows the stream */
+	bool is_unread; /* not all of its files could be read when they were looked at last */
 	bool is_stale; /* runs on settings that its file no longer has; look at it when it is down */
 };
 
@@ -138,7 +139,7 @@ struct set_core {
 	int journal_fd;
 	uint64_t journal_seq, journal_id;
 	bool is_commit_due; /* journal_commit() failed: tried again */
-	uint16_t lb_base; /* wire number of its first load balancer */
+	uint16_t lb_base;   /* wire number of its first load balancer */
 	bool has_lb_base;
 };
 
@@ -152,7 +153,14 @@ struct lb_row { /* (lb, server) -> unit, for samples; and what was wanted last, 
 };
 
 /* What the daemon itself lacks, for as long as it does. */
-enum trouble { TROUBLE_RECORD, TROUBLE_STATE, TROUBLE_LOG, TROUBLE_CGROUP, TROUBLE_MAX };
+enum trouble {
+	TROUBLE_RECORD,
+	TROUBLE_STATE,
+	TROUBLE_LOG,
+	TROUBLE_CGROUP,
+	TROUBLE_UNITS,
+	TROUBLE_MAX
+};
 #define TROUBLE_TEXT_MAX 256
 
 struct core {
@@ -166,7 +174,7 @@ struct core {
 	/* where things are */
 	char *runtime_dir, *state_dir, *log_dir, *config_path;
 	bool can_give_logs_away; /* the logger has a uid of its own */
-	bool is_log_volatile; /* the log directory is in memory: keep less */
+	bool is_log_volatile;    /* the log directory is in memory: keep less */
 	bool is_in_memory; /* no runtime directory can be written: runtime_dir is an abstract name */
 	char *notify_path, *control_path;
 	char *runtime_root; /* what %t is */
@@ -212,15 +220,21 @@ struct core {
 	/* records */
 	int record_fd;
 	uint32_t n_slots, record_stride;
-	bool is_record_in_file; /* not in a memfd */
-	bool is_record_foreign; /* another version's: read, not yet written anew */
-	bool is_record_lost;    /* some or all of it could not be read */
+	bool is_record_in_file;  /* not in a memfd */
+	bool is_record_foreign;  /* another version's: read, not yet written anew */
+	bool is_record_lost;     /* some or all of it could not be read */
 	unsigned n_unread_cores; /* before us, that could not read everything in the end */
+	unsigned n_state_unread; /* files of the state directory, while coming up */
+	bool is_incomplete; /* came up without some of the units' files: another core once they are there */
+	bool has_begun_partly;    /* a core before us did, and started what it saw */
+	struct strv unread_names; /* to be started, and not known to be there or not */
+	uint64_t unread_at_us,
+		unread_wait_us; /* when to look at what is unread again; 0 = nothing is */
 	uint64_t again_us;      /* when to try again what lacked something; 0 = nothing */
 	char trouble[TROUBLE_MAX][TROUBLE_TEXT_MAX]; /* "": none; shown by status */
-	int lock_fds[2];        /* of the runtime and the state directory; -1 */
-	bool has_state_dir;     /* it can be written */
-	bool had_holder;        /* a stayd was here in this boot and did not end in order */
+	int lock_fds[2];    /* of the runtime and the state directory; -1 */
+	bool has_state_dir; /* it can be written */
+	bool had_holder;    /* a stayd was here in this boot and did not end in order */
 	struct id128 boot;
 	/* cgroups */
 	char *cgroup_base; /* NULL: no writable cgroup v2: shims */
@@ -294,6 +308,10 @@ void main_pid_changed(
 	struct core *c, struct unit *u, pid_t pid); /* after EV_MAIN_PID was stepped */
 
 /* main.c */
+/* Leaves coming up to another core, unless max of them in a row did that already: true = leave. Then what
+ * can be had has to do. */
+#define READ_AGAIN_MAX 10
+bool core_may_try_again(struct core *c, unsigned max);
 void core_again(struct core *c); /* on_timer() comes back soon to what could not be done now */
 /* text: in words, with what to do; NULL: it is over. Said when it begins and when it ends. */
 void core_trouble(struct core *c, enum trouble kind, const char *text);
@@ -360,22 +378,26 @@ void store_load_sets(struct core *c);
 struct unit *store_restore_unit(struct core *c, const char *name, const struct unit_rec *r);
 void store_restore_rollouts(struct core *c);
 int store_reload(struct core *c, struct buf *notes);
+bool store_is_unread(struct core *c); /* is something not known that may be there? */
+void store_look_later(struct core *c);
+void store_look_again(struct core *c);
 
 /* journal.c */
 void journal_write(struct core *c, struct set *s, const char *text);
 void journal_commit(struct core *c, struct set *s); /* current revision + release, ReleaseLink */
-void journal_again(struct core *c); /* commits that could not be written */
+void journal_again(struct core *c);                 /* commits that could not be written */
 int journal_last(struct core *c, struct set *s, struct rollout_rec *ret);
 int journal_last_done(struct core *c, const char *set, struct rollout_rec *ret);
 
 /* state.c: small files of the state directory */
 char *state_dir_of(const struct core *c, const char *set, const char *below);
-int state_read(struct core *c, const char *set, const char *file, struct buf *ret); /* said if < 0 */
+int state_read(
+	struct core *c, const char *set, const char *file, struct buf *ret); /* said if < 0 */
 int state_read_number(struct core *c, const char *set, const char *file, uint32_t *ret);
 int state_write(struct core *c, const char *set, const char *file, const char *text);
 
 /* cgroup.c */
-void cgroup_setup(struct core *c);
+int cgroup_setup(struct core *c); /* -errno: another core should try */
 int cgroup_open_unit(struct core *c, struct unit *u, struct err *e); /* fd; made when missing */
 int cgroup_fd_of(struct core *c, struct unit *u);
 bool cgroup_is_frozen(struct core *c, struct unit *u);

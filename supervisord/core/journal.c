@@ -220,10 +220,11 @@ void journal_write(struct core *c, struct set *s, const char *text)
 		state_is_well(c);
 }
 
-static int last_line(const char *path, struct rollout_rec *ret)
+static int last_line(struct core *c, const char *path, struct rollout_rec *ret)
 {
 	struct buf b = {0};
 	int r = read_file(AT_FDCWD, path, JOURNAL_FILE_MAX, &b), bad = 0;
+	c->n_state_unread += r < 0 && r != -ENOENT;
 	if (r == 0) {
 		r = -ENODATA;
 		for (char *line = b.data; line && *line;) {
@@ -257,6 +258,7 @@ static size_t journal_ids(struct core *c, const char *set, uint64_t **ret)
 {
 	CLEANUP_FREE char *dir = state_dir_of(c, set, "rollouts");
 	DIR *d = dir_open(dir);
+	c->n_state_unread += !d && errno != ENOENT && errno != ENOTDIR;
 	uint64_t *v = NULL;
 	size_t n = 0, cap = 0;
 	for (struct dirent *e; d && (e = dir_next(d));) {
@@ -277,7 +279,7 @@ static int journal_read(struct core *c, const char *set, uint64_t id, struct rol
 {
 	CLEANUP_FREE char *dir = state_dir_of(c, set, "rollouts");
 	CLEANUP_FREE char *path = xasprintf("%s/d-%llu.log", dir, (unsigned long long)id);
-	return last_line(path, ret);
+	return last_line(c, path, ret);
 }
 
 int journal_last(struct core *c, struct set *s, struct rollout_rec *ret)

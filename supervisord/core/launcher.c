@@ -331,7 +331,8 @@ static void replace_hung(struct core *c)
 	log_warn(NULL,
 		"the launcher has not answered %u start%s for %llus (a program's file may be on a file "
 		"system that hangs): replacing it",
-		(unsigned)c->n_asked, c->n_asked == 1 ? "" : "s", (LAUNCHER_HANG_US + LAUNCHER_PING_US) / USEC_PER_SEC);
+		(unsigned)c->n_asked, c->n_asked == 1 ? "" : "s",
+		(LAUNCHER_HANG_US + LAUNCHER_PING_US) / USEC_PER_SEC);
 	/* It waits where only SIGKILL gets through; keeper does the rest. */
 	if (c->launcher_pidfd >= 0)
 		(void)syscall(SYS_pidfd_send_signal, c->launcher_pidfd, SIGKILL, NULL, 0);

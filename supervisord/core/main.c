@@ -24,9 +24,10 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 
-#define CONTROL_BACKLOG 128
-#define READ_AGAIN_MAX  10
-#define AGAIN_US        (500 * USEC_PER_MSEC)
+#define CONTROL_BACKLOG  128
+#define DENIED_AGAIN_MAX 3 /* who may not read now seldom may in a moment; cf. store_look_again() */
+#define BOOT_ID_TRIES    3
+#define AGAIN_US         (500 * USEC_PER_MSEC)
 #ifndef SO_PASSRIGHTS
 #	define SO_PASSRIGHTS                                                                      \
 		83 /* since Linux 6.16: descriptors are turned away where they are sent */
@@ -112,6 +113,8 @@ void core_arm(struct core *c)
 		due = MIN(due, c->stop_budget_us);
 	if (c->again_us)
 		due = MIN(due, c->again_us);
+	if (c->unread_at_us)
+		due = MIN(due, c->unread_at_us);
 	if (c->log_sync_until_us)
 		due = MIN(due, c->log_sync_until_us);
 	if (c->notify_rest_us)
@@ -170,6 +173,8 @@ static void on_timer(struct loop *l)
 		cgroup_check_again(c);
 		journal_again(c);
 	}
+	if (c->unread_at_us && now >= c->unread_at_us)
+		store_look_again(c);
 	core_step(c, &ev);
 }
 
@@ -435,36 +440,63 @@ static void restore_record(struct core *c, uint32_t slot, uint64_t generation, c
 		log_error(u->name, "its record is of another instance: ignored");
 }
 
-/* Half of the files is another configuration, not a smaller one: members, counts, a rollout under way
- * would be missing. So another core tries, READ_AGAIN_MAX times: keeper remembers how often, and
- * lets some time pass in between. Then what can be read has to do. */
-static int see_all_read(struct core *c)
+static void unread_name(char name[KP_NAME_MAX], unsigned n)
 {
-	char name[KP_NAME_MAX];
-	if (c->n_unread_cores) {
-		snprintf(name, sizeof(name), "unread/%u", c->n_unread_cores);
-		keeper_drop(c, name);
-	}
-	if (!files_unread())
-		return 0;
-	log_error(NULL, "%u files or directories could not be read: %s", files_unread(),
-		c->n_unread_cores < READ_AGAIN_MAX ? "trying again" : "going on without them");
-	if (c->n_unread_cores >= READ_AGAIN_MAX)
-		return 0;
-	snprintf(name, sizeof(name), "unread/%u", c->n_unread_cores + 1);
-	keeper_put(c, name, c->notify_fd);
-	return -EAGAIN;
+	snprintf(name, KP_NAME_MAX, "unread/%u", n);
 }
 
 static void count_unread_cores(struct core *c)
 {
 	for (unsigned i = 1; i <= READ_AGAIN_MAX; i++) {
 		char name[KP_NAME_MAX];
-		snprintf(name, sizeof(name), "unread/%u", i);
+		unread_name(name, i);
 		int fd = deposit_take(name);
 		c->n_unread_cores = fd >= 0 ? i : c->n_unread_cores;
 		fd_close(fd);
 	}
+}
+
+static void forget_unread_cores(struct core *c)
+{
+	char name[KP_NAME_MAX];
+	unread_name(name, c->n_unread_cores);
+	if (c->n_unread_cores)
+		keeper_drop(c, name);
+}
+
+bool core_may_try_again(struct core *c, unsigned max)
+{
+	char name[KP_NAME_MAX];
+	if (c->n_unread_cores >= max)
+		return false;
+	forget_unread_cores(c);
+	unread_name(name, c->n_unread_cores + 1);
+	keeper_put(c, name, c->keeper_fd);
+	return true;
+}
+
+/* Half of the files is another configuration, not a smaller one: members, counts, a rollout under way
+ * would be missing. So another core tries, READ_AGAIN_MAX times: keeper remembers how often, and
+ * lets some time pass in between. Then what can be read has to do, and the rest is looked for again
+ * while we go on: store_look_again(). */
+static int see_all_read(struct core *c)
+{
+	bool is_unit_unread = store_is_unread(c);
+	unsigned n = files_unread() + c->n_state_unread;
+	if (!n && !is_unit_unread) {
+		forget_unread_cores(c);
+		return 0;
+	}
+	bool is_again = core_may_try_again(c, n ? READ_AGAIN_MAX : DENIED_AGAIN_MAX);
+	log_error(NULL, "files or directories could not be read: %s",
+		is_again ? "trying again" : "going on without them");
+	if (is_again)
+		return -EAGAIN;
+	forget_unread_cores(c);
+	c->is_incomplete = is_unit_unread;
+	if (c->is_incomplete)
+		store_look_later(c);
+	return 0;
 }
 
 static int restore(struct core *c)
@@ -491,7 +523,7 @@ static int restore(struct core *c)
 static void start_unit(struct core *c, struct unit *u)
 {
 	struct request q = {.verb = REQ_START, .unit = u, .actor = "start-up"};
-	if (uc(u)->slot == UINT32_MAX)
+	if (uc(u)->slot == UINT32_MAX || c->has_begun_partly)
 		core_submit(c, &q);
 }
 
@@ -499,7 +531,7 @@ static int start_named(struct core *c, const char *name)
 {
 	struct err e = {0};
 	CLEANUP_FREE char *full = unit_name_complete(name);
-	struct set *s = core_find_set(c, name);
+	struct set *s = core_find_set(c, name, NULL);
 	if (s && s->is_template) {
 		for (unsigned i = 0; i < s->count; i++)
 			start_unit(c, s->members[i]);
@@ -519,10 +551,14 @@ static int first_start(struct core *c)
 	if (c->start_units.n == 0)
 		strv_add(&c->start_units, "default.target");
 	for (size_t i = 0; i < c->start_units.n; i++) {
-		struct err e = {0};
+		struct err e = {0}, unread = {0};
 		CLEANUP_FREE char *full = unit_name_complete(c->start_units.v[i]);
-		if (!core_find_set(c, c->start_units.v[i]))
+		if (!core_find_set(c, c->start_units.v[i], &unread))
 			(void)core_load_unit(c, full, &e);
+		if (unread.code || e.code == -EIO) {
+			log_error(NULL, "%s", unread.code ? unread.text : e.text);
+			strv_add(&c->unread_names, full);
+		}
 	}
 	int r = see_all_read(c);
 	if (r < 0)
@@ -542,8 +578,8 @@ static bool has_predecessor(const struct core *c)
 static int core_init(struct core *c, int argc, char **argv)
 {
 	c->keeper_fd = ROLE_KEEPER_FD;
-	c->launcher_fd = c->launcher_pidfd = c->logger_fd = c->net_fd = c->notify_fd = c->control_fd = c->record_fd =
-		-1;
+	c->launcher_fd = c->launcher_pidfd = c->logger_fd = c->net_fd = c->notify_fd =
+		c->control_fd = c->record_fd = -1;
 	c->lock_fds[0] = c->lock_fds[1] = -1;
 	c->cgroup_base_fd = -1;
 	c->is_root = geteuid() == 0;
@@ -555,7 +591,8 @@ static int core_init(struct core *c, int argc, char **argv)
 		host_mounts();
 	c->started_us = now_boot_us();
 	c->started_wall_us = now_wall_us();
-	boot_id(&c->boot);
+	for (int i = 0; i < BOOT_ID_TRIES && id128_is_null(&c->boot); i++)
+		boot_id(&c->boot);
 	if (files_unread()) /* records of another boot are cleared: this has to be right */
 		return -EAGAIN;
 	launch_probe(&c->caps);
@@ -587,10 +624,13 @@ static int core_come_up(struct core *c)
 	int r = keeper_connect(c);
 	if (r < 0)
 		return r;
+	count_unread_cores(c);
 	r = lock_take(c);
 	if (r < 0)
 		return r;
-	cgroup_setup(c);
+	r = cgroup_setup(c);
+	if (r < 0)
+		return r;
 	r = record_open(c, deposit_take("state"));
 	if (r < 0)
 		return r;
@@ -598,8 +638,10 @@ static int core_come_up(struct core *c)
 	if (r < 0)
 		return r;
 	int control = deposit_take("control");
-	count_unread_cores(c);
 	int begun = deposit_take("begun"); /* by a core before us: it lived to start the units */
+	int partly = deposit_take("begun-partly");
+	c->has_begun_partly = partly >= 0;
+	fd_close(partly);
 	if (c->restarts_of_core || has_predecessor(c)) {
 		r = restore(c);
 	} else {
@@ -617,7 +659,10 @@ static int core_come_up(struct core *c)
 		if (r < 0)
 			return r;
 		record_write_dirty(c);
-		keeper_put(c, "begun", c->notify_fd); /* any descriptor: the name is what counts */
+		/* any descriptor: the name is what counts */
+		keeper_put(c, c->is_incomplete ? "begun-partly" : "begun", c->notify_fd);
+		if (c->has_begun_partly && !c->is_incomplete)
+			keeper_drop(c, "begun-partly");
 	}
 	fd_close(begun);
 	core_arm(c);

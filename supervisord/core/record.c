@@ -108,6 +108,8 @@ static const char *header_fault(struct core *c, struct record_header *h)
 		return "it is cut";
 	if (h->magic != RECORD_MAGIC || h->crc != header_crc(*h))
 		return "its head is damaged";
+	if (id128_is_null(&c->boot) && c->restarts_of_core)
+		c->boot = h->boot; /* it cannot be read now, and keeper has seen no boot */
 	if (!id128_eq(&h->boot, &c->boot))
 		return "";
 	if (h->version + 1 < UNIT_REC_VERSION)
@@ -163,9 +165,16 @@ int record_open(struct core *c, int deposited_fd)
 	if (c->record_fd < 0 && !c->is_in_memory) {
 		c->record_fd = file_open(c, "state", 0);
 		c->is_record_in_file = c->record_fd >= 0;
-		/* Another core, in a moment, can open it: memory would forget what is in it. */
+		/* Another core, in a moment, can open it: memory would forget what is in it. Also when
+		 * it is not allowed: the core before us has not deposited a memory of its own. */
 		if (is_passing(c->record_fd))
 			return c->record_fd;
+		if (c->record_fd < 0 && c->restarts_of_core &&
+			core_may_try_again(c, READ_AGAIN_MAX)) {
+			log_error(NULL, "%s/state: %s; trying again", c->runtime_dir,
+				errno_name(c->record_fd));
+			return c->record_fd;
+		}
 		if (c->record_fd < 0)
 			log_warn(NULL, "%s/state: %s; keeping state in memory held by the keeper",
 				c->runtime_dir, errno_name(c->record_fd));

@@ -7,6 +7,9 @@
  *     file changes nothing until the next deploy. Revision 0 is the file as it was when the set
  *     was loaded first; it is kept as a snapshot too, so that a first deploy can be undone.
  *  3. Nothing here starts anything.
+ *  4. What cannot be read is not taken for absent: a unit keeps the settings it has, a request is told
+ *     the file and the reason, and both are looked at again, by themselves (store_look_again()) and at
+ *     the next request.
  */
 #include "core/inner.h"
 
@@ -17,7 +20,11 @@
 
 #define CLOSURE_MAX UNITS_MAX
 
+#define UNREAD_WAIT_US     (500 * USEC_PER_MSEC) /* doubles up to ... */
+#define UNREAD_WAIT_MAX_US (30 * USEC_PER_SEC)
+
 static struct unit *put(struct core *c, const char *name, uint32_t revision, bool has_revision);
+static void reload_unit(struct core *c, struct unit *u, struct buf *notes);
 
 static char *revision_dir(struct core *c, const char *set, uint32_t revision)
 {
@@ -35,7 +42,8 @@ static struct unit_conf *load_revision(
 {
 	CLEANUP_FREE char *dir = revision_dir(c, set, revision);
 	CLEANUP_FREE char *file = xasprintf("%s/unit", dir);
-	if (access(file, R_OK) == 0) {
+	/* One that is there and cannot be read is no reason to run another text. */
+	if (access(file, R_OK) == 0 || (errno != ENOENT && errno != ENOTDIR)) {
 		struct unit_conf *conf = unit_load(&c->path, name, dir);
 		if (conf->load == LOAD_LOADED || conf->load == LOAD_BAD)
 			return conf;
@@ -61,12 +69,30 @@ void store_attach(struct core *c, struct unit *u)
 	u->core = x;
 }
 
-static const char *first_error(const struct unit_conf *conf)
+void store_look_later(struct core *c)
 {
-	for (size_t i = 0; i < conf->n_diagnostics; i++)
-		if (conf->diagnostics[i].is_error)
-			return conf->diagnostics[i].text;
-	return unit_load_name(conf->load);
+	if (c->unread_at_us)
+		return;
+	c->unread_wait_us =
+		c->unread_wait_us ? MIN(2 * c->unread_wait_us, UNREAD_WAIT_MAX_US) : UNREAD_WAIT_US;
+	c->unread_at_us = now_boot_us() + c->unread_wait_us;
+	core_arm(c);
+}
+
+static void note_unread(struct core *c, const struct unit_conf *conf)
+{
+	char text[TROUBLE_TEXT_MAX];
+	const char *dir;
+	int error = unit_path_error(&c->path, &dir);
+	if (error)
+		snprintf(text, sizeof(text),
+			"%s cannot be read: %s; units in it are not known, it is tried again", dir,
+			errno_name(error));
+	else
+		snprintf(text, sizeof(text), "%s: %s; it is tried again", conf->name,
+			unit_conf_error(conf));
+	core_trouble(c, TROUBLE_UNITS, text);
+	store_look_later(c);
 }
 
 static void log_diagnostics(const struct unit_conf *conf)
@@ -250,6 +276,9 @@ static struct unit *put(struct core *c, const char *name, uint32_t revision, boo
 	log_diagnostics(conf);
 	u = world_put_unit(c->world, conf);
 	store_attach(c, u);
+	uc(u)->is_unread = conf->is_unread;
+	if (conf->is_unread)
+		note_unread(c, conf);
 	if (!streq(u->name, name))
 		world_put_alias(c->world, name, u);
 	if (conf_makes_set(conf)) {
@@ -277,6 +306,21 @@ int store_load_closure(struct core *c)
 	return 0;
 }
 
+/* 0: there is a file, such as it is. */
+static int load_says(const struct unit_conf *conf, const char *name, struct err *e)
+{
+	if (conf->load == LOAD_NOT_FOUND)
+		return err_set(e, -ENOENT, "no unit %s in the search path", name);
+	if (conf->load == LOAD_BAD && conf->is_unread)
+		return err_set(e, -EIO, "%s: %s", name, unit_conf_error(conf));
+	return 0;
+}
+
+bool core_unit_is_unread(const struct unit *u)
+{
+	return u->core && uc(u)->is_unread;
+}
+
 struct unit *core_load_unit(struct core *c, const char *name, struct err *e)
 {
 	struct unit *u = world_unit(c->world, name);
@@ -291,30 +335,33 @@ struct unit *core_load_unit(struct core *c, const char *name, struct err *e)
 	}
 	if (!u || !u->core) {
 		struct unit_conf *conf = unit_load(&c->path, name, NULL);
-		enum unit_load load = conf->load;
+		bool is_there = load_says(conf, name, e) == 0;
 		unit_conf_unref(conf);
-		if (load == LOAD_NOT_FOUND && !u) {
-			err_set(e, -ENOENT, "no unit %s in the search path", name);
+		if (!is_there && !u)
 			return NULL;
-		}
+		*e = (struct err){0};
 		u = put(c, name, 0, false);
 		store_load_closure(c);
 	} else if (uc(u)->is_stale && unit_is_down(u)) {
 		struct buf notes = {0};
 		store_reload(c, &notes);
 		buf_done(&notes);
+	} else if (uc(u)->is_unread) {
+		struct buf notes = {0};
+		reload_unit(c, u, &notes);
+		store_load_closure(c);
+		buf_done(&notes);
 	}
-	if (u->conf->load == LOAD_NOT_FOUND)
-		err_set(e, -ENOENT, "no unit %s in the search path", name);
-	else if (u->conf->load == LOAD_MASKED)
+	(void)load_says(u->conf, name, e);
+	if (u->conf->load == LOAD_MASKED)
 		err_set(e, -EPERM, "%s is masked", name);
-	else if (u->conf->load == LOAD_BAD)
-		err_set(e, -EBADMSG, "%s: %s", name, first_error(u->conf));
+	else if (u->conf->load == LOAD_BAD && !u->conf->is_unread)
+		err_set(e, -EBADMSG, "%s: %s", name, unit_conf_error(u->conf));
 	/* One that is up can still be stopped, whatever its file is now. */
 	return u->conf->load == LOAD_LOADED || !unit_is_down(u) ? u : NULL;
 }
 
-struct set *core_find_set(struct core *c, const char *name)
+struct set *core_find_set(struct core *c, const char *name, struct err *unread)
 {
 	CLEANUP_FREE char *set = set_name_of(name);
 	struct set *s = world_set(c->world, set);
@@ -332,6 +379,8 @@ struct set *core_find_set(struct core *c, const char *name)
 			continue;
 		struct unit_conf *conf = unit_load(&c->path, candidates[i], NULL);
 		bool makes_set = conf_makes_set(conf) && (i == 1 || conf->replicas.is_set);
+		if (!makes_set && conf->is_unread && conf->load == LOAD_BAD && unread)
+			(void)load_says(conf, candidates[i], unread);
 		unit_conf_unref(conf);
 		if (makes_set) {
 			put(c, candidates[i], 0, false);
@@ -359,6 +408,7 @@ static void give_next_confs(struct core *c, struct set *s, uint32_t from, const 
 			continue;
 		bool is_new = u->rec.revision == to;
 		struct unit_conf *conf = load_revision(c, u->name, s->name, is_new ? from : to);
+		c->n_state_unread += conf->is_unread; /* see_all_read() */
 		world_set_next_conf(
 			c->world, u, conf, is_new ? from : to, is_new ? from_release : to_release);
 		unit_conf_unref(conf);
@@ -397,47 +447,99 @@ static void keep_conf(struct unit *u, const struct unit_conf *conf, struct buf *
 {
 	uc(u)->is_stale = true;
 	buf_printf(notes, "%s: %s; it keeps its settings while it runs\n", u->name,
-		conf->load == LOAD_NOT_FOUND ? "its file is gone"
-		: conf->load == LOAD_MASKED  ? "it is masked"
-					     : "its file has errors");
+		conf->is_unread                ? unit_conf_error(conf)
+		: conf->load == LOAD_NOT_FOUND ? "its file is gone"
+		: conf->load == LOAD_MASKED    ? "it is masked"
+					       : "its file has errors");
+}
+
+static void reload_unit(struct core *c, struct unit *u, struct buf *notes)
+{
+	struct unit_conf *conf = u->set && u->rec.revision
+					 ? load_revision(c, u->name, u->set->name, u->rec.revision)
+					 : unit_load(&c->path, u->name, NULL);
+	bool was_whole = !u->conf->is_unread, was_unread = uc(u)->is_unread;
+	bool is_kept = conf->load != LOAD_LOADED && !unit_is_down(u);
+	bool is_changed = conf->load != u->conf->load || conf->text_hash != u->conf->text_hash ||
+			  conf->is_unread != u->conf->is_unread;
+	is_kept |= conf->is_unread && was_whole; /* half of it is another configuration */
+	uc(u)->is_stale = false;
+	uc(u)->is_unread = conf->is_unread;
+	if (conf->is_unread)
+		note_unread(c, conf);
+	if (is_changed && !(was_unread && conf->is_unread)) /* said once, not at each try */
+		log_diagnostics(conf);
+	if (is_changed)
+		note_diagnostics(conf, notes);
+	if (is_changed || u->conf->exec.identity.user) /* which NSS may answer otherwise now */
+		launcher_image_forget(u);
+	if (is_kept && is_changed)
+		keep_conf(u, conf, notes);
+	if (!is_kept && is_changed) {
+		world_put_unit(c->world, conf);
+		if (!was_whole && conf_makes_set(conf) && !u->set) {
+			struct set *s = make_set(c, conf);
+			join_set(c, s, u);
+			load_members(c, s, 1, s->count);
+		}
+		if (u->set && !u->rec.revision && u->rec.index == 1) {
+			struct err e = {0};
+			unit_conf_unref(sc(u->set)->conf);
+			sc(u->set)->conf = unit_conf_ref(conf);
+			snapshot_write(c, u->set, 0, &e);
+			net_set_configure(c, u->set);
+		}
+		if (!u->set)
+			unit_conf_drop_text(conf);
+	}
+	unit_conf_unref(conf);
+}
+
+bool store_is_unread(struct core *c)
+{
+	for (size_t i = 0; i < c->world->n_units; i++)
+		if (core_unit_is_unread(c->world->units[i]))
+			return true;
+	for (size_t i = 0; i < c->unread_names.n; i++) {
+		struct err e = {0}, unread = {0};
+		(void)core_find_set(c, c->unread_names.v[i], &unread);
+		(void)core_load_unit(c, c->unread_names.v[i], &e);
+		if (unread.code || e.code == -EIO)
+			return true;
+	}
+	strv_done(&c->unread_names);
+	return false;
+}
+
+/* A set that was not seen, a start that was left out: what came of it is put right as after a crash, by
+ * another core, which reads everything. */
+void store_look_again(struct core *c)
+{
+	struct buf notes = {0};
+	c->unread_at_us = 0;
+	for (size_t i = 0; i < c->world->n_units; i++)
+		if (core_unit_is_unread(c->world->units[i]))
+			reload_unit(c, c->world->units[i], &notes);
+	buf_done(&notes);
+	store_load_closure(c);
+	if (store_is_unread(c)) {
+		store_look_later(c);
+		return;
+	}
+	c->unread_wait_us = 0;
+	core_trouble(c, TROUBLE_UNITS, NULL);
+	if (!c->is_incomplete)
+		return;
+	log_note(NULL, "all files of units can be read now: another core takes them in");
+	c->loop.is_done = true;
+	c->loop.exit_code = EXIT_FAILURE;
 }
 
 int store_reload(struct core *c, struct buf *notes)
 {
 	size_t n = c->world->n_units;
-	for (size_t i = 0; i < n; i++) {
-		struct unit *u = c->world->units[i];
-		struct unit_conf *conf =
-			u->set && u->rec.revision
-				? load_revision(c, u->name, u->set->name, u->rec.revision)
-				: unit_load(&c->path, u->name, NULL);
-		bool is_kept = conf->load != LOAD_LOADED && !unit_is_down(u);
-		bool is_changed =
-			conf->load != u->conf->load || conf->text_hash != u->conf->text_hash;
-		uc(u)->is_stale = false;
-		if (is_changed) {
-			log_diagnostics(conf);
-			note_diagnostics(conf, notes);
-		}
-		if (is_changed ||
-			u->conf->exec.identity.user) /* which NSS may answer otherwise now */
-			launcher_image_forget(u);
-		if (is_kept && is_changed)
-			keep_conf(u, conf, notes);
-		if (!is_kept && is_changed) {
-			world_put_unit(c->world, conf);
-			if (u->set && !u->rec.revision && u->rec.index == 1) {
-				struct err e = {0};
-				unit_conf_unref(sc(u->set)->conf);
-				sc(u->set)->conf = unit_conf_ref(conf);
-				snapshot_write(c, u->set, 0, &e);
-				net_set_configure(c, u->set);
-			}
-			if (!u->set)
-				unit_conf_drop_text(conf);
-		}
-		unit_conf_unref(conf);
-	}
+	for (size_t i = 0; i < n; i++)
+		reload_unit(c, c->world->units[i], notes);
 	int r = store_load_closure(c);
 	(void)malloc_trim(0); /* what the old settings took lies between what is kept */
 	return r;
@@ -509,7 +611,7 @@ static int roll_to(struct core *c, struct set *s, uint32_t revision, const char 
 	CLEANUP_FREE char *first = member_name(s, 1);
 	struct unit_conf *conf = load_revision(c, first, s->name, revision);
 	if (conf->load != LOAD_LOADED) {
-		int r = err_set(e, -EBADMSG, "%s", first_error(conf));
+		int r = err_set(e, -EBADMSG, "%s", unit_conf_error(conf));
 		log_diagnostics(conf);
 		unit_conf_unref(conf);
 		return r;
@@ -587,7 +689,10 @@ int core_undo(struct core *c, struct set *s, uint32_t revision, uint64_t request
 	CLEANUP_FREE char *sub = xasprintf("revisions/%u/release", revision);
 	struct buf b = {0};
 	if (access(dir, R_OK) < 0)
-		return err_set(e, -ENOENT, "no revision %u of %s is kept", revision, s->name);
+		return errno == ENOENT ? err_set(e, -ENOENT, "no revision %u of %s is kept",
+						 revision, s->name)
+				       : err_set(e, -errno, "%s cannot be read: %s", dir,
+						 errno_name(errno));
 	if (state_read(c, s->name, sub, &b) == 0)
 		(void)sscanf(b.data, "%63s", release);
 	else if (revision == s->rollout.from_revision)

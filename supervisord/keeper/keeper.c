@@ -193,7 +193,7 @@ static void start(int argc, char **argv)
 	if (skip)
 		reexec_begin((int)strtol(argv[1] + strlen(STATE_OPTION), NULL, 10));
 	if (!table.kept.self_fd)
-		state_begin(argv[0]);
+		state_begin();
 	table.role[ROLE_CORE].is_wanted = table.role[ROLE_LAUNCHER].is_wanted = 1;
 	K.signal_fd = -1;
 }

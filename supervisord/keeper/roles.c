@@ -55,7 +55,8 @@ static void become(enum role r, int end)
 static int spawn(enum role r)
 {
 	int32_t link[2] = {0, 0};
-	int e = pair_open(table.kept.words);
+	int e = table.kept.self_fd ? 0 : program_open(K.args[0]);
+	e = e < 0 ? e : pair_open(table.kept.words);
 	e = e < 0 ? e : pair_open(table.kept.leash);
 	e = e < 0 ? e : pair_open(link);
 	pid_t pid = e < 0 ? -1 : fork();

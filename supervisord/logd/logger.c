@@ -8,7 +8,10 @@
  *     open already (same inode) changes nothing, LG_CONFIG for the same directory only sizes.
  *  3. What we have to say to the core is state (a pending sync, trouble not told yet), not a queue:
  *     it is bounded, and survives a full or absent link.
- *  4. No timer: an idle logger does not wake up. A failed write is tried again by the next line.
+ *  4. No timer but while a pipe cannot be read: an idle logger does not wake up. A failed write is tried
+ *     again by the next line.
+ *  5. A pipe ends when it says so. One that cannot be read now is left alone for a while and tried again:
+ *     what we end blocks its service for good.
  *
  * It runs as a user of its own when the daemon is root's (confine/): the log directory is handed over
  * by core, as a descriptor. It parses nothing but frames of the core and counts newlines in everything
@@ -32,7 +35,7 @@
  * round; a writer that never stops does not hold us for ever. */
 #define DRAIN_ROUNDS_MAX 64
 
-#define READ_ERRORS_MAX 3
+#define READ_AGAIN_US (100 * USEC_PER_MSEC)
 
 struct stream {
 	struct source source;
@@ -41,7 +44,7 @@ struct stream {
 	ino_t ino;
 	char letter;
 	bool to_console;
-	uint8_t n_errors; /* of reads in a row */
+	bool is_unread; /* its last read failed: not watched until the timer */
 	struct line_state lines;
 	struct unit_log *log;
 	struct stream *next, *prev; /* of the same unit */
@@ -57,6 +60,7 @@ static struct logger {
 	unsigned n_streams;
 	int turn_fd; /* turn.c; < 0: not ours */
 	bool is_configured, all_to_console, has_keeper;
+	bool has_unread; /* streams; the timer is armed */
 	bool has_sync;
 	uint64_t sync_number;
 	char in[LOG_LINE_MAX + LOG_READ_MAX]; /* a stream's carry ends where its read begins */
@@ -151,6 +155,14 @@ static void stream_end(struct stream *s)
 		g.loop.is_done = true;
 }
 
+static void leave_alone(struct stream *s)
+{
+	loop_remove(&g.loop, &s->source);
+	if (!g.has_unread)
+		loop_arm(&g.loop, now_boot_us() + READ_AGAIN_US);
+	g.has_unread = s->is_unread = true;
+}
+
 /* One read: > 0 bytes came, 0 the pipe is empty for now, < 0 it ended. */
 static int stream_read(struct stream *s)
 {
@@ -159,11 +171,10 @@ static int stream_read(struct stream *s)
 	do
 		n = read(s->fd, at, LOG_READ_MAX);
 	while (n < 0 && errno == EINTR);
-	if (n < 0 && (errno == EAGAIN || ++s->n_errors < READ_ERRORS_MAX))
-		return 0; /* what ends here blocks its service for good: once is not enough */
+	if (n < 0 && errno != EAGAIN)
+		leave_alone(s);
 	if (n <= 0)
-		return -1;
-	s->n_errors = 0;
+		return n < 0 ? 0 : -1;
 	size_t carried = s->lines.carry.size;
 	if (carried)
 		memcpy(at - carried, s->lines.carry.data, carried);
@@ -212,17 +223,32 @@ static void drain(struct stream *s)
 	(void)stream_drain(s);
 }
 
+static int stream_start(struct stream *s)
+{
+	return loop_add(&g.loop, &s->source, s->fd, EPOLLIN, PRIO_NORMAL, on_stream);
+}
+
+static void watch_again(struct stream *s)
+{
+	bool was_unread = s->is_unread;
+	s->is_unread = false;
+	if (was_unread && g.is_configured && !s->source.is_added && stream_start(s) < 0)
+		leave_alone(s);
+}
+
+static void on_timer(struct loop *l)
+{
+	loop_arm(l, USEC_INFINITY);
+	g.has_unread = false;
+	each_stream(watch_again);
+}
+
 static bool is_open_already(const struct unit_log *log, const struct stat *st, char letter)
 {
 	for (struct stream *s = log->streams; s; s = s->next)
 		if (s->ino == st->st_ino && s->dev == st->st_dev && s->letter == letter)
 			return true;
 	return false;
-}
-
-static int stream_start(struct stream *s)
-{
-	return loop_add(&g.loop, &s->source, s->fd, EPOLLIN, PRIO_NORMAL, on_stream);
 }
 
 static void start_or_end(struct stream *s)
@@ -512,6 +538,7 @@ static int logger_init(void)
 	(void)umask(0027);
 	(void)signal(SIGPIPE, SIG_IGN);
 	int r = loop_init(&g.loop);
+	g.loop.on_timer = on_timer;
 	if (r < 0)
 		return r;
 	console_init(&g.console, &g.loop, STDOUT_FILENO);

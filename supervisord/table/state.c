@@ -88,14 +88,21 @@ static bool take_deposit(uint32_t i UNUSED, const void *item)
 			{table.deposit, table.n_deposits, sizeof(table.deposit[0]), take_deposit}, \
 	}
 
-void state_begin(const char *name)
+void state_begin(void)
+{
+	(void)close_range(STDERR_FILENO + 1, ~0u, 0);
+}
+
+int program_open(const char *name)
 {
 	const char *started = (const char *)getauxval(AT_EXECFN);
-	(void)close_range(STDERR_FILENO + 1, ~0u, 0);
 	int fd = open("/proc/self/exe", O_PATH);
 	if (fd < 0)
 		fd = open(started ? started : name, O_PATH);
-	table.kept.self_fd = MAX(fd, 0);
+	if (fd < 0)
+		return -errno;
+	table.kept.self_fd = fd;
+	return 0;
 }
 
 int state_save(void)

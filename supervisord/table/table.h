@@ -131,6 +131,7 @@ int deposit_put(const char *name, int fd);
 
 bool is_ours(pid_t pid); /* our child, alive or not yet reaped? Only then may its pid be used */
 /* There is none: closes what was left to us, and takes our own program, started as that name. */
-void state_begin(const char *name);
-int state_save(void);   /* a descriptor or -errno */
-int state_load(int fd); /* 0, or -errno and all is as before */
+void state_begin(void);
+int program_open(const char *name); /* our own, into table.kept.self_fd; -errno */
+int state_save(void);               /* a descriptor or -errno */
+int state_load(int fd);             /* 0, or -errno and all is as before */

@@ -63,11 +63,19 @@ static int refuse(struct err *e, char *hint, size_t hint_size, const char *remed
 		(unsigned)st->st_uid, (unsigned)st->st_gid, (unsigned)(st->st_mode & 07777));
 }
 
+/* Where nothing is there is nothing to believe; what cannot be looked at cannot be believed. */
+static int cannot_look(const char *path, struct err *e)
+{
+	if (is_absence(errno))
+		return 0;
+	return err_set(e, -errno, "%s cannot be looked at: %s", path, errno_name(errno));
+}
+
 static int check_one(const char *path, struct err *e, char *hint, size_t hint_size)
 {
 	struct stat st;
 	if (stat(path, &st) < 0)
-		return 0; /* reading it says why */
+		return cannot_look(path, e);
 	bool is_dir = S_ISDIR(st.st_mode);
 	if (S_ISCHR(st.st_mode)) /* /dev/null: masked */
 		return 0;
@@ -125,13 +133,15 @@ int file_check_safe(const char *path, struct err *e, char *hint, size_t hint_siz
 					   : slash     ? xstrndup(at, (size_t)(slash - at))
 						       : xstrdup(".");
 		if (!realpath(above, dir))
-			return 0; /* nothing there */
+			return cannot_look(above, e);
 		int r = check_dirs(dir, e, hint, hint_size);
 		ssize_t n = r < 0 ? -1 : readlink(at, target, sizeof(target) - 1);
 		if (r < 0)
 			return r;
 		if (n < 0)
-			return check_one(at, e, hint, hint_size);
+			return errno == EINVAL || is_absence(errno)
+				       ? check_one(at, e, hint, hint_size)
+				       : cannot_look(at, e);
 		target[n] = '\0';
 		free(at);
 		at = target[0] == '/' ? xstrdup(target) : xasprintf("%s/%s", dir, target);

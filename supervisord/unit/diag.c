@@ -145,6 +145,22 @@ void complain_file(struct parser *p, enum code code, const char *file, const cha
 	va_end(ap);
 }
 
+static void report_file(struct parser *p, enum code code, enum severity severity, const char *file,
+	const char *format, ...)
+{
+	va_list ap;
+	va_start(ap, format);
+	report(p, code, severity, arena_strdup(p->arena, file), NULL, NULL, format, ap);
+	va_end(ap);
+}
+
+void complain_unread(struct parser *p, enum code code, const char *path, int error, bool is_fatal)
+{
+	p->conf->is_unread = true;
+	report_file(p, code, is_fatal ? SEVERITY_FATAL : SEVERITY_ERROR, path,
+		"%s cannot be read now: %s", path, errno_name(error));
+}
+
 /* One entry per directive and reason; a refused one also stops the unit. */
 void degrade(struct parser *p, enum directive_class class, const char *reason)
 {

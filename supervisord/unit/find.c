@@ -53,6 +53,12 @@ static char *alias_of(const char *name, const char *target)
 	return other;
 }
 
+static int cannot_look(struct unit_found *f)
+{
+	f->error = is_absence(errno) || errno == ELOOP ? 0 : errno;
+	return 0;
+}
+
 /* One step: 0 found or nothing there, 1 ret->name is an alias' target now. */
 static int find_step(const struct unit_path *p, struct unit_found *f)
 {
@@ -63,12 +69,14 @@ static int find_step(const struct unit_path *p, struct unit_found *f)
 	f->file = file_of(p, f->name);
 	if (!f->file && template)
 		f->file = file_of(p, template);
-	if (!f->file || lstat(f->file, &st) < 0)
+	if (!f->file)
 		return 0;
+	if (lstat(f->file, &st) < 0)
+		return cannot_look(f);
 	if (S_ISLNK(st.st_mode)) {
 		if (!realpath(f->file, target)) {
 			f->is_loop = errno == ELOOP;
-			return 0;
+			return cannot_look(f);
 		}
 		if (streq(target, "/dev/null")) {
 			f->is_masked = true;
@@ -83,7 +91,7 @@ static int find_step(const struct unit_path *p, struct unit_found *f)
 			return 1;
 		}
 		if (stat(f->file, &st) < 0)
-			return 0;
+			return cannot_look(f);
 	}
 	f->is_masked = S_ISREG(st.st_mode) && st.st_size == 0;
 	return 0;
@@ -117,6 +125,8 @@ struct drop_in {
 struct drop_ins {
 	struct drop_in *v;
 	size_t n, cap;
+	char *unread; /* a directory */
+	int error;
 };
 
 static int add_dir(const struct unit_path *p, const char *entry, size_t i, struct drop_ins *l)
@@ -124,7 +134,7 @@ static int add_dir(const struct unit_path *p, const char *entry, size_t i, struc
 	int r = 0;
 	CLEANUP_FREE char *dir = xasprintf("%s/%s", p->dirs.v[i], entry);
 	DIR *d = dir_open(dir);
-	struct dirent *e;
+	struct dirent *e = NULL;
 	while (d && r == 0 && (e = dir_next(d))) {
 		if (e->d_name[0] == '.' || !endswith(e->d_name, ".conf"))
 			continue;
@@ -140,6 +150,10 @@ static int add_dir(const struct unit_path *p, const char *entry, size_t i, struc
 		GROW(l->v, l->n, l->cap);
 		l->v[l->n++] =
 			(struct drop_in){xstrdup(e->d_name), xasprintf("%s/%s", dir, e->d_name)};
+	}
+	if (!e && errno && !is_absence(errno) && !l->unread) { /* of dir_open() or dir_next() */
+		l->error = errno;
+		l->unread = TAKE_PTR(dir);
 	}
 	if (d)
 		closedir(d);
@@ -166,8 +180,8 @@ static int compare_drop_ins(const void *a, const void *b)
 	return strcmp(((const struct drop_in *)a)->base, ((const struct drop_in *)b)->base);
 }
 
-int unit_find_drop_ins(
-	const struct unit_path *p, const char *asked, const char *name, struct strv *ret_files)
+int unit_find_drop_ins(const struct unit_path *p, const char *asked, const char *name,
+	struct strv *ret_files, char **ret_unread, int *ret_error)
 {
 	struct strv names = {0};
 	struct drop_ins l = {0};
@@ -201,5 +215,7 @@ int unit_find_drop_ins(
 	}
 	free(l.v);
 	strv_done(&names);
+	*ret_unread = l.unread;
+	*ret_error = l.error;
 	return r;
 }

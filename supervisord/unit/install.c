@@ -5,7 +5,8 @@
  *  1. Links are made in one place: the first directory of the unit path (or, for this boot only,
  *     the first one below the runtime directory).
  *  2. An existing file or a link that leads elsewhere is never replaced.
- *  3. Also= is followed once per unit; at most ALSO_MAX units.
+ *  3. What cannot be looked at is an error, with its name: "done" means that the links are as asked.
+ *  4. Also= is followed once per unit; at most ALSO_MAX units.
  *
  * Called by core for enable, disable and unit listings.
  */
@@ -127,11 +128,9 @@ static int each_also(const struct unit_path *p, const char *name, struct err *e,
 	int r = 0;
 	strv_add(&todo, name);
 	for (size_t i = 0; i < todo.n && i < ALSO_MAX && r == 0; i++) {
-		unsigned unread = files_unread();
 		struct unit_conf *c = unit_load(p, todo.v[i], NULL);
-		if (files_unread() != unread) /* its [Install] may be in what is missing */
-			r = err_set(e, -EIO, "%s: not all of its files can be read now; try again",
-				todo.v[i]);
+		if (c->is_unread) /* its [Install] may be in what is missing */
+			r = err_set(e, -EIO, "%s: %s", todo.v[i], unit_conf_error(c));
 		else if (c->load == LOAD_MASKED)
 			r = err_set(e, -ESHUTDOWN, "%s is masked", todo.v[i]);
 		else if (!c->fragment_path || c->load == LOAD_NOT_FOUND)
@@ -139,8 +138,6 @@ static int each_also(const struct unit_path *p, const char *name, struct err *e,
 				   : 0;
 		else
 			r = fn(p, c, dir, changes, e);
-		if (r == 0 && files_unread() != unread) /* links in it may have been missed */
-			r = err_set(e, -EIO, "a directory of links cannot be read now; try again");
 		for (size_t k = 0; k < c->install.also.n; k++) {
 			char *also = expand(p, c, c->install.also.v[k]);
 			if (strv_has(&todo, also) || !unit_name_is_valid(also))
@@ -168,12 +165,21 @@ int unit_enable(const struct unit_path *p, const char *name, bool is_runtime,
 
 /* ---- disable: every link named so, or leading to a file named so, in any directory ---- */
 
-static bool leads_to(const char *link, const char *name)
+/* error: an errno; what is not there any more is as it should be. */
+static int cannot_look(const char *path, int error, struct err *e)
+{
+	return is_absence(error)
+		       ? 0
+		       : err_set(e, -error, "cannot look at %s: %s", path, errno_name(error));
+}
+
+/* 1, 0 or -errno. */
+static int leads_to(const char *link, const char *name, struct err *e)
 {
 	char target[PATH_MAX];
 	ssize_t n = readlink(link, target, sizeof(target) - 1);
 	if (n < 0)
-		return false;
+		return cannot_look(link, errno, e);
 	target[n] = '\0';
 	const char *slash = strrchr(target, '/');
 	return streq(slash ? slash + 1 : target, name);
@@ -182,34 +188,44 @@ static bool leads_to(const char *link, const char *name)
 static int remove_link(const char *path, struct strv *changes, struct err *e)
 {
 	if (unlink(path) < 0 && errno != ENOENT)
-		return errno == EROFS || errno == EACCES
-			       ? 0 /* a vendor's link in a directory that is not ours to change */
-			       : err_set(e, -errno, "cannot remove %s: %s", path,
-					 errno_name(errno));
+		return err_set(e, -errno, "cannot remove %s: %s", path, errno_name(errno));
 	strv_add_take(changes, xasprintf("removed %s", path));
 	return 0;
 }
 
+static int unlink_one(
+	const char *path, const char *name, bool aliases, struct strv *changes, struct err *e)
+{
+	struct stat st;
+	bool is_same = streq(strrchr(path, '/') + 1, name);
+	if (lstat(path, &st) < 0)
+		return cannot_look(path, errno, e);
+	if (!S_ISLNK(st.st_mode) || (aliases && is_same))
+		return 0;
+	int r = is_same ? 1 : leads_to(path, name, e);
+	return r > 0 ? remove_link(path, changes, e) : r;
+}
+
+/* Goes on after an error: what can be removed is. The first one is told. */
 static int unlink_in(
 	const char *dir, const char *name, bool aliases, struct strv *changes, struct err *e)
 {
 	DIR *d = dir_open(dir);
 	struct dirent *ent;
-	int r = 0;
-	while (d && r == 0 && (ent = dir_next(d))) {
+	int result = 0;
+	while (d && (ent = dir_next(d))) {
 		CLEANUP_FREE char *path = xasprintf("%s/%s", dir, ent->d_name);
-		struct stat st;
-		if (!unit_name_is_valid(ent->d_name) || lstat(path, &st) < 0 ||
-			!S_ISLNK(st.st_mode))
-			continue;
-		bool is_it = aliases ? !streq(ent->d_name, name) && leads_to(path, name)
-				     : streq(ent->d_name, name) || leads_to(path, name);
-		if (is_it)
-			r = remove_link(path, changes, e);
+		struct err ignored;
+		if (unit_name_is_valid(ent->d_name)) {
+			int r = unlink_one(path, name, aliases, changes, result ? &ignored : e);
+			result = result ? result : r;
+		}
 	}
+	if (errno && result == 0) /* of dir_open() or dir_next() */
+		result = cannot_look(dir, errno, e);
 	if (d)
 		closedir(d);
-	return r;
+	return result;
 }
 
 /* Vendors' directories (lib) are not ours; what stands in /etc and /run and in a user's is. */
@@ -218,26 +234,39 @@ static bool is_ours(const char *dir)
 	return !startswith(dir, "/usr/") && !startswith(dir, "/lib/");
 }
 
+/* Links to it in one directory of the path: in those of links, and aliases. */
+static int disable_in(const char *dir, const char *name, struct strv *changes, struct err *e)
+{
+	DIR *d = dir_open(dir);
+	struct dirent *ent;
+	int result = 0;
+	while (d && (ent = dir_next(d))) {
+		CLEANUP_FREE char *links = xasprintf("%s/%s", dir, ent->d_name);
+		struct err ignored;
+		if (endswith(ent->d_name, ".wants") || endswith(ent->d_name, ".requires")) {
+			int r = unlink_in(links, name, false, changes, result ? &ignored : e);
+			result = result ? result : r;
+		}
+	}
+	if (errno && result == 0) /* of dir_open() or dir_next() */
+		result = cannot_look(dir, errno, e);
+	if (d)
+		closedir(d);
+	return result ? result : unlink_in(dir, name, true, changes, e);
+}
+
 static int disable_one(const struct unit_path *p, const struct unit_conf *c, const char *unused,
 	struct strv *changes, struct err *e)
 {
 	(void)unused;
-	int r = 0;
-	for (size_t i = 0; i < p->dirs.n && r == 0; i++) {
-		DIR *d = is_ours(p->dirs.v[i]) ? dir_open(p->dirs.v[i]) : NULL;
-		struct dirent *ent;
-		while (d && r == 0 && (ent = dir_next(d))) {
-			if (!endswith(ent->d_name, ".wants") && !endswith(ent->d_name, ".requires"))
-				continue;
-			CLEANUP_FREE char *dir = xasprintf("%s/%s", p->dirs.v[i], ent->d_name);
-			r = unlink_in(dir, c->name, false, changes, e);
+	int result = 0;
+	for (size_t i = 0; i < p->dirs.n; i++)
+		if (is_ours(p->dirs.v[i])) {
+			struct err ignored;
+			int r = disable_in(p->dirs.v[i], c->name, changes, result ? &ignored : e);
+			result = result ? result : r;
 		}
-		if (d)
-			closedir(d);
-		if (r == 0 && is_ours(p->dirs.v[i]))
-			r = unlink_in(p->dirs.v[i], c->name, true, changes, e);
-	}
-	return r;
+	return result;
 }
 
 int unit_disable(
@@ -250,7 +279,8 @@ int unit_disable(
 
 /* ---- state ---- */
 
-static bool has_link(
+/* 1, 0 or -errno. */
+static int has_link(
 	const struct unit_path *p, const char *owner, const char *suffix, const char *name)
 {
 	CLEANUP_FREE char *entry = xasprintf("%s.%s", owner, suffix);
@@ -259,31 +289,32 @@ static bool has_link(
 		CLEANUP_FREE char *link = xasprintf("%s/%s/%s", p->dirs.v[i], entry, name);
 		struct stat st;
 		if ((dirs & 1) && lstat(link, &st) == 0)
-			return true;
+			return 1;
+		if ((dirs & 1) && !is_absence(errno))
+			return -errno;
 	}
-	return false;
+	return 0;
 }
 
-static bool is_enabled(const struct unit_path *p, const struct unit_conf *c)
+/* 1, 0 or -errno. */
+static int is_enabled(const struct unit_path *p, const struct unit_conf *c)
 {
 	CLEANUP_FREE char *name = enabled_name(c);
 	const struct install_conf *n = &c->install;
-	for (size_t i = 0; i < n->wanted_by.n; i++) {
+	int r = 0;
+	for (size_t i = 0; i < n->wanted_by.n && r == 0; i++) {
 		CLEANUP_FREE char *owner = expand(p, c, n->wanted_by.v[i]);
-		if (has_link(p, owner, "wants", name))
-			return true;
+		r = has_link(p, owner, "wants", name);
 	}
-	for (size_t i = 0; i < n->required_by.n; i++) {
+	for (size_t i = 0; i < n->required_by.n && r == 0; i++) {
 		CLEANUP_FREE char *owner = expand(p, c, n->required_by.v[i]);
-		if (has_link(p, owner, "requires", name))
-			return true;
+		r = has_link(p, owner, "requires", name);
 	}
-	for (size_t i = 0; i < n->alias.n; i++) {
+	for (size_t i = 0; i < n->alias.n && r == 0; i++) {
 		CLEANUP_FREE char *alias = expand(p, c, n->alias.v[i]);
-		if (unit_cache_lookup(p, alias))
-			return true;
+		r = unit_cache_lookup(p, alias) != 0;
 	}
-	return false;
+	return r;
 }
 
 const char *unit_file_state(const struct unit_path *p, const char *name)
@@ -296,13 +327,18 @@ const char *unit_file_state(const struct unit_path *p, const char *name)
 	struct unit_conf *c = unit_load(p, name, NULL);
 	const struct install_conf *n = &c->install;
 	const char *state = "static";
-	if (f.is_masked)
+	int enabled = c->is_unread ? -EIO : 0;
+	if (enabled == 0 && !f.is_masked && f.file && streq(f.name, name))
+		enabled = is_enabled(p, c);
+	if (enabled < 0)
+		state = "bad"; /* systemd's word too */
+	else if (f.is_masked)
 		state = "masked";
 	else if (!f.file)
 		state = builtin_text(f.name) ? "static" : "not-found";
 	else if (!streq(f.name, name))
 		state = "alias";
-	else if (is_enabled(p, c))
+	else if (enabled)
 		state = "enabled";
 	else if (n->wanted_by.n || n->required_by.n || n->alias.n)
 		state = "disabled";

@@ -124,6 +124,9 @@ void complain_fatal(struct parser *p, enum code code, const char *hint, const ch
 /* About the whole file or unit. */
 void complain_file(struct parser *p, enum code code, const char *file, const char *hint,
 	const char *format, ...) PRINTF_LIKE(5, 6);
+/* A file or directory that may be there cannot be looked at: the unit is not started without it (or is,
+ * when its absence would only leave something out), and is to be loaded again. error: an errno. */
+void complain_unread(struct parser *p, enum code code, const char *path, int error, bool is_fatal);
 void degrade(struct parser *p, enum directive_class class, const char *reason);
 
 /* ---- parse.c ---- */
@@ -156,6 +159,11 @@ struct unit_cache *unit_cache_free(struct unit_cache *c);
 void unit_cache_refresh(const struct unit_path *p);
 /* Bit i set: directory i of the path has an entry of this name. */
 uint64_t unit_cache_lookup(const struct unit_path *p, const char *entry);
+/* Does this errno say that nothing is there? */
+static inline bool is_absence(int error)
+{
+	return error == ENOENT || error == ENOTDIR;
+}
 bool unit_cache_next(const struct unit_path *p, size_t *pos, const char **ret_name);
 /* Other names that are links to this unit, from the listings. */
 const struct strv *unit_cache_aliases(const struct unit_path *p, const char *name);

@@ -5,7 +5,9 @@
  *  1. There is always a conf; ->load and ->diagnostics say how it went.
  *  2. ->name is the name after following aliases; it may differ from the one asked for.
  *  3. Everything of a conf but its text is in its arena; it never changes after it was returned.
- *  4. A file that others than root can change or replace is refused when we are the system's manager.
+ *  4. What cannot be read is not absent: the unit is not started without it, and ->is_unread says
+ *     that another look may find more. Links below *.wants/ only leave something out.
+ *  5. A file that others than root can change or replace is refused when we are the system's manager.
  *
  * Called by core for each unit it wants to know, and by stayctl check.
  */
@@ -84,6 +86,14 @@ static struct unit_conf *finish(struct parser *p)
 	return c;
 }
 
+const char *unit_conf_error(const struct unit_conf *c)
+{
+	for (size_t i = 0; i < c->n_diagnostics; i++)
+		if (c->diagnostics[i].is_error)
+			return c->diagnostics[i].text;
+	return c->is_unread ? "a directory of units cannot be read now" : unit_load_name(c->load);
+}
+
 /* The files have it too. What compares (daemon-reload) needs the hash only. */
 void unit_conf_drop_text(struct unit_conf *c)
 {
@@ -99,9 +109,18 @@ static int check_access(struct parser *p, const char *file)
 	if (!p->path->is_system || geteuid() != 0)
 		return 0;
 	int r = file_check_safe(file, &e, hint, sizeof(hint));
+	if (r < 0 && r != -EPERM && r != -ELOOP)
+		p->conf->is_unread = true;
 	if (r < 0)
 		complain_file(p, S0003, file, hint, "%s", e.text);
 	return r;
+}
+
+/* Not what the file is, nor that there is none. */
+static bool is_unreadable(int r)
+{
+	return r < 0 && r != -E2BIG && r != -EISDIR && r != -EINVAL && r != -ELOOP &&
+	       !is_absence(-r);
 }
 
 /* Reads and parses one file, and adds it to the effective text. */
@@ -113,6 +132,8 @@ static int take_file(struct parser *p, const char *file)
 		r = read_file(AT_FDCWD, file, UNIT_FILE_MAX, &b);
 		if (r == -E2BIG)
 			complain_file(p, S0002, file, NULL, "the file is larger than 16 MiB");
+		else if (is_unreadable(r))
+			complain_unread(p, S0001, file, -r, true);
 		else if (r < 0)
 			complain_file(
 				p, S0001, file, NULL, "cannot read the file: %s", errno_name(-r));
@@ -128,21 +149,28 @@ static int take_file(struct parser *p, const char *file)
 	return r;
 }
 
-static bool is_masked_file(const char *file)
+static bool is_masked_file(struct parser *p, const char *file)
 {
 	struct stat st;
-	return stat(file, &st) == 0 &&
-	       (S_ISCHR(st.st_mode) || (S_ISREG(st.st_mode) && st.st_size == 0));
+	if (stat(file, &st) == 0)
+		return S_ISCHR(st.st_mode) || (S_ISREG(st.st_mode) && st.st_size == 0);
+	if (!is_absence(errno) && errno != ELOOP)
+		complain_unread(p, S0001, file, errno, true);
+	return false;
 }
 
 static void take_drop_ins(struct parser *p, const char *asked)
 {
 	struct strv files = {0};
-	if (unit_find_drop_ins(p->path, asked, p->conf->name, &files) < 0)
+	CLEANUP_FREE char *unread = NULL;
+	int error;
+	if (unit_find_drop_ins(p->path, asked, p->conf->name, &files, &unread, &error) < 0)
 		complain_file(p, S0002, NULL, "merge them into fewer files",
 			"more than %d drop-ins", DROP_INS_MAX);
+	if (unread)
+		complain_unread(p, S0006, unread, error, true);
 	for (size_t i = 0; i < files.n; i++) {
-		if (is_masked_file(files.v[i]))
+		if (is_masked_file(p, files.v[i]))
 			continue;
 		conf_list_add(p, &p->conf->drop_ins, arena_strdup(p->arena, files.v[i]));
 		(void)take_file(p, files.v[i]);
@@ -174,6 +202,8 @@ static void take_links_of(
 			conf_list_add(p, &p->conf->deps[kind], name);
 			(void)map_put(&seen, name, p);
 		}
+		if (errno && !is_absence(errno)) /* of dir_open() or dir_next() */
+			complain_unread(p, S0006, path, errno, false);
 		if (d)
 			closedir(d);
 	}
@@ -223,7 +253,9 @@ static void take_nothing(struct parser *p)
 
 static void load_from_path(struct parser *p, const char *asked, const struct unit_found *f)
 {
-	const char *text = builtin_text(p->conf->name);
+	const char *text = builtin_text(p->conf->name), *dir;
+	int error = unit_path_error(p->path, &dir);
+	p->conf->is_unread = error != 0; /* a file there may come before those we see */
 	if (f->is_loop)
 		complain_file(p, S0005, f->file, NULL, "links go in a circle");
 	else if (f->is_masked) {
@@ -232,9 +264,14 @@ static void load_from_path(struct parser *p, const char *asked, const struct uni
 		return;
 	} else if (f->file) {
 		p->conf->fragment_path = arena_strdup(p->arena, f->file);
-		(void)take_file(p, f->file);
+		if (f->error)
+			complain_unread(p, S0001, f->file, f->error, true);
+		else
+			(void)take_file(p, f->file);
 	} else if (text)
 		take_builtin(p, text);
+	else if (error && p->conf->type != UNIT_SLICE)
+		complain_unread(p, S0006, dir, error, true);
 	else
 		take_nothing(p);
 	if (p->conf->load == LOAD_NOT_FOUND)
@@ -296,6 +333,8 @@ int unit_snapshot_write(
 	int r = 0;
 	if (c->load != LOAD_LOADED && c->load != LOAD_BAD)
 		r = err_set(e, -ENOENT, "%s is %s", name, unit_load_name(c->load));
+	else if (c->is_unread)
+		r = err_set(e, -EIO, "%s", unit_conf_error(c));
 	if (r == 0 && (r = mkdir_parents(dir, 0755)) < 0)
 		err_set(e, r, "cannot make %s: %s", dir, errno_name(-r));
 	if (r == 0 && (r = write_file_atomic(file, c->text, strlen(c->text), 0644)) < 0)

@@ -5,7 +5,9 @@
  *  1. A listing is trusted as long as the directory's identity and mtime are the same and its
  *     mtime was not "just now" when it was read (a change in the same clock tick is invisible).
  *  2. Loading a unit costs one stat per directory and a few map look-ups, not a scan.
- *  3. At most UNIT_DIRS_MAX directories; further ones are dropped. Directories that are the same
+ *  3. A directory that cannot be looked into is not an empty one: its error is kept with the listing,
+ *     and each refresh tries it again.
+ *  4. At most UNIT_DIRS_MAX directories; further ones are dropped. Directories that are the same
  *     (merged /usr) count once.
  *
  * Called by load.c and install.c; the cache hangs off struct unit_path.
@@ -26,6 +28,7 @@ struct dir_state {
 	ino_t ino;
 	struct timespec mtime;
 	bool exists, is_fresh; /* is_fresh: read within FRESH_US of its mtime */
+	int error;             /* what kept us from seeing all of it; 0 = nothing */
 };
 
 struct cache_entry {
@@ -72,7 +75,11 @@ static struct dir_state look_at(const char *path)
 {
 	struct stat st;
 	struct dir_state d = {0};
-	if (stat(path, &st) < 0 || !S_ISDIR(st.st_mode))
+	if (stat(path, &st) < 0) {
+		d.error = is_absence(errno) ? 0 : errno;
+		return d;
+	}
+	if (!S_ISDIR(st.st_mode))
 		return d;
 	d.dev = st.st_dev;
 	d.ino = st.st_ino;
@@ -100,12 +107,12 @@ static struct cache_entry *entry_of(struct unit_cache *c, const char *name)
 	return e;
 }
 
-static void note_alias(struct unit_cache *c, int dirfd, const char *name)
+static int note_alias(struct unit_cache *c, int dirfd, const char *name)
 {
 	char target[PATH_MAX];
 	ssize_t n = readlinkat(dirfd, name, target, sizeof(target) - 1);
 	if (n <= 0)
-		return;
+		return n < 0 && !is_absence(errno) ? errno : 0;
 	target[n] = '\0';
 	const char *slash = strrchr(target, '/'), *base = slash ? slash + 1 : target;
 	if (!streq(base, name) && unit_name_is_valid(base) && unit_name_is_valid(name) &&
@@ -114,20 +121,35 @@ static void note_alias(struct unit_cache *c, int dirfd, const char *name)
 		if (!strv_has(&e->aliases, name))
 			strv_add(&e->aliases, name);
 	}
+	return 0;
 }
 
 static void scan(struct unit_cache *c, const char *path, size_t i)
 {
 	DIR *d = dir_open(path);
 	struct dirent *e;
+	int error = 0;
 	while (d && (e = dir_next(d)))
 		if (e->d_name[0] != '.' && strchr(e->d_name, '.')) {
 			entry_of(c, e->d_name)->dirs |= 1ULL << i;
 			if (e->d_type == DT_LNK)
-				note_alias(c, dirfd(d), e->d_name);
+				error = note_alias(c, dirfd(d), e->d_name) ?: error;
 		}
+	if (errno && !is_absence(errno)) /* of dir_open(), or of the last dir_next() */
+		error = errno;
+	c->dirs[i].error = error;
 	if (d)
 		closedir(d);
+}
+
+/* One that could not be looked into may be open by now, without any other sign of it. */
+static bool is_still_closed(const char *path, struct dir_state *now, int error)
+{
+	DIR *d = now->exists ? opendir(path) : NULL;
+	if (d)
+		closedir(d);
+	now->error = now->error ?: error;
+	return !d;
 }
 
 void unit_cache_refresh(const struct unit_path *p)
@@ -137,9 +159,12 @@ void unit_cache_refresh(const struct unit_path *p)
 	size_t n = MIN(p->dirs.n, (size_t)UNIT_DIRS_MAX);
 	bool is_same_set = c->is_valid && c->n_dirs == n;
 	for (size_t i = 0; i < n; i++) {
-		struct dir_state now = look_at(p->dirs.v[i]);
-		is_same_set &= is_same(&now, &c->dirs[i]) && !c->dirs[i].is_fresh;
-		c->dirs[i] = now;
+		struct dir_state now = look_at(p->dirs.v[i]), *was = &c->dirs[i];
+		bool is_as_known = is_same(&now, was) && !was->is_fresh;
+		if (is_as_known && was->error)
+			is_as_known = is_still_closed(p->dirs.v[i], &now, was->error);
+		is_same_set &= is_as_known;
+		*was = now;
 	}
 	if (is_same_set)
 		return;
@@ -166,6 +191,16 @@ const struct strv *unit_cache_aliases(const struct unit_path *p, const char *nam
 {
 	const struct cache_entry *e = map_get(&p->cache->names, name);
 	return e && e->aliases.n ? &e->aliases : NULL;
+}
+
+int unit_path_error(const struct unit_path *p, const char **ret_dir)
+{
+	for (size_t i = 0; i < p->cache->n_dirs; i++)
+		if (p->cache->dirs[i].error) {
+			*ret_dir = p->dirs.v[i];
+			return p->cache->dirs[i].error;
+		}
+	return 0;
 }
 
 bool unit_cache_next(const struct unit_path *p, size_t *pos, const char **ret_name)

@@ -31,6 +31,10 @@ struct unit_conf *unit_load(const struct unit_path *p, const char *name, const c
 struct unit_conf *unit_conf_ref(struct unit_conf *c);
 struct unit_conf *unit_conf_unref(struct unit_conf *c); /* NULL */
 void unit_conf_drop_text(struct unit_conf *c);
+const char *unit_conf_error(const struct unit_conf *c); /* in words: what is wrong with it first */
+/* A directory of the path that could not be looked into when a unit was loaded last, and the errno;
+ * 0: all of them could. */
+int unit_path_error(const struct unit_path *p, const char **ret_dir);
 
 /* Parses one file of text as if it were the fragment of `name`: for check, tests and fuzzers. */
 struct unit_conf *unit_load_text(const struct unit_path *p, const char *name, const char *file,
@@ -84,7 +88,7 @@ int unit_enable(const struct unit_path *p, const char *name, bool is_runtime,
 	struct strv *ret_changes, struct err *e);
 int unit_disable(
 	const struct unit_path *p, const char *name, struct strv *ret_changes, struct err *e);
-/* "enabled", "disabled", "static", "masked", "linked", "indirect", "not-found" ... */
+/* "enabled", "disabled", "static", "masked", "linked", "indirect", "not-found", "bad" (it cannot be told now) ... */
 const char *unit_file_state(const struct unit_path *p, const char *name);
 
 /* ---- revisions ---- */

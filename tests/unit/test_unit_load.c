@@ -50,6 +50,21 @@ static const struct diagnostic *find_code(const struct unit_conf *c, const char 
 	return NULL;
 }
 
+/* Root may read everything; somebody else, who is let in here, may not. */
+static void be_nobody(bool is_wanted)
+{
+	if (is_wanted)
+		ck_assert_int_eq(chmod(top, 0755), 0);
+	if (getuid() == 0)
+		ck_assert_int_eq(seteuid(is_wanted ? 65534 : 0), 0);
+}
+
+static void set_mode(const char *name, mode_t mode)
+{
+	CLEANUP_FREE char *file = xasprintf("%s/%s", top, name);
+	ck_assert_int_eq(chmod(file, mode), 0);
+}
+
 #define SERVICE "[Service]\nExecStart=/bin/x\n"
 
 START_TEST(the_first_directory_wins)
@@ -239,6 +254,81 @@ START_TEST(enable_makes_links_and_disable_removes_them)
 	ck_assert_uint_eq(changes.n, 6);
 	ck_assert_str_eq(unit_file_state(&path, "a.service"), "disabled");
 	ck_assert_int_eq(unit_enable(&path, "nosuch.service", false, &changes, &e), -ENOENT);
+	strv_done(&changes);
+}
+END_TEST
+
+/* Loads it as nobody. */
+static struct unit_conf *load_as_nobody(const char *name)
+{
+	be_nobody(true);
+	struct unit_conf *c = unit_load(&path, name, NULL);
+	be_nobody(false);
+	return c;
+}
+
+START_TEST(what_cannot_be_read_is_not_absent_and_is_looked_at_again)
+{
+	static const struct {
+		const char *locked, *code;
+		mode_t mode;
+		enum unit_load load;
+	} rows[] = {
+		{"etc",                    "S0006", 0755, LOAD_BAD   },
+		{"etc/a.service",          "S0001", 0644, LOAD_BAD   },
+		{"etc/a.service.d",        "S0006", 0755, LOAD_BAD   },
+		{"etc/a.service.d/x.conf", "S0001", 0644, LOAD_BAD   },
+		{"etc/a.service.wants",    "S0006", 0755, LOAD_LOADED},
+	};
+	put("etc/a.service", SERVICE);
+	put("etc/a.service.d/x.conf", "[Service]\nNice=1\n");
+	put_link("etc/a.service.wants/b.service", "../a.service");
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		set_mode(rows[i].locked, 0);
+		for (int look = 0; look < 2; look++) { /* of the listings, kept and not */
+			struct unit_conf *c = load_as_nobody("a.service");
+			ck_assert_msg(c->load == rows[i].load, "%s", rows[i].locked);
+			ck_assert(c->is_unread);
+			ck_assert_ptr_nonnull(find_code(c, rows[i].code));
+			ck_assert_ptr_nonnull(strstr(unit_conf_error(c), rows[i].locked));
+			ck_assert_ptr_nonnull(strstr(unit_conf_error(c), "EACCES"));
+			unit_conf_unref(c);
+		}
+		set_mode(rows[i].locked, rows[i].mode); /* which changes no mtime */
+		struct unit_conf *c = load_as_nobody("a.service");
+		ck_assert_int_eq(c->load, LOAD_LOADED);
+		ck_assert(!c->is_unread && c->drop_ins.n == 1 &&
+			  has(&c->deps[DEP_WANTS], "b.service"));
+		unit_conf_unref(c);
+	}
+}
+END_TEST
+
+START_TEST(enable_and_disable_are_done_or_say_what_is_in_the_way)
+{
+	static const char *const locked[] = {"etc", "etc/a.service", "etc/multi-user.target.wants"};
+	struct strv changes = {0};
+	struct err e;
+	put("etc/a.service", SERVICE "[Install]\nWantedBy=multi-user.target\n");
+	ck_assert_int_eq(unit_enable(&path, "a.service", false, &changes, &e), 0);
+	for (size_t i = 0; i < ARRAY_SIZE(locked); i++) {
+		set_mode(locked[i], 0);
+		be_nobody(true);
+		ck_assert_int_lt(unit_disable(&path, "a.service", &changes, &e), 0);
+		ck_assert_ptr_nonnull(strstr(e.text, locked[i]));
+		ck_assert_ptr_nonnull(strstr(e.text, "EACCES"));
+		ck_assert_str_eq(unit_file_state(&path, "a.service"), "bad");
+		if (i < 2)
+			ck_assert_int_lt(unit_enable(&path, "a.service", false, &changes, &e), 0);
+		be_nobody(false);
+		set_mode(locked[i], 0755);
+	}
+	be_nobody(true); /* the link can be seen, and not be removed */
+	int r = unit_disable(&path, "a.service", &changes, &e);
+	be_nobody(false);
+	ck_assert_int_eq(r, getuid() == 0 ? -EACCES : 0);
+	if (r < 0)
+		ck_assert_str_eq(unit_file_state(&path, "a.service"), "enabled");
 	strv_done(&changes);
 }
 END_TEST
@@ -443,6 +533,8 @@ Suite *suite(void)
 	tcase_add_test(t, every_unit_the_packages_order_themselves_against_is_built_in);
 	tcase_add_test(t, a_changed_directory_is_seen_by_the_next_load);
 	tcase_add_test(t, enable_makes_links_and_disable_removes_them);
+	tcase_add_test(t, what_cannot_be_read_is_not_absent_and_is_looked_at_again);
+	tcase_add_test(t, enable_and_disable_are_done_or_say_what_is_in_the_way);
 	tcase_add_test(t, a_template_is_enabled_as_an_instance);
 	tcase_add_test(t, a_snapshot_loads_as_the_unit_did);
 	tcase_add_test(t, a_file_everybody_may_write_is_refused_for_the_system);
