@@ -190,9 +190,12 @@ static void request_scale(struct world *w, const struct request *r)
 		if (s->members[i] &&
 			(s->members[i]->rec.want == WANT_UP || !unit_is_down(s->members[i])))
 			unit_want(w, s->members[i], WANT_DOWN, true, 0);
-	for (unsigned i = 0; i < s->count; i++)
-		if (i >= before || before == 0)
-			unit_want(w, s->members[i], WANT_UP, true, 0);
+	for (unsigned i = 0; i < s->count; i++) {
+		struct unit *u = s->members[i];
+		bool has_ended = u->rec.want != WANT_DOWN && unit_is_down(u);
+		if (i >= before || before == 0 || has_ended)
+			unit_want(w, u, WANT_UP, true, 0);
+	}
 	set_queue(w, s);
 }
 

@@ -152,5 +152,17 @@ def a_set_that_is_stopped_takes_its_release_without_being_started():
         check("done" in out.out, repr(out))
 
 
+@test
+def scaling_to_the_count_it_has_starts_the_members_that_ended():
+    with Stage(lambda s: {"set@.service": s.puppets.unit("event:up", Restart="no") + "[X-Replicas]\nCount=2\n"}) as (s, d):
+        d.ctl("start", "set")
+        first = d.unit("set@1.service")["main_pid"]
+        os.kill(first, signal.SIGKILL)
+        d.wait_unit("set@1.service", active_state="failed")
+        d.ctl("stop", "set@2")
+        d.ctl("scale", "set=2")
+        check(d.unit("set@1.service")["main_pid"] not in (0, first), "the one that had failed runs again")
+        check(d.unit("set@2.service")["active_state"] == "inactive", "the one stopped by hand does not")
+
 if __name__ == "__main__":
     main()
