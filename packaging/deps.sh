@@ -17,5 +17,7 @@ if [ "$(id -u)" != 0 ]; then
 	fi
 fi
 echo "deps: installing$missing"
-$as_root apt-get update -q >/dev/null
-DEBIAN_FRONTEND=noninteractive $as_root apt-get install -q -y --no-install-recommends $missing >/dev/null
+# A mirror that is busy, or another apt that holds the lock, is no reason to give up.
+patient="-q -o Acquire::Retries=5 -o DPkg::Lock::Timeout=300"
+$as_root apt-get $patient update >/dev/null
+DEBIAN_FRONTEND=noninteractive $as_root apt-get $patient install -y --no-install-recommends $missing >/dev/null

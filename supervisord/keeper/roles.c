@@ -171,6 +171,8 @@ void reexec_begin(int state)
 	if (r < 0)
 		say_line(
 			"the state is damaged or not ours (%s): starting with none", errno_name(r));
+	/* Of a program before this one: core says which now. */
+	table.role[ROLE_NET].is_wanted = table.role[ROLE_WEB].is_wanted = 0;
 	if (table.kept.previous_fd)
 		K.prove_by_us = now_mono_us() + timing.prove_us;
 	K.prove_cores = table.kept.cores + PROVE_STARTS;

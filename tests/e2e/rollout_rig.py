@@ -269,8 +269,15 @@ class KillAtLine(threading.Thread):
         self.path, self.line, self.pid, self.killed, self.text = path, line, pid, False, ""
         self.stopping = False
 
+    def finish(self):
+        """Looks once more: it is over then, with or without a kill."""
+        self.stopping = True
+        self.join()
+
     def run(self):
-        while not self.stopping:
+        is_last = False
+        while not is_last:
+            is_last = self.stopping
             try:
                 with open(self.path, "rb") as f:
                     data = f.read()

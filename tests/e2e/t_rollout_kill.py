@@ -58,8 +58,9 @@ def kill_at(r, kind, number, k, release):
         client = begin(r, kind, release)
         out = client.communicate(timeout=60 * PATIENCE)[0]
         wait_for(lambda: r.journal(number), 10, "the rollout to have begun: %s" % out)
+        killer.finish()  # not while somebody asks below
+        r.d.wait_answering()
         check_after(r, kind, release, before, where)
-    killer.stopping = True
     if kind == "restart":
         once = {n: v - began.get(n, 0) for n, v in r.starts("v1").items()}
         check(set(once.values()) == {1}, "%s: begun more than once: %s" % (where, once))

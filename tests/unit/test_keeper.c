@@ -915,6 +915,25 @@ START_TEST(a_reexec_into_a_new_program_keeps_children_exits_and_deposits)
 }
 END_TEST
 
+START_TEST(a_program_of_before_a_reexec_is_not_started_again)
+{
+	daemon_start();
+	hello();
+	int program = open("/bin/sleep", O_PATH | O_CLOEXEC); /* ends at once, again and again */
+	tell_fd((struct kp_frame){.kind = KP_ROLE, .role = ROLE_NET, .status = 1}, program);
+	ck_assert_uint_eq(hear(KP_LINK).role, ROLE_NET);
+	ask_reexec("");
+	accept_role(ROLE_CORE);
+	hello();
+	struct pollfd p = {T.core, POLLIN, 0};
+	ck_assert_int_eq(poll(&p, 1, 500), 0); /* a link would be told of */
+	tell_fd((struct kp_frame){.kind = KP_ROLE, .role = ROLE_NET, .status = 1}, program);
+	ck_assert_uint_eq(hear(KP_LINK).role, ROLE_NET);
+	fd_close(program);
+	daemon_stop();
+}
+END_TEST
+
 START_TEST(a_program_that_cannot_be_executed_changes_nothing)
 {
 	static const char *const bad[] = {"/etc/passwd", "/tmp"};
@@ -1040,6 +1059,7 @@ Suite *suite(void)
 	tcase_add_test(t, an_idle_keeper_does_not_wake_up);
 	tcase_add_test(t, a_reexec_keeps_children_exits_and_deposits);
 	tcase_add_test(t, a_reexec_into_a_new_program_keeps_children_exits_and_deposits);
+	tcase_add_test(t, a_program_of_before_a_reexec_is_not_started_again);
 	tcase_add_test(t, a_program_that_cannot_be_executed_changes_nothing);
 	tcase_add_test(t, a_program_whose_core_cannot_start_is_left_for_the_previous_one);
 	tcase_add_test(t, exit_ends_children_grandchildren_and_roles);
