@@ -24,6 +24,8 @@ A.add_argument("--n", type=int, default=0)
 A.add_argument("--error", default="")
 A.add_argument("--report", default="")
 A.add_argument("--seconds", type=int, default=0, help="stop after so long")
+A.add_argument("--first", default="", help="WHO/CALL: rows before it were done")
+A.add_argument("--last", default="", help="WHO/CALL: rows behind it are for others")
 A.add_argument("--verbose", action="store_true")
 args = A.parse_args()
 os.environ["STAYD_BUILD"] = os.path.abspath(args.build)
@@ -312,14 +314,18 @@ class Reexec(RoleDies):
 
     def act(self, r):
         old = r.status()["daemon"]["core_pid"]
+        lost = None
         try:
             r.client.call("Reexec")
-        except Lost:
-            pass
+        except Lost as e:
+            lost = e
 
         def is_over():
-            """As stayctl looks for it: another core, or this one says why not."""
+            """As stayctl looks for it: another core, or this one says why not. A connection that ends
+            may be the answer, or may never have been taken (no descriptor for it)."""
             now = r.status()["daemon"]
+            if lost and now["core_pid"] == old and now["reexec_state"] != "trying":
+                raise Refused("not taken: %s" % lost)
             if now["reexec_state"] == "refused":
                 raise Refused("re-exec refused: " + now["reexec_text"])
             return now["core_pid"] not in (0, old)
@@ -565,12 +571,7 @@ class Matrix:
         """What the operation calls: {(who, call): n}."""
         if op.kind == "fresh":
             return op.cell(None)[1]
-        r = self.rig(op.kind)
-        up = [n for n, u in r.units().items() if n.endswith(".service") and u["active_state"] != "inactive" and n != "keep.service"]
-        if up:
-            r.client.call("Stop", names=up)
-            r.client.call("ResetFailed", names=up)
-        r.wait_steady({"keep.service": "active"})
+        r = self.clear(op)
         for i in range(2):
             op.before(r)
             r.fault.arm()
@@ -582,6 +583,16 @@ class Matrix:
             op.verify(r)
             op.after(r)
         return counts
+
+    def clear(self, op):
+        """A rig where nothing runs but keep.service."""
+        r = self.rig(op.kind)
+        up = [n for n, u in r.units().items() if n.endswith(".service") and u["active_state"] != "inactive" and n != "keep.service"]
+        if up:
+            r.client.call("Stop", names=up)
+            r.client.call("ResetFailed", names=up)
+        r.wait_steady({"keep.service": "active"})
+        return r
 
     def run(self, c):
         if time.monotonic() - self.told > 30:
@@ -672,7 +683,10 @@ class Matrix:
 
     def variants(self, op, counts):
         """The rows of one operation: (who, call, action, error, times)."""
+        first, last = tuple(args.first.split("/")), tuple(args.last.split("/"))
         for (who, call), n in sorted(counts.items()):
+            if (who, call) < first and args.first or (who, call) > last and args.last:
+                continue
             if who not in op.whos or (args.who and who not in args.who.split(",")) or (args.call and call not in args.call.split(",")):
                 continue
             how, errors = CALLS[INDEX[call]][1:]
@@ -714,9 +728,9 @@ class Matrix:
         for c in picked:
             if self.late():
                 break
-            if c.op is not last:
-                self.warm_up(c.op)
-                last = c.op
+            if c.op is not last and c.op.kind != "fresh":
+                self.clear(c.op)
+            last = c.op
             if self.run(c):
                 self.cells[(c.op.name, c.who)] += 1
             else:
