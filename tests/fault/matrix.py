@@ -25,11 +25,20 @@ A.add_argument("--error", default="")
 A.add_argument("--report", default="")
 A.add_argument("--seconds", type=int, default=0, help="stop after so long")
 A.add_argument("--first", default="", help="WHO/CALL: rows before it were done")
+A.add_argument("--begin", type=int, default=1, help="the first n of each row")
 A.add_argument("--last", default="", help="WHO/CALL: rows behind it are for others")
 A.add_argument("--verbose", action="store_true")
 args = A.parse_args()
 os.environ["STAYD_BUILD"] = os.path.abspath(args.build)
 from rig import *  # noqa: E402
+
+
+def slay(pid):
+    """SIGKILL to one process: what a daemon under faults says may be no pid, and 0 and -1 are others."""
+    if pid <= 1:
+        raise ProcessLookupError(pid)
+    os.kill(pid, signal.SIGKILL)
+
 
 ALL_TIMEOUT = 0.4  # while all calls fail: how long to look
 ALL = 1 << 30  # times: every call until disarmed
@@ -135,7 +144,7 @@ class Crash(Stays):
     def act(self, r):
         pid = r.units()["a.service"]["main_pid"]
         with contextlib.suppress(ProcessLookupError):
-            os.kill(pid or 1 << 30, signal.SIGKILL)
+            slay(pid)
 
         def next_one():
             u = r.units()["a.service"]
@@ -225,7 +234,7 @@ class DeployCrash(Deploy):
             if "already" not in str(e):
                 raise
         with contextlib.suppress(ProcessLookupError):  # the fault was faster
-            os.kill(core, signal.SIGKILL)
+            slay(core)
         wait_for(lambda: r.status()["daemon"]["core_pid"] not in (0, core), r.client)
         self.again(r)
 
@@ -293,7 +302,7 @@ class RoleDies(Stays):
     def act(self, r):
         old = r.status()["daemon"][self.role + "_pid"]
         with contextlib.suppress(ProcessLookupError):
-            os.kill(old or 1 << 30, signal.SIGKILL)
+            slay(old)
         wait_for(lambda: r.status()["daemon"][self.role + "_pid"] not in (0, old), r.client)
         if self.role != "core":
             r.client.call("Start", names=["once.service"])
@@ -486,7 +495,8 @@ class MainRig(Rig):
         for role in (None, "core", "launcher", "logger", "core"):
             if role:
                 old = self.status()["daemon"][role + "_pid"]
-                os.kill(old, signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError):
+                    slay(old)
                 wait_for(lambda: self.status()["daemon"][role + "_pid"] not in (0, old), 10)
             self.client.call("Start", names=names)
             if "web" in names:
@@ -704,7 +714,7 @@ class Matrix:
     def whole(self, op):
         counts = self.warm_up(op)
         for who, call, action, code, times, n in self.variants(op, counts):
-            first = args.n or 1
+            first = args.n or args.begin
             while not self.late():
                 fired = self.run(Cell(op, who, call, first, times, action, code))
                 if fired:
