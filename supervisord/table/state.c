@@ -21,7 +21,11 @@
 bool is_ours(pid_t pid)
 {
 	siginfo_t info;
-	return waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT | __WALL) == 0;
+	int r;
+	do
+		r = waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT | __WALL);
+	while (r < 0 && errno == EINTR);
+	return r == 0;
 }
 
 static bool is_fd(int32_t fd)
