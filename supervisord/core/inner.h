@@ -220,8 +220,8 @@ struct core {
 	bool is_record_foreign;  /* another version's: read, not yet written anew */
 	bool is_record_lost;     /* some or all of it could not be read */
 	unsigned n_unread_cores; /* before us, that could not read everything in the end */
-	unsigned n_records_unread;
-	unsigned n_state_unread; /* files of the state directory, while coming up */
+	/* while coming up: copies of records; files of the state directory that we may not read */
+	unsigned n_records_unread, n_state_unread;
 	bool is_incomplete; /* came up without some of the units' files: another core once they are there */
 	bool has_begun_partly;    /* a core before us did, and started what it saw */
 	struct strv unread_names; /* to be started, and not known to be there or not */
