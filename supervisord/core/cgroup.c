@@ -178,8 +178,10 @@ int cgroup_setup(struct core *c)
 	CLEANUP_FREE char *own = own_cgroup_dir();
 	if (!own && (is_decided || files_unread() != unread))
 		return -EAGAIN;
-	if (!own)
+	if (!own) {
+		keeper_put(c, "shims", c->keeper_fd);
 		return 0;
+	}
 	/* A restarted core sits in init.scope: its base is beside it. */
 	if (c->is_init && endswith(own, "/init.scope"))
 		own[strlen(own) - strlen("/init.scope")] = '\0';

@@ -224,7 +224,8 @@ struct core {
 	bool is_record_foreign;  /* another version's: read, not yet written anew */
 	bool is_record_lost;     /* some or all of it could not be read */
 	unsigned n_unread_cores; /* before us, that could not read everything in the end */
-	unsigned n_state_unread; /* files of the state directory, while coming up */
+	/* while coming up: copies of records; files of the state directory that we may not read */
+	unsigned n_records_unread, n_state_unread;
 	bool is_incomplete; /* came up without some of the units' files: another core once they are there */
 	bool has_begun_partly;    /* a core before us did, and started what it saw */
 	struct strv unread_names; /* to be started, and not known to be there or not */
@@ -310,7 +311,8 @@ void main_pid_changed(
 /* main.c */
 /* Leaves coming up to another core, unless max of them in a row did that already: true = leave. Then what
  * can be had has to do. */
-#define READ_AGAIN_MAX 10
+#define READ_AGAIN_MAX   10
+#define RECORD_AGAIN_MAX 30 /* without records services are taken over by guess */
 bool core_may_try_again(struct core *c, unsigned max);
 void core_again(struct core *c); /* on_timer() comes back soon to what could not be done now */
 /* text: in words, with what to do; NULL: it is over. Said when it begins and when it ends. */

@@ -224,7 +224,7 @@ static int last_line(struct core *c, const char *path, struct rollout_rec *ret)
 {
 	struct buf b = {0};
 	int r = read_file(AT_FDCWD, path, JOURNAL_FILE_MAX, &b), bad = 0;
-	c->n_state_unread += r < 0 && r != -ENOENT;
+	c->n_state_unread += r == -EACCES || r == -EPERM;
 	if (r == 0) {
 		r = -ENODATA;
 		for (char *line = b.data; line && *line;) {
@@ -258,7 +258,7 @@ static size_t journal_ids(struct core *c, const char *set, uint64_t **ret)
 {
 	CLEANUP_FREE char *dir = state_dir_of(c, set, "rollouts");
 	DIR *d = dir_open(dir);
-	c->n_state_unread += !d && errno != ENOENT && errno != ENOTDIR;
+	c->n_state_unread += !d && (errno == EACCES || errno == EPERM);
 	uint64_t *v = NULL;
 	size_t n = 0, cap = 0;
 	for (struct dirent *e; d && (e = dir_next(d));) {

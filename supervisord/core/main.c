@@ -447,7 +447,7 @@ static void unread_name(char name[KP_NAME_MAX], unsigned n)
 
 static void count_unread_cores(struct core *c)
 {
-	for (unsigned i = 1; i <= READ_AGAIN_MAX; i++) {
+	for (unsigned i = 1; i <= RECORD_AGAIN_MAX; i++) {
 		char name[KP_NAME_MAX];
 		unread_name(name, i);
 		int fd = deposit_take(name);
@@ -482,12 +482,14 @@ bool core_may_try_again(struct core *c, unsigned max)
 static int see_all_read(struct core *c)
 {
 	bool is_unit_unread = store_is_unread(c);
-	unsigned n = files_unread() + c->n_state_unread;
+	unsigned n = files_unread() + c->n_state_unread + c->n_records_unread;
 	if (!n && !is_unit_unread) {
 		forget_unread_cores(c);
 		return 0;
 	}
-	bool is_again = core_may_try_again(c, n ? READ_AGAIN_MAX : DENIED_AGAIN_MAX);
+	bool is_again = core_may_try_again(c, c->n_records_unread ? RECORD_AGAIN_MAX
+					      : n                 ? READ_AGAIN_MAX
+								  : DENIED_AGAIN_MAX);
 	log_error(NULL, "files or directories could not be read: %s",
 		is_again ? "trying again" : "going on without them");
 	if (is_again)

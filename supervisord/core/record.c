@@ -68,17 +68,18 @@ static uint32_t header_crc(struct record_header h)
 	return crc32_of(&h, sizeof(h));
 }
 
-/* All of it, or up to the end of the file. What cannot be read is put aside for good: hence the
- * second and third look. */
+/* All of it, or up to the end of the file. -errno: it cannot be read, which says nothing of what is in
+ * it; hence the second and third look, and another core (see_all_read()). */
 static ssize_t read_at(int fd, void *data, size_t size, off_t at)
 {
 	size_t got = 0;
-	for (int tries = 0; got < size && tries < READ_TRIES;) {
+	for (int tries = 0; got < size;) {
 		ssize_t n = pread(fd, (char *)data + got, size - got, at + (off_t)got);
 		if (n == 0)
 			break;
 		got += n > 0 ? (size_t)n : 0;
-		tries += n < 0;
+		if (n < 0 && ++tries == READ_TRIES)
+			return -errno;
 	}
 	return (ssize_t)got;
 }
@@ -98,10 +99,11 @@ static int header_write(struct core *c)
 	return 0;
 }
 
-/* NULL: usable. "": nothing is there, or it is of another boot. Else what is wrong with it. */
-static const char *header_fault(struct core *c, struct record_header *h)
+/* The fault is NULL: usable. "": nothing is there, or it is of another boot. Else what is wrong with it. */
+static const char *header_fault(struct core *c, const struct record_header *h, ssize_t n)
 {
-	ssize_t n = read_at(c->record_fd, h, sizeof(*h), 0);
+	if (n < 0)
+		return "it cannot be read";
 	if (n == 0)
 		return "";
 	if (n != sizeof(*h))
@@ -183,7 +185,13 @@ int record_open(struct core *c, int deposited_fd)
 		c->record_fd = memory_file(c);
 	if (c->record_fd < 0)
 		return c->record_fd;
-	const char *fault = header_fault(c, &h);
+	ssize_t n = read_at(c->record_fd, &h, sizeof(h), 0);
+	if (n < 0 && core_may_try_again(c, RECORD_AGAIN_MAX)) {
+		log_error(NULL, "records of units cannot be read: %s; trying again",
+			errno_name((int)n));
+		return (int)n;
+	}
+	const char *fault = header_fault(c, &h, n);
 	if (fault)
 		return *fault ? put_aside(c, fault) : header_write(c);
 	c->record_stride = h.stride;
@@ -361,7 +369,10 @@ static enum copy_state copy_read(
 	static const char zero[RECORD_STRIDE_MAX];
 	char raw[RECORD_STRIDE_MAX];
 	ssize_t n = read_at(c->record_fd, raw, c->record_stride, slot_offset(c, slot, which));
-	if (n <= 0 || memcmp(raw, zero, (size_t)n) == 0)
+	c->n_records_unread += n < 0;
+	if (n < 0)
+		return COPY_DAMAGED;
+	if (n == 0 || memcmp(raw, zero, (size_t)n) == 0)
 		return COPY_EMPTY;
 	memset(ret, 0, sizeof(*ret));
 	if ((size_t)n < sizeof(ret->head))

@@ -62,7 +62,7 @@ int state_read(struct core *c, const char *set, const char *file, struct buf *re
 {
 	CLEANUP_FREE char *path = state_dir_of(c, set, file);
 	int r = read_file(AT_FDCWD, path, STATE_FILE_MAX, ret);
-	c->n_state_unread += r < 0 && r != -ENOENT && r != -ENOTDIR;
+	c->n_state_unread += r == -EACCES || r == -EPERM; /* the rest: files_unread() */
 	if (r == 0)
 		r = check(ret);
 	if (r == -EPROTONOSUPPORT)

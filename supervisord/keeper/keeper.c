@@ -64,7 +64,8 @@ static void stop_tick(uint64_t now, uint64_t *next)
 	bool is_over = K.stop < STOP_REST && !signal_rows(K.stop == STOP_ROLES, 0);
 	if (K.stop == STOP_REST) {
 		kill_children();
-		is_over = waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT | __WALL) < 0;
+		is_over = waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT | __WALL) < 0 &&
+			  errno == ECHILD;
 		earliest(next, now + RETRY_US); /* grandchildren become ours one by one */
 	}
 	earliest(next, K.stop_by_us);

@@ -176,8 +176,8 @@ void reexec_begin(int state)
 	if (table.kept.previous_fd)
 		K.prove_by_us = now_mono_us() + timing.prove_us;
 	K.prove_cores = table.kept.cores + PROVE_STARTS;
-	if (!table.row[ROLE_CORE].code)
-		(void)kill(table.row[ROLE_CORE].pid, SIGKILL);
+	if (!table.row[ROLE_CORE].code && kill(table.row[ROLE_CORE].pid, SIGKILL) < 0)
+		core_gone(); /* it leaves when its link ends */
 }
 
 /* A core that can ask has proven the present program. */

@@ -25,6 +25,7 @@
 #include <linux/sched.h>
 #include <sched.h>
 #include <signal.h>
+#include <poll.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -36,6 +37,7 @@
 #define PENDING_MAX     64 /* forked starts that have not reached their exec */
 #define REPLIES_MAX     (PENDING_MAX + 8)
 #define REQUESTS_A_TURN 16 /* so that error pipes and the keeper's end are seen in a storm */
+#define READ_PAUSE_MS   1  /* after a read of a report that failed */
 #define HELD_MAX        2  /* locks of the daemon: LN_HOLD */
 #define CHILD_STACK     (128 * 1024)
 
@@ -51,6 +53,8 @@ struct pending {
 	struct source source; /* of the pipe's read end; fd -1: free */
 	struct spawn_id id;
 	struct report failure; /* kind 0: none yet */
+	struct report in;      /* n_in bytes of the next one */
+	size_t n_in;
 	pid_t pid, program;
 	bool is_shim, is_at_exec;
 };
@@ -276,15 +280,23 @@ static void pending_done(struct pending *p)
 static void on_report(struct source *s, uint32_t epoll_events)
 {
 	struct pending *p = container_of(s, struct pending, source);
-	struct report r;
 	(void)epoll_events;
-	ssize_t n = read(s->fd, &r, sizeof(r)); /* below PIPE_BUF: whole or not at all */
-	if (n < 0 && (errno == EINTR || errno == EAGAIN))
+	ssize_t n = read(s->fd, (char *)&p->in + p->n_in, sizeof(p->in) - p->n_in);
+	if (n < 0) {
+		/* No end: the child may run on, and its successor would run beside it. */
+		if (errno != EINTR && errno != EAGAIN)
+			(void)poll(NULL, 0, READ_PAUSE_MS);
 		return;
-	if (n != (ssize_t)sizeof(r)) {
+	}
+	if (n == 0) {
 		pending_done(p);
 		return;
 	}
+	p->n_in += (size_t)n;
+	if (p->n_in < sizeof(p->in))
+		return;
+	struct report r = p->in;
+	p->n_in = 0;
 	r.detail[sizeof(r.detail) - 1] = '\0';
 	if (r.kind == REPORT_FAILED)
 		p->failure = r;

@@ -58,7 +58,9 @@ _Noreturn static void leave_like(const siginfo_t *si)
 	(void)sigaction(si->si_status, &act, NULL);
 	sigemptyset(&all);
 	(void)sigprocmask(SIG_SETMASK, &all, NULL);
-	(void)kill((pid_t)syscall(SYS_getpid), si->si_status);
+	pid_t self = (pid_t)syscall(SYS_getpid);
+	if (self > 0) /* a filter's errno, negative, would be everybody */
+		(void)kill(self, si->si_status);
 	_exit(128 + si->si_status);
 }
 

@@ -11,13 +11,21 @@
 #include "table/table.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/auxv.h>
 #include <sys/wait.h>
+
+#define LOAD_TRIES    1000
+#define LOAD_PAUSE_MS 10
 
 bool is_ours(pid_t pid)
 {
 	siginfo_t info;
-	return waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT | __WALL) == 0;
+	int r;
+	do
+		r = waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT | __WALL);
+	while (r < 0 && errno == EINTR);
+	return r == 0;
 }
 
 static bool is_fd(int32_t fd)
@@ -111,8 +119,17 @@ int state_save(void)
 	return pack_save(s, ARRAY_SIZE(s), STATE_VERSION, STATE_OLDEST);
 }
 
+/* Without it everything that runs would be forgotten, so a machine that has no memory for it now is
+ * waited for. */
 int state_load(int fd)
 {
 	const struct pack_section s[] = SECTIONS;
-	return pack_load(fd, s, ARRAY_SIZE(s), STATE_VERSION, STATE_OLDEST);
+	int r;
+	for (int i = 0; i < LOAD_TRIES; i++) {
+		r = pack_load(fd, s, ARRAY_SIZE(s), STATE_VERSION, STATE_OLDEST);
+		if (r != -ENOMEM && r != -EIO && r != -EAGAIN)
+			break;
+		(void)poll(NULL, 0, LOAD_PAUSE_MS);
+	}
+	return r;
 }

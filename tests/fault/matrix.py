@@ -24,10 +24,21 @@ A.add_argument("--n", type=int, default=0)
 A.add_argument("--error", default="")
 A.add_argument("--report", default="")
 A.add_argument("--seconds", type=int, default=0, help="stop after so long")
+A.add_argument("--first", default="", help="WHO/CALL: rows before it were done")
+A.add_argument("--begin", type=int, default=1, help="the first n of each row")
+A.add_argument("--last", default="", help="WHO/CALL: rows behind it are for others")
 A.add_argument("--verbose", action="store_true")
 args = A.parse_args()
 os.environ["STAYD_BUILD"] = os.path.abspath(args.build)
 from rig import *  # noqa: E402
+
+
+def slay(pid):
+    """SIGKILL to one process: what a daemon under faults says may be no pid, and 0 and -1 are others."""
+    if pid <= 1:
+        raise ProcessLookupError(pid)
+    os.kill(pid, signal.SIGKILL)
+
 
 ALL_TIMEOUT = 0.4  # while all calls fail: how long to look
 ALL = 1 << 30  # times: every call until disarmed
@@ -133,7 +144,7 @@ class Crash(Stays):
     def act(self, r):
         pid = r.units()["a.service"]["main_pid"]
         with contextlib.suppress(ProcessLookupError):
-            os.kill(pid or 1 << 30, signal.SIGKILL)
+            slay(pid)
 
         def next_one():
             u = r.units()["a.service"]
@@ -223,7 +234,7 @@ class DeployCrash(Deploy):
             if "already" not in str(e):
                 raise
         with contextlib.suppress(ProcessLookupError):  # the fault was faster
-            os.kill(core, signal.SIGKILL)
+            slay(core)
         wait_for(lambda: r.status()["daemon"]["core_pid"] not in (0, core), r.client)
         self.again(r)
 
@@ -291,7 +302,7 @@ class RoleDies(Stays):
     def act(self, r):
         old = r.status()["daemon"][self.role + "_pid"]
         with contextlib.suppress(ProcessLookupError):
-            os.kill(old or 1 << 30, signal.SIGKILL)
+            slay(old)
         wait_for(lambda: r.status()["daemon"][self.role + "_pid"] not in (0, old), r.client)
         if self.role != "core":
             r.client.call("Start", names=["once.service"])
@@ -312,14 +323,18 @@ class Reexec(RoleDies):
 
     def act(self, r):
         old = r.status()["daemon"]["core_pid"]
+        lost = None
         try:
             r.client.call("Reexec")
-        except Lost:
-            pass
+        except Lost as e:
+            lost = e
 
         def is_over():
-            """As stayctl looks for it: another core, or this one says why not."""
+            """As stayctl looks for it: another core, or this one says why not. A connection that ends
+            may be the answer, or may never have been taken (no descriptor for it)."""
             now = r.status()["daemon"]
+            if lost and now["core_pid"] == old and now["reexec_state"] != "trying":
+                raise Refused("not taken: %s" % lost)
             if now["reexec_state"] == "refused":
                 raise Refused("re-exec refused: " + now["reexec_text"])
             return now["core_pid"] not in (0, old)
@@ -480,7 +495,8 @@ class MainRig(Rig):
         for role in (None, "core", "launcher", "logger", "core"):
             if role:
                 old = self.status()["daemon"][role + "_pid"]
-                os.kill(old, signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError):
+                    slay(old)
                 wait_for(lambda: self.status()["daemon"][role + "_pid"] not in (0, old), 10)
             self.client.call("Start", names=names)
             if "web" in names:
@@ -565,12 +581,7 @@ class Matrix:
         """What the operation calls: {(who, call): n}."""
         if op.kind == "fresh":
             return op.cell(None)[1]
-        r = self.rig(op.kind)
-        up = [n for n, u in r.units().items() if n.endswith(".service") and u["active_state"] != "inactive" and n != "keep.service"]
-        if up:
-            r.client.call("Stop", names=up)
-            r.client.call("ResetFailed", names=up)
-        r.wait_steady({"keep.service": "active"})
+        r = self.clear(op)
         for i in range(2):
             op.before(r)
             r.fault.arm()
@@ -582,6 +593,16 @@ class Matrix:
             op.verify(r)
             op.after(r)
         return counts
+
+    def clear(self, op):
+        """A rig where nothing runs but keep.service."""
+        r = self.rig(op.kind)
+        up = [n for n, u in r.units().items() if n.endswith(".service") and u["active_state"] != "inactive" and n != "keep.service"]
+        if up:
+            r.client.call("Stop", names=up)
+            r.client.call("ResetFailed", names=up)
+        r.wait_steady({"keep.service": "active"})
+        return r
 
     def run(self, c):
         if time.monotonic() - self.told > 30:
@@ -672,7 +693,10 @@ class Matrix:
 
     def variants(self, op, counts):
         """The rows of one operation: (who, call, action, error, times)."""
+        first, last = tuple(args.first.split("/")), tuple(args.last.split("/"))
         for (who, call), n in sorted(counts.items()):
+            if (who, call) < first and args.first or (who, call) > last and args.last:
+                continue
             if who not in op.whos or (args.who and who not in args.who.split(",")) or (args.call and call not in args.call.split(",")):
                 continue
             how, errors = CALLS[INDEX[call]][1:]
@@ -690,7 +714,7 @@ class Matrix:
     def whole(self, op):
         counts = self.warm_up(op)
         for who, call, action, code, times, n in self.variants(op, counts):
-            first = args.n or 1
+            first = args.n or args.begin
             while not self.late():
                 fired = self.run(Cell(op, who, call, first, times, action, code))
                 if fired:
@@ -714,9 +738,9 @@ class Matrix:
         for c in picked:
             if self.late():
                 break
-            if c.op is not last:
-                self.warm_up(c.op)
-                last = c.op
+            if c.op is not last and c.op.kind != "fresh":
+                self.clear(c.op)
+            last = c.op
             if self.run(c):
                 self.cells[(c.op.name, c.who)] += 1
             else:
