@@ -234,6 +234,7 @@ struct core {
 	uint64_t again_us;      /* when to try again what lacked something; 0 = nothing */
 	char trouble[TROUBLE_MAX][TROUBLE_TEXT_MAX]; /* "": none; shown by status */
 	int lock_fds[2];    /* of the runtime and the state directory; -1 */
+	bool is_dir_unsafe; /* others can write the runtime or the state directory */
 	bool has_state_dir; /* it can be written */
 	bool had_holder;    /* a stayd was here in this boot and did not end in order */
 	struct id128 boot;

@@ -386,9 +386,10 @@ static int make_dirs(struct core *c)
 		log_error(NULL, "%s: %s", c->runtime_dir, errno_name(r));
 		return r;
 	}
-	if ((!c->is_in_memory && check_own_dir(c->runtime_dir) < 0) ||
-		check_own_dir(c->state_dir) < 0)
-		return -EPERM;
+	c->is_dir_unsafe = (!c->is_in_memory && check_own_dir(c->runtime_dir) < 0) ||
+			   check_own_dir(c->state_dir) < 0;
+	if (c->is_dir_unsafe)
+		return 0; /* what becomes of that keeper has to be told: core_come_up() */
 	c->has_state_dir = make_lasting_dir(c, &c->state_dir, "lib",
 				   "what is enabled, deployed or scaled") >= 0;
 	c->is_log_volatile = make_lasting_dir(c, &c->log_dir, "log", "output of services") > 0;
@@ -626,6 +627,8 @@ static int core_come_up(struct core *c)
 	int r = keeper_connect(c);
 	if (r < 0)
 		return r;
+	if (c->is_dir_unsafe)
+		return -EPERM;
 	count_unread_cores(c);
 	r = lock_take(c);
 	if (r < 0)
@@ -684,12 +687,18 @@ static int core_confine(struct core *c)
 	return r;
 }
 
-/* Another daemon works here: keeper is to end too, not to start us again. It ends us. */
-static void leave_to_the_other(struct core *c)
+/* Trying again is of no use: keeper is to end too, not to start us again. It ends us. */
+static void leave_for_good(struct core *c, int status)
 {
 	struct pollfd p = {.fd = c->keeper_fd, .events = 0};
-	keeper_exit(c, STAY_EXIT_ALREADY_RUNNING, NULL);
+	keeper_exit(c, status, NULL);
 	(void)poll(&p, 1, LEAVE_MS);
+}
+
+/* Has nothing begun, and will nothing change? A host's PID 1 stays: a person may still repair it. */
+static bool is_settled(const struct core *c)
+{
+	return c->is_dir_unsafe && !c->restarts_of_core && (!c->is_init || c->is_container);
 }
 
 int core_main(int argc, char **argv)
@@ -712,8 +721,10 @@ int core_main(int argc, char **argv)
 		r = core_confine(c);
 	if (r == 0)
 		r = core_come_up(c);
-	if (r == -EBUSY)
-		leave_to_the_other(c);
+	if (r == -EBUSY) /* another daemon works here */
+		leave_for_good(c, STAY_EXIT_ALREADY_RUNNING);
+	if (r == -EPERM && is_settled(c))
+		leave_for_good(c, STAY_EXIT_NOT_CONFIGURED);
 	if (r < 0) {
 		log_error(NULL, "cannot start: %s", errno_name(r));
 		return EXIT_FAILURE;

@@ -310,6 +310,7 @@ def nothing_at_the_sockets_path_is_followed_or_believed():
         try:
             d.start()
             wait_for(lambda: "others can write it" in d.log_text() and "chmod go-w" in d.log_text(), 30, "cause and remedy")
+            check(d.proc.wait(30 * PATIENCE) == 6, "it ends, as nothing changes by itself")
             check(not os.path.exists(d.socket), "nothing is begun there")
         finally:
             d.destroy()
