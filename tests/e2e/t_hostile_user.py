@@ -232,8 +232,9 @@ def a_noisy_user_does_not_slow_the_restarts_of_others():
                   % (quiet * 1e3, burning * 1e3, noisy * 1e3, noisy / burning))
             if noisy <= 2 * burning:
                 break
-        # An instrumented core needs many times as long for what it hears: an order of magnitude would be a queue.
-        check(best <= (10 if SANITIZED else 2), "restarts of others take %.1f times as long at best; %.2f ms instead of %.2f" % (best, noisy * 1e3, burning * 1e3))
+        # Twice on a quiet machine. A loaded one adds to what goes through more processes, a sanitizer to what core
+        # hears; who is behind a queue waits for seconds.
+        check(best <= (10 if SANITIZED else 4), "restarts of others take %.1f times as long at best; %.2f ms instead of %.2f" % (best, noisy * 1e3, burning * 1e3))
 
 
 main()
