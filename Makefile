@@ -120,5 +120,6 @@ install: all
 	install -D -m644 -t $(DESTDIR)$(PREFIX)/share/man/man5 units/stayd.unit.5
 clean:
 	rm -rf build build-*
+.DELETE_ON_ERROR: # half a program is none
 .PHONY: all deps tests next check demo bench sim fuzz fault layers purity fmt install clean
 -include $(shell find $B -name '*.d' 2>/dev/null)

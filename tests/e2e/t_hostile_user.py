@@ -21,6 +21,7 @@ def must_fail(what, fn, *errors):
     went.append("%s: went through (%r)" % (what, r))
 
 DENIED = (errno.EPERM, errno.EACCES)
+GONE = DENIED + (errno.ENOENT,)  # a temporary file, meanwhile
 
 # Every verb that is more than looking.
 def call(method, **params):
@@ -72,11 +73,11 @@ for where in d["dirs"]:
     for base, dirs, files in os.walk(where):
         for f in files:
             path = os.path.join(base, f)
-            must_fail("unlink " + path, lambda: os.unlink(path), *DENIED)
-            must_fail("rename " + path, lambda: os.rename(path, path + ".mine"), *DENIED)
-            must_fail("link " + path, lambda: os.link(path, "/tmp/hostile-link-%d" % os.getpid()), errno.EPERM, errno.EACCES, errno.EXDEV)
+            must_fail("unlink " + path, lambda: os.unlink(path), *GONE)
+            must_fail("rename " + path, lambda: os.rename(path, path + ".mine"), *GONE)
+            must_fail("link " + path, lambda: os.link(path, "/tmp/hostile-link-%d" % os.getpid()), errno.EXDEV, *GONE)
             if not f.endswith((".sock", "notify")):
-                must_fail("write " + path, lambda: os.open(path, os.O_WRONLY | os.O_NONBLOCK), *DENIED)
+                must_fail("write " + path, lambda: os.open(path, os.O_WRONLY | os.O_NONBLOCK), *GONE)
 for path in d["private"]:
     must_fail("read " + path, lambda: open(path, "rb").read(1), *DENIED)
 
@@ -223,7 +224,7 @@ def a_noisy_user_does_not_slow_the_restarts_of_others():
                         p.stdin.close()
                         p.wait()
             return [statistics.median(times[k]) for k in times]
-        best, bound = None, 4 if SANITIZED else 2  # an instrumented core needs many times as long for what it hears
+        best, bound = None, 6 if SANITIZED else 2  # an instrumented core needs many times as long for what it hears
         for attempt in range(5):  # a loaded machine gets five tries
             quiet, burning, noisy = medians(4)
             best = min(best or noisy / quiet, noisy / quiet)

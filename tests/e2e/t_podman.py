@@ -59,7 +59,7 @@ def build():
                 shutil.copy2(lib, root + lib)
     files = {"etc/passwd": "root:x:0:0:root:/:/bin/false\napp:x:1000:1000::/:/bin/false\nnobody:x:65534:65534::/:/bin/false\n",
              "etc/group": "root:x:0:\napp:x:1000:\nnogroup:x:65534:\n",
-             "Containerfile": "FROM scratch\nCOPY . /\nENV ASAN_OPTIONS=detect_leaks=0\nENTRYPOINT [\"/usr/bin/stayd\"]\n"}
+             "Containerfile": "FROM scratch\nCOPY . /\nENV ASAN_OPTIONS=detect_leaks=0\nENV STAYD_STOP_BUDGET=%d\nENTRYPOINT [\"/usr/bin/stayd\"]\n" % (8 * SLOW)}
     files.update({"etc/stayd/units/" + n: t for n, t in UNITS.items()})
     for name, text in files.items():
         with open(os.path.join(root, name), "w") as f:
@@ -134,7 +134,7 @@ class Container:
             return False
         waiter = adopt(subprocess.Popen([BED, "raw", "wait", self.name], stdout=subprocess.PIPE, text=True, env=ENV))
         start = time.monotonic()
-        r = bed("raw", "stop", "-t", int(10 * SLOW), self.name)
+        r = bed("raw", "stop", "-t", int(60 * SLOW), self.name)
         took = time.monotonic() - start
         code = waiter.communicate()[0].strip()
         check(r.returncode == 0 and code in (str(self.expect), ""), "stop: %s, exit code %s\n%s" % (r.stderr, code, self.text()))

@@ -323,12 +323,20 @@ static void wait_gone(pid_t pid)
 	}
 }
 
+/* Files and abstract names are everybody's, pids are not: in a namespace of few they come again soon. */
+static unsigned nonce(void)
+{
+	unsigned n;
+	random_bytes(&n, sizeof(n));
+	return n;
+}
+
 static void daemon_start_with(int clone_flags)
 {
 	char name[64];
 	struct sockaddr_un a;
 	unsigned len;
-	snprintf(name, sizeof(name), "@stayd-test-keeper-%d", (int)getpid());
+	snprintf(name, sizeof(name), "@stayd-test-keeper-%d-%08x", (int)getpid(), nonce());
 	T.core = T.core_hold = T.launcher = T.launcher_core_end = -1;
 	ck_assert_int_eq(unix_addr(name, &a, &len), 0);
 	T.listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
@@ -549,7 +557,7 @@ START_TEST(children_born_while_their_launcher_dies_are_not_lost)
 {
 	char diary[64];
 	struct stat st;
-	snprintf(diary, sizeof(diary), "/tmp/stayd-test-born-%d", (int)getpid());
+	snprintf(diary, sizeof(diary), "/tmp/stayd-test-born-%d-%08x", (int)getpid(), nonce());
 	close(open(diary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
 	setenv("KT_BORN", diary, 1);
 	daemon_start();
@@ -841,7 +849,7 @@ END_TEST
 
 static void copy_self(char path[64], const char *suffix)
 {
-	snprintf(path, 64, "/tmp/stayd-test-keeper-%d%s", (int)getpid(), suffix);
+	snprintf(path, 64, "/tmp/stayd-test-keeper-%d-%08x%s", (int)getpid(), nonce(), suffix);
 	struct buf b = {0};
 	ck_assert_int_eq(read_file(AT_FDCWD, "/proc/self/exe", 256u << 20, &b), 0);
 	int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0755);
