@@ -819,6 +819,46 @@ void cgroup_kill(struct core *c, struct unit *u, enum kill_who who, int signo)
 		signal_trees(u, SIGCONT);
 }
 
+void cgroup_kill_refused(struct core *c, const struct spawn_id *id, int error)
+{
+	struct proc *p = proc_find(&c->procs, id);
+	struct unit *u = p && p->kind == PROC_UNIT ? p->unit : NULL;
+	log_warn(u ? u->name : NULL, "cannot signal its process: %s", errno_name(error));
+	if (!u)
+		return;
+	uc(u)->is_kill_refused = true;
+	core_again(c);
+}
+
+/* Whoever outlives the last signal of a stop is in the way of its successor, for good when nobody sends
+ * it again. */
+static void kill_again(struct core *c, struct unit *u)
+{
+	const struct service_conf *s = &u->conf->service;
+	const struct unit_rec *r = &u->rec;
+	bool is_over = unit_is_down(u) && !r->left_over && !r->main.seq && !r->control.seq;
+	bool is_last =
+		r->state == INST_STOP_SIGKILL || r->state == INST_FINAL_SIGKILL || unit_is_down(u);
+	if (is_over || r->state == INST_RUNNING || !s->send_sigkill || s->kill_mode == KILL_NONE) {
+		uc(u)->is_kill_refused = false;
+	} else if (is_last) {
+		uc(u)->is_kill_refused = false; /* unless it is again */
+		cgroup_kill(c, u, s->kill_mode == KILL_PROCESS ? KILL_WHO_MAIN : KILL_WHO_ALL,
+			s->final_kill_signal);
+	} else {
+		core_again(c);
+	}
+}
+
+void cgroup_kill_again(struct core *c)
+{
+	for (size_t i = 0; i < c->world->n_units; i++) {
+		struct unit *u = c->world->units[i];
+		if (u->core && uc(u)->is_kill_refused && u->conf->type == UNIT_SERVICE)
+			kill_again(c, u);
+	}
+}
+
 /* ---- whose is it? --------------------------------------------------------------------------------------- */
 
 char *cgroup_unit_name(struct core *c, pid_t pid)

@@ -127,8 +127,9 @@ struct unit_core {
 	struct stored_fd *fds;
 	size_t n_fds, cap_fds;
 	uint32_t next_fd_number;
-	bool is_logged; /* the logger knows the stream */
-	bool is_unread; /* not all of its files could be read when they were looked at last */
+	bool is_logged;       /* the logger knows the stream */
+	bool is_kill_refused; /* see cgroup_kill_refused() */
+	bool is_unread;       /* not all of its files could be read when they were looked at last */
 	bool is_stale; /* runs on settings that its file no longer has; look at it when it is down */
 };
 
@@ -405,6 +406,9 @@ int cgroup_open_unit(struct core *c, struct unit *u, struct err *e); /* fd; made
 int cgroup_fd_of(struct core *c, struct unit *u);
 bool cgroup_is_frozen(struct core *c, struct unit *u);
 void cgroup_check_empty(struct core *c, struct unit *u);
+/* Keeper was not let send it a signal; the last one of a stop is sent again until it is. */
+void cgroup_kill_refused(struct core *c, const struct spawn_id *id, int error);
+void cgroup_kill_again(struct core *c);
 void cgroup_check_again(struct core *c); /* what could not be watched before */
 /* The only process of the unit, as GuessMainPID= wants it; 0 = none or several. */
 int32_t cgroup_only_process(struct core *c, struct unit *u);

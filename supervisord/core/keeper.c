@@ -474,6 +474,8 @@ static void frame_received(struct core *c, const struct kp_frame *f, int fd)
 	case KP_REFUSED:
 		if (f->code == KP_REEXEC)
 			reexec_refused(c, errno_name(f->status));
+		else if (f->code == KP_SIGNAL && f->status != -ESRCH)
+			cgroup_kill_refused(c, &f->id, f->status);
 		else
 			log_warn(NULL, "keeper refused frame %d: %s", f->code,
 				errno_name(f->status));

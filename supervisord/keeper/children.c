@@ -36,8 +36,8 @@ void child_said(const struct kp_frame *f, pid_t pid)
 	struct row *r = row_born(&f->id, pid);
 	if (!r) /* runs on, but its exit is an orphan's */
 		core_refuse(KP_BORN, -ENOSPC, &(struct kp_frame){.id = f->id, .pid = pid});
-	else if (!K.is_welcome)
-		news_add(r); /* asked for by the core before this one */
+	else if (!K.is_welcome || r->code)
+		news_add(r); /* asked for by the core before this one, or over */
 }
 
 void child_track(const struct kp_frame *f, int *fd UNUSED)

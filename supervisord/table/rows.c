@@ -12,8 +12,9 @@
 
 #include <sys/wait.h>
 
-#define BUCKETS     16384u
-#define ORPHANS_MAX 1024
+#define BUCKETS      16384u
+#define ORPHANS_MAX  1024
+#define ORPHANS_NEAR 64 /* a word is late by a turn or two; each birth looks */
 
 static uint16_t pid_heads[BUCKETS], pid_nexts[ROWS_MAX + 1], id_heads[BUCKETS],
 	id_nexts[ROWS_MAX + 1];
@@ -151,6 +152,15 @@ void news_all(void)
 
 /* ---- words --------------------------------------------------------------------------------------- */
 
+/* The newest n are looked at. */
+static const struct row *orphan_among(pid_t pid, unsigned n)
+{
+	for (unsigned i = 1; i <= n; i++)
+		if (orphans[(orphans_seen - i) % ORPHANS_MAX].pid == pid)
+			return &orphans[(orphans_seen - i) % ORPHANS_MAX];
+	return NULL;
+}
+
 struct row *row_born(const struct spawn_id *id, pid_t pid)
 {
 	struct row *r = row_of_pid(pid);
@@ -158,7 +168,11 @@ struct row *row_born(const struct spawn_id *id, pid_t pid)
 		return r; /* said it twice */
 	if (r)
 		row_free(r); /* a main that ended elsewhere: its pid was used again */
-	return row_new(ROW_CHILD, id, pid, 0);
+	r = row_new(ROW_CHILD, id, pid, 0);
+	const struct row *o = r ? orphan_among(pid, ORPHANS_NEAR) : NULL;
+	if (o && !is_ours(pid)) /* its word could not be read when it was reaped */
+		row_ended(r, o->status, o->time_us);
+	return r;
 }
 
 void row_below(const struct kp_frame *f, pid_t shim)
@@ -198,10 +212,7 @@ void orphan_add(pid_t pid, int wait_status)
 
 const struct row *orphan_find(pid_t pid)
 {
-	for (unsigned i = 1; i <= ORPHANS_MAX; i++)
-		if (orphans[(orphans_seen - i) % ORPHANS_MAX].pid == pid)
-			return &orphans[(orphans_seen - i) % ORPHANS_MAX];
-	return NULL;
+	return orphan_among(pid, ORPHANS_MAX);
 }
 
 int deposit_put(const char *name, int fd)

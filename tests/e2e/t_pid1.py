@@ -192,7 +192,8 @@ def sigterm_ends_everything_in_order(bed):
         with Bed(bed, {"a.service": first, "b.service": second, "c.service": stubborn}, targets=["b.service", "c.service"]) as d:
             for _ in range(3):
                 p.wait("up")
-            pids = {n: d.pid(d.unit(n + ".service")["main_pid"]) for n in "abc"}
+            # A program may speak before the daemon has heard of its pid.
+            pids = {n: d.pid(wait_for(lambda: d.unit(n + ".service")["main_pid"], 10, "the pid of " + n)) for n in "abc"}
             start = time.monotonic()
             os.kill(d.init, signal.SIGTERM)
             wait_for(lambda: not is_alive(pids["b"]) or check(is_alive(pids["a"]), "a ended before b"), 20, "b to end")
