@@ -188,6 +188,8 @@ static void on_stream(struct source *src, uint32_t epoll_events)
 {
 	struct stream *s = container_of(src, struct stream, source);
 	(void)epoll_events;
+	if (g.loop.is_done)
+		return; /* the next one reads it: this one's directory may be gone */
 	if (stream_read(s) < 0)
 		stream_end(s);
 	core_flush();
@@ -451,7 +453,9 @@ static void handle_frame(const struct lg_frame *f, size_t size, int fd)
 
 static void on_core(struct source *s, uint32_t epoll_events)
 {
-	for (int i = 0; (epoll_events & (EPOLLIN | EPOLLHUP | EPOLLERR)) && i < 64; i++) {
+	for (int i = 0;
+		(epoll_events & (EPOLLIN | EPOLLHUP | EPOLLERR)) && i < 64 && !g.loop.is_done;
+		i++) {
 		struct lg_frame f;
 		int fd = -1;
 		size_t n_fds = 1;

@@ -509,11 +509,13 @@ START_TEST(a_log_directory_that_is_replaced_ends_the_logger_or_is_used)
 	int b = open_stream("b.service", 'o');
 	put(b, "lost\n");
 	receive_kind(LG_DIR);
-	config(path, 0, 0, 0, false);
-	/* It is answered behind the directory, or never. */
+	/* It is answered behind the directory, or never, also when both are there at once. */
 	struct lg_frame f = {.build = WIRE_BUILD, .kind = LG_SYNC, .number = 7};
 	struct pollfd p = {core_end, POLLIN, 0};
+	ck_assert_int_eq(kill(logger_pid, SIGSTOP), 0);
+	config(path, 0, 0, 0, false);
 	(void)send(core_end, &f, sizeof(f), MSG_NOSIGNAL);
+	ck_assert_int_eq(kill(logger_pid, SIGCONT), 0);
 	do
 		ck_assert_int_eq(poll(&p, 1, DEADLINE_MS), 1);
 	while (recv(core_end, &f, sizeof(f), 0) == sizeof(f) && f.kind != LG_SYNCED);
