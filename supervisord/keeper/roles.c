@@ -169,8 +169,7 @@ void reexec_begin(int state)
 	int r = state_load(state);
 	fd_close(state);
 	if (r < 0)
-		say_line(
-			"the state is damaged or not ours (%s): starting with none", errno_name(r));
+		say_line("the state is damaged or not ours (%s): starting without it", errno_name(r));
 	/* Of a program before this one: core says which now. */
 	table.role[ROLE_NET].is_wanted = table.role[ROLE_WEB].is_wanted = 0;
 	if (table.kept.previous_fd)
