@@ -217,12 +217,10 @@ def pids_group():
         for line in f:
             dev, where, kind, options = line.split()[:4]
             if kind == "cgroup" and "pids" in options.split(","):
-                path = os.path.join(where, "stayd-test-%d" % os.getpid())
                 try:
-                    os.mkdir(path)
+                    return tempfile.mkdtemp(prefix="stayd-test-", dir=where)
                 except OSError as e:
                     skip("no pids cgroup: %s" % e)
-                return path
     skip("no pids cgroup of version 1 here")
 
 

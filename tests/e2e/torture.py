@@ -245,10 +245,10 @@ class CpuGroup:
     the kernel's autogroups give every session of a fork bomb as much as the daemon has."""
 
     def __init__(self, shares=64):
-        self.dir = "/sys/fs/cgroup/cpu/stayd-test-%d-%d" % (os.getpid(), shares)
-        self.is_there = False
+        self.dir, self.is_there = "/nowhere", False
         with contextlib.suppress(OSError):
-            os.mkdir(self.dir)
+            self.dir = tempfile.mkdtemp(prefix="stayd-test-", dir="/sys/fs/cgroup/cpu")
+            os.chmod(self.dir, 0o755)
             with open(self.dir + "/cpu.shares", "w") as f:
                 f.write("%d" % shares)  # of 1024
             self.is_there = True

@@ -49,8 +49,8 @@ fi
 # The last one: it may lie over others.
 v2=$(awk '$3 == "cgroup2" { at = $2 } END { print at }' /proc/self/mounts)
 [ -n "$v2" ] || { echo "unshare.sh: no cgroup v2 mounted" >&2; exit 77; }
-cgroup=$v2/stayd-test-$$
-mkdir "$cgroup"
+cgroup=$(mktemp -d "$v2/stayd-test-XXXXXX") # a run that was killed leaves its own
+chmod 755 "$cgroup"
 
 cleanup() {
 	set +e
