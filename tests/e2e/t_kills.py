@@ -18,6 +18,8 @@ from lib import *
 from orphans import EXIT, Reaper, children
 from rollout_rig import Rig, say
 
+without_leak_checks()
+
 STABLE, CRASHERS, MORTALS = 24, 8, 6
 KILLS = int(os.environ.get("STAYD_KILLS", "30"))
 SEED = int(os.environ.get("STAYD_SEED", "0")) or random.randrange(1 << 30)

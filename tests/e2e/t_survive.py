@@ -14,6 +14,8 @@ import random, statistics
 
 from lib import *
 
+without_leak_checks()
+
 STABLE, CRASHERS, MORTALS = 140, 40, 20
 # A sanitizer keeps what was freed: its memory says how much was done, not what was lost.
 MEMORY_SLACK = 256 << 10 if SANITIZED else 0
