@@ -80,6 +80,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (connect(fd, (struct sockaddr *)&address, address_size) < 0)
 		abort();
+	while (!control_clients(core->control)) /* accepting has a share of the time, and may pause */
+		if (loop_turn(&loop, 1000) < 0)
+			abort();
 	for (size_t at = 1; at < size;) {
 		ssize_t n = send(fd, data + at, MIN(piece, size - at), MSG_NOSIGNAL | MSG_DONTWAIT);
 		if (n < 0 && errno != EAGAIN)
