@@ -41,6 +41,12 @@ def plan(build):
     return t
 
 
+def copy_program(source, to, name):
+    if os.path.exists(os.path.join(source, name)):
+        os.makedirs(os.path.dirname(os.path.join(to, name)), exist_ok=True)
+        shutil.copy(os.path.join(source, name), os.path.join(to, name))
+
+
 @contextlib.contextmanager
 def programs(build):
     """The directory of the programs under test. Services run as other users and with their homes hidden:
@@ -55,11 +61,10 @@ def programs(build):
     try:
         os.chmod(top, 0o755)
         copy = os.path.join(top, os.path.basename(where))
-        for name in ("tests", "fault"):
-            os.makedirs(os.path.join(copy, name))
         for name in ("stayd", "stayctl", "stay-net", "fault/stayd", "fault/stay-net", "tests/test_keeper"):
-            if os.path.exists(os.path.join(where, name)):
-                shutil.copy(os.path.join(where, name), os.path.join(copy, name))
+            copy_program(where, copy, name)
+        for name in ("stayd", "stay-net"):
+            copy_program(where + "-next", copy + "-next", name)
         shutil.copytree(where + "/tests/tools", copy + "/tests/tools")
         yield copy
     finally:

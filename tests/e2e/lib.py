@@ -22,6 +22,7 @@ import threading, time, traceback
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BUILD = os.path.abspath(os.environ.get("STAYD_BUILD", os.path.join(TOP, "build")))
 STAYD, STAYCTL, STAY_NET = (os.path.join(BUILD, n) for n in ("stayd", "stayctl", "stay-net"))
+NEXT = BUILD + "-next"  # the directory of the version after this one (make next)
 WEBSVC, LOAD, SVC = (os.path.join(BUILD, "tests/tools", n) for n in ("websvc", "load", "svc"))
 # Sanitized or emulated builds are slower: what a test or a unit takes time for is multiplied by this.
 SLOW = float(os.environ.get("STAYD_TEST_SLOW", "3" if "-san" in os.path.basename(BUILD) else "1"))

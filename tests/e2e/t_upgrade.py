@@ -12,7 +12,6 @@ from rollout_rig import FULL, Rig, say
 without_leak_checks()
 
 SERVICES = 500 if FULL else 20
-NEXT = next((p for p in (BUILD + "-next", os.path.join(TOP, os.path.basename(BUILD) + "-next")) if os.path.exists(p + "/stayd")), BUILD + "-next")
 DEADLY = [signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT]
 
 

@@ -7,7 +7,7 @@ from lib import *
 
 without_leak_checks()
 
-NEXT = BUILD.rstrip("/") + "-next/stayd"
+STAYD_NEXT = os.path.join(NEXT, "stayd")
 
 
 def version(d):
@@ -43,7 +43,7 @@ class Services:
 
 
 def there_and_back(*args):
-    need(NEXT)
+    need(STAYD_NEXT)
     directory = tempfile.mkdtemp(prefix="stayd-upgrade-")
     s = Services(directory, list(args))
     with s.d as d:
@@ -51,7 +51,7 @@ def there_and_back(*args):
             d.wait_unit(name, deadline=20, active_state="active")
         keeper, still = d.keeper_pid, d.unit("still.service")["main_pid"]
         old = version(d)
-        for i, (program, expected) in enumerate(((NEXT, old + "+next"), (STAYD, old), (NEXT, old + "+next"))):
+        for i, (program, expected) in enumerate(((STAYD_NEXT, old + "+next"), (STAYD, old), (STAYD_NEXT, old + "+next"))):
             d.ctl("reexec", program)
             check(version(d) == expected, "version is %s, not %s" % (version(d), expected))
             s.end(i, 41 + i)  # started by the first version, reported to the present one
