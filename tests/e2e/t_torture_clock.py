@@ -1,23 +1,14 @@
 """Torture list 24 and 26, in a virtual machine, because they are done to a whole machine: the wall clock jumps ten
-years there and back, and a cgroup controller vanishes. Slow (emulated): only with STAYD_QEMU=1."""
-from lib import *
+years there and back, and a cgroup controller vanishes. See machine.py."""
+from machine import *
 
-BED = os.path.join(TOP, "tests/testbed/qemu.sh")
 UNITS = {
-    "check.service": "[Unit]\nSuccessAction=poweroff\nFailureAction=poweroff\n[Service]\nType=oneshot\nStandardOutput=inherit\n"
-                     "ExecStart=/bin/sh /t/check\nTimeoutStartSec=200\n",
     "fed.service": "[Service]\nType=notify\nNotifyAccess=all\nWatchdogSec=20\nExecStart=/t/svc notify:READY=1 watchdog:1000\n",
     "waits.service": "[Unit]\nStartLimitIntervalSec=0\n[Service]\nExecStart=/t/svc exit:1\nRestart=always\nRestartSec=1h\n",
     "slow.service": "[Service]\nType=notify\nExecStart=/t/svc sleep:3600000\nTimeoutStartSec=1h\n",
     "limited.service": "[Service]\nType=exec\nMemoryMax=64M\nExecStart=/t/svc\n",
 }
-PRELUDE = r"""
-ctl="/t/stayctl"
-field() { $ctl show $1 -p $2 2>/dev/null | sed "s/^$2=//"; }
-pid() { $ctl status $1 --json | tr ',' '\n' | sed -n 's/.*"main_pid": *\([0-9]*\).*/\1/p' | head -1; }
-fig() { echo "FIGURE $*"; }
-"""
-CLOCK = PRELUDE + r"""
+CLOCK = r"""
 $ctl start fed
 $ctl start --no-wait waits slow
 sleep 2
@@ -31,9 +22,8 @@ for to in "2036-06-01 00:00:00" "2001-01-01 00:00:00" "2026-06-01 00:00:00"; do
 	fig slow $($ctl status slow | grep -c start)
 done
 $ctl stop fed waits slow && fig stopped yes
-echo "QEMU-EXIT 0"
 """
-CONTROLLER = PRELUDE + r"""
+CONTROLLER = r"""
 C=/sys/fs/cgroup
 $ctl start limited && fig limit $(cat $C/system.slice/limited.service/memory.max)
 $ctl stop limited
@@ -42,36 +32,12 @@ rmdir $C/system.slice/limited.service 2>/dev/null
 $ctl start limited && fig again $($ctl status limited | grep -c running)
 $ctl ping >/dev/null && fig alive yes
 $ctl stop limited
-echo "QEMU-EXIT 0"
 """
-
-
-def in_machine(check_script):
-    """[figures] that the script printed in the machine, by their names."""
-    if not os.environ.get("STAYD_QEMU"):
-        skip("STAYD_QEMU=1 runs it; it takes a minute")
-    with temp_dir() as dir:
-        files = []
-        for n, t in list(UNITS.items()) + [("check", check_script)]:
-            with open(os.path.join(dir, n), "w") as f:
-                f.write(t)
-            files.append("%s/%s:%s" % (dir, n, "/t/check" if n == "check" else "/etc/stayd/units/" + n))
-        files += ["/bin/busybox:/bin/" + a for a in ("sed", "head", "wc", "tr", "date", "rmdir")]
-        p = subprocess.run([BED, "-p", "-m", "1024", "-t", "240", "-a", "-- --log-console check.service", STAYD, STAYCTL + ":/t/stayctl",
-                            SVC + ":/t/svc"] + files, capture_output=True, text=True, errors="replace", timeout=300)
-        if p.returncode == 77:
-            skip(p.stderr.strip())
-        check(p.returncode == 0, "%s\n%s\n%s" % (p.returncode, p.stdout[-6000:], p.stderr))
-        got = {}
-        for name, value in re.findall(r"FIGURE (\w+) ?([^\r\n]*)", p.stdout):
-            got.setdefault(name, []).append(value)
-        print("# %s" % got)
-        return got, p.stdout
 
 
 @test
 def clock_of_the_wall_jumps_ten_years_there_and_back_and_no_timer_notices():
-    got, out = in_machine(CLOCK)
+    got, out = in_machine(UNITS, CLOCK)
     check(got.get("alive") == ["yes"] * 3 and got.get("stopped") == ["yes"], out[-3000:])
     check(all(len(set(v.split())) == 1 and v.split()[0] for v in got["fed"]), "the watchdog found nothing: %s" % got["fed"])
     check(all(int(v) >= 1 for v in got["waits"]) and all(int(v) >= 1 for v in got["slow"]), "no wait was over: %s" % got)
@@ -79,7 +45,7 @@ def clock_of_the_wall_jumps_ten_years_there_and_back_and_no_timer_notices():
 
 @test
 def controller_that_vanishes_fails_no_start():
-    got, out = in_machine(CONTROLLER)
+    got, out = in_machine(UNITS, CONTROLLER)
     check(got.get("limit") == [str(64 << 20)] and got.get("taken") == ["yes"], out[-3000:])
     check(got.get("again") == ["1"] and got.get("alive") == ["yes"], out[-3000:])
     check("memory.max" in out, "what could not be set is said")

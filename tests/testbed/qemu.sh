@@ -49,7 +49,8 @@ fetch_kernel() {
 	package=$(apt-cache depends linux-image-cloud-amd64 | awk '/Depends: linux-image/ { print $2; exit }')
 	(
 		cd "$work"
-		apt-get -q -o APT::Sandbox::User=root download "$package" >/dev/null
+		apt-get -q -o APT::Sandbox::User=root -o Acquire::Retries=5 download "$package" >/dev/null ||
+			{ echo "qemu.sh: there is no kernel to be had" >&2; exit 77; }
 		dpkg-deb -x linux-image-*.deb kernel
 		mv kernel "$cache/kernel.$$"
 	)
