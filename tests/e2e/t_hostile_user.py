@@ -284,6 +284,38 @@ def a_stored_socket_that_lingers_holds_up_nobody():
 
 
 @test
+def a_cgroup_named_like_that_of_a_unit_is_not_the_unit():
+    need_root()
+    with Stage(lambda s: {"a.service": s.puppets.unit("notify:READY=1\\nSTATUS=mine", Type="notify", NotifyAccess="all")}) as (s, d):
+        d.ctl("start", "a")
+        before = d.unit("a.service")
+        base = os.path.dirname(before["control_group"])
+        if not base:
+            skip("no cgroups here")
+        top = os.path.join(os.path.dirname(base), "delegated-%d" % os.getpid())  # as a user's session has one
+        place = os.path.join(top, os.path.basename(base), "a.service")
+        os.makedirs(place)
+        try:
+            with open(os.path.join(place, "cgroup.procs"), "w") as procs:
+                p = run_as(4242, "import os, socket, sys\n"
+                           "k = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)\n"
+                           "k.sendto(b'STATUS=owned\\nMAINPID=%d' % os.getpid(), sys.argv[1])\n"
+                           "print('said', flush=True)\nsys.stdin.read()", os.path.join(d.run_dir, "notify"),
+                           preexec_fn=lambda: (procs.write(str(os.getpid())), procs.flush()))
+            check(p.stdout.readline() == "said\n", "it spoke")
+            d.ctl("ping")
+            after = d.unit("a.service")
+            check((after["status_text"], after["main_pid"]) == ("mine", before["main_pid"]), after)
+            p.stdin.close()
+            p.wait()
+        finally:
+            wait_for(lambda: not os.path.exists("/proc/%d" % p.pid), 10, "its end")
+            while place != os.path.dirname(top):
+                os.rmdir(place)
+                place = os.path.dirname(place)
+
+
+@test
 def a_noisy_user_does_not_slow_the_restarts_of_others():
     need_root()
     with CpuGroup(1 << 18).entered(), Stage(lambda s: {
