@@ -14,12 +14,14 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <time.h>
 
 extern char **environ;
 
 #define EXEC_FDS_FIRST 3
 #define EXEC_FDS_HIGH  10
+#define CLOSING_US     200
 
 /* ---- clock and voice --------------------------------------------------------------------------- */
 
@@ -117,6 +119,35 @@ void kill_children(void)
 		(void)kill(pid, SIGKILL);
 		pid = 0;
 	}
+}
+
+static void on_alarm(int signal UNUSED)
+{
+}
+
+static void closing_timer(int every_us, int how)
+{
+	const struct itimerval t = {
+		{0, every_us},
+                {0, every_us}
+        };
+	sigset_t alarm_only;
+	sigemptyset(&alarm_only);
+	sigaddset(&alarm_only, SIGALRM);
+	(void)sigprocmask(how, &alarm_only, NULL);
+	(void)setitimer(ITIMER_REAL, &t, NULL);
+}
+
+void closing_begin(void)
+{
+	struct sigaction a = {.sa_handler = on_alarm}; /* without SA_RESTART */
+	(void)sigaction(SIGALRM, &a, NULL);
+	closing_timer(CLOSING_US, SIG_UNBLOCK); /* again and again: one may come before the wait */
+}
+
+void closing_end(void)
+{
+	closing_timer(0, SIG_BLOCK);
 }
 
 int exec_with_fds(int program, char **argv, const int *fds, unsigned n)

@@ -190,6 +190,12 @@ uint64_t now_mono_us(void);              /* CLOCK_MONOTONIC: stands while the ma
 uint64_t reap_pause_us(uint64_t cost_us);
 /* All signals blocked (ret_mask: as it was before, may be NULL), exits not thrown away, orphans ours. */
 void reaper_begin(sigset_t *ret_mask);
+/* The last close(2) of a socket with SO_LINGER waits, O_NONBLOCK or not, for as long as its owner liked;
+ * so does the kernel when it throws away a message with one. Around what may be that, for a socket that
+ * others gave us: a signal ends the wait at once, and what was to be sent goes out behind. No other
+ * system calls in between: they could fail with EINTR. */
+void closing_begin(void);
+void closing_end(void);
 void fds_begin(void);     /* no hole at 0, 1, 2; as many as the hard limit allows */
 void kill_children(void); /* SIGKILL to (some thousand of) them; as PID 1 to everybody */
 

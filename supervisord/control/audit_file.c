@@ -393,7 +393,7 @@ static void unfinished_drop(struct audit_file *f, uint64_t seq)
 		}
 }
 
-/* Intents without an outcome, since the core before began. */
+/* Intents without an outcome; also of cores before the last one, which may have died before it said so. */
 static void find_unfinished(struct audit_file *f, const struct buf *tail)
 {
 	const char *end;
@@ -406,8 +406,6 @@ static void find_unfinished(struct audit_file *f, const struct buf *tail)
 				number_at(p, MIN(n, (size_t)32), "\"seq\":");
 		} else if (is_kind(p, n, "outcome")) {
 			unfinished_drop(f, number_at(p, n, "\"of\":"));
-		} else if (is_kind(p, n, "begin") && !memmem(p, n, "\"rotation\"", 10)) {
-			f->n_unfinished = 0;
 		}
 	}
 }
@@ -447,18 +445,44 @@ static void check_anchor(struct audit_file *f, struct buf *why)
 	f->head.seq = MAX(f->head.seq, anchor.seq); /* no number is given twice */
 }
 
-static int read_tail(struct audit_file *f, struct buf *tail)
+static int read_end(int fd, uint64_t size, size_t max, struct buf *tail)
 {
-	size_t n = MIN(f->size, (uint64_t)TAIL_MAX);
-	char first[32] = "";
+	size_t n = MIN(size, (uint64_t)max);
 	buf_reserve(tail, n + 1);
-	if (pread(f->fd, tail->data, n, (off_t)(f->size - n)) != (ssize_t)n ||
-		pread(f->fd, first, sizeof(first) - 1, 0) < 0)
+	if (pread(fd, tail->data, n, (off_t)(size - n)) != (ssize_t)n)
 		return -EIO;
 	tail->size = n;
 	tail->data[n] = '\0';
+	return 0;
+}
+
+static int read_tail(struct audit_file *f, struct buf *tail)
+{
+	char first[32] = "";
+	if (read_end(f->fd, f->size, TAIL_MAX, tail) < 0 ||
+		pread(f->fd, first, sizeof(first) - 1, 0) < 0)
+		return -EIO;
 	f->first_seq = number_at(first, strlen(first), "\"seq\":");
 	return 0;
+}
+
+/* What of the last TAIL_MAX bytes is in the file before this one. */
+static void find_unfinished_before(struct audit_file *f)
+{
+	struct strv names = {0};
+	struct buf tail = {0};
+	struct stat st;
+	if (f->size < TAIL_MAX)
+		rotated(f, &names);
+	if (names.n) {
+		CLEANUP_FREE char *path = xasprintf("%s/%s", f->dir, names.v[names.n - 1]);
+		CLEANUP_CLOSE int fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+		if (fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) &&
+			read_end(fd, (uint64_t)st.st_size, TAIL_MAX - f->size, &tail) == 0)
+			find_unfinished(f, &tail);
+	}
+	buf_done(&tail);
+	strv_done(&names);
 }
 
 /* From the newest rotated file, when there is no current one. */
@@ -512,8 +536,11 @@ static int open_log(struct audit_file *f)
 		read_rotated_end(f, &why);
 	if (known.seq)
 		f->head = known; /* it was open before: what we wrote counts */
-	else if (tail.size)
-		find_unfinished(f, &tail);
+	else if (r == 0) {
+		find_unfinished_before(f);
+		if (tail.size)
+			find_unfinished(f, &tail);
+	}
 	check_anchor(f, &why);
 	if (f->size == 0)
 		f->first_seq = f->head.seq + 1;

@@ -167,12 +167,20 @@ size_t client_behind(const struct client *cl)
 	return cl->out.size - cl->out_sent;
 }
 
+/* What lies unread in a connection may hold descriptors, where the kernel knows no SO_PASSRIGHTS. */
+static void connection_close(int fd)
+{
+	closing_begin();
+	fd_close(fd);
+	closing_end();
+}
+
 static void client_close(struct client *cl)
 {
 	struct control *c = cl->control;
 	waits_client_gone(c->waits, cl);
 	loop_remove(c->loop, &cl->source);
-	fd_close(cl->source.fd);
+	connection_close(cl->source.fd);
 	if (cl->prev)
 		cl->prev->next = cl->next;
 	else
@@ -518,9 +526,12 @@ static int client_read(struct client *cl)
 	size_t room = CONTROL_MESSAGE_MAX + 1 - MIN(cl->in.size, CONTROL_MESSAGE_MAX + 1);
 	if (!room)
 		return 0;
+	closing_begin(); /* of descriptors that came along */
 	ssize_t n = recv(cl->source.fd, chunk, MIN(room, sizeof(chunk)), MSG_DONTWAIT);
+	int error = n < 0 ? errno : 0;
+	closing_end();
 	if (n < 0)
-		return errno == EAGAIN || errno == EINTR ? 0 : -errno;
+		return error == EAGAIN || error == EINTR ? 0 : -error;
 	if (n == 0)
 		cl->is_eof = true;
 	buf_add(&cl->in, chunk, (size_t)n);
@@ -651,7 +662,7 @@ static void refuse_connection(int fd)
 	static const char busy[] =
 		"{\"error\":\"org.stayd.Busy\",\"parameters\":{\"message\":\"too many connections\"}}";
 	(void)send(fd, busy, sizeof(busy), MSG_DONTWAIT | MSG_NOSIGNAL);
-	fd_close(fd);
+	connection_close(fd);
 }
 
 static void client_new(struct control *c, int fd)
@@ -676,7 +687,7 @@ static void client_new(struct control *c, int fd)
 	cl->peer = p;
 	cl->role = role;
 	if (loop_add(c->loop, &cl->source, fd, EPOLLIN, PRIO_CONTROL, on_client) < 0) {
-		fd_close(fd);
+		connection_close(fd);
 		peer_done(&cl->peer);
 		free(cl);
 		return;

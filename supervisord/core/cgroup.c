@@ -161,6 +161,23 @@ static int look_for_base(struct core *c, const char *base)
 	return 1;
 }
 
+/* By its descriptor: the base stays where it is, also when somebody moves us elsewhere. */
+static char *path_of_base(const struct core *c, const char *base)
+{
+	char link[64], dir[PATH_MAX];
+	CLEANUP_FREE char *root = NULL;
+	CLEANUP_FREE char *mount = cgroup2_mount(&root);
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", c->cgroup_base_fd);
+	ssize_t n = readlink(link, dir, sizeof(dir) - 1);
+	dir[MAX(n, 0)] = '\0';
+	if (n > 0 && endswith(dir, " (deleted)"))
+		dir[n - (ssize_t)strlen(" (deleted)")] = '\0';
+	if (!mount)
+		return NULL;
+	const char *at = n > 0 && startswith(dir, mount) ? dir : base;
+	return xasprintf("%s%s", streq(root, "/") ? "" : root, at + strlen(mount));
+}
+
 /* How processes are tracked is decided once in the life of a daemon, because those that run are tracked
  * so: a core that looked again and saw something else would not find them. The first one deposits its
  * decision with keeper, "cgroup" with the directory or "shims". */
@@ -203,6 +220,9 @@ int cgroup_setup(struct core *c)
 		keeper_put(c, r ? "shims" : "cgroup", r ? c->keeper_fd : c->cgroup_base_fd);
 	if (r == 0) {
 		enable_controllers(c, c->cgroup_base_fd);
+		c->cgroup_path = path_of_base(c, base);
+		if (!c->cgroup_path)
+			return -EAGAIN;
 		c->cgroup_base = TAKE_PTR(base);
 	}
 	return 0;
@@ -217,6 +237,7 @@ void cgroup_done(struct core *c)
 	(void)rmdir(c->cgroup_base);
 	c->cgroup_base_fd = fd_close(c->cgroup_base_fd);
 	free(TAKE_PTR(c->cgroup_base));
+	free(TAKE_PTR(c->cgroup_path));
 }
 
 /* ---- one unit's cgroup --------------------------------------------------------------------------- */
@@ -867,13 +888,12 @@ char *cgroup_unit_name(struct core *c, pid_t pid)
 	struct buf b = {0};
 	snprintf(path, sizeof(path), "/proc/%d/cgroup", (int)pid);
 	if (read_file(AT_FDCWD, path, 65536, &b) == 0) {
-		const char *base = strrchr(c->cgroup_base, '/');
 		char *p = startswith(b.data, "0::") ? b.data : strstr(b.data, "\n0::");
-		p = p ? strstr(p, base) : NULL;
-		if (p) {
-			p += strlen(base);
-			if (*p == '/')
-				name = xstrndup(p + 1, strcspn(p + 1, "/\n"));
+		p = p ? strstr(p, "0::") + strlen("0::") : NULL;
+		/* The whole of it: below what is delegated to them others give names as they like. */
+		if (p && startswith(p, c->cgroup_path) && p[strlen(c->cgroup_path)] == '/') {
+			p += strlen(c->cgroup_path) + 1;
+			name = xstrndup(p, strcspn(p, "/\n"));
 		}
 	}
 	buf_done(&b);

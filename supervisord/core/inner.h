@@ -241,6 +241,7 @@ struct core {
 	struct id128 boot;
 	/* cgroups */
 	char *cgroup_base; /* NULL: no writable cgroup v2: shims */
+	char *cgroup_path; /* the same as /proc/PID/cgroup has it, which shows another part of the tree */
 	int cgroup_base_fd;
 	struct strv cgroup_controllers;
 	/* spawns that found the launcher's socket full */

@@ -293,6 +293,22 @@ void logger_adopt(struct core *c, struct unit *u, int read_fd)
 	fd_close(read_fd);
 }
 
+/* Opened as what it was when it was looked at: the process may put anything in its place, also what it
+ * could not open itself. */
+static int open_pipe(int dir, const char *entry, uint64_t inode)
+{
+	char path[64];
+	struct stat st;
+	CLEANUP_CLOSE int seen = openat(dir, entry, O_PATH | O_CLOEXEC);
+	if (seen < 0 || fstat(seen, &st) < 0)
+		return -errno;
+	if (!S_ISFIFO(st.st_mode) || st.st_ino != inode)
+		return -ENOENT;
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", seen);
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	return fd < 0 ? -errno : fd;
+}
+
 /* The unit's pipe among the descriptors of a process; -ENOENT: it does not have it (any more). */
 static int find_pipe(pid_t pid, uint64_t inode)
 {
@@ -309,8 +325,7 @@ static int find_pipe(pid_t pid, uint64_t inode)
 		target[MAX(n, 0)] = '\0';
 		if (!streq(target, want))
 			continue;
-		r = openat(dirfd(d), e->d_name, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-		r = r < 0 ? -errno : r;
+		r = open_pipe(dirfd(d), e->d_name, inode);
 	}
 	closedir(d);
 	return r;

@@ -47,6 +47,7 @@ struct message {
 	struct ucred cred;
 	int fds[FD_STORE_MAX > 253 ? 253 : FD_STORE_MAX]; /* SCM_MAX_FD */
 	size_t n_fds;
+	bool has_fds; /* taken out or not */
 };
 
 static void message_close(struct message *m)
@@ -77,6 +78,7 @@ static int message_peek(int sock, struct message *m, bool with_fds)
 	while (n < 0 && errno == EINTR);
 	if (n < 0)
 		return 0;
+	m->has_fds = with_fds || (h.msg_flags & MSG_CTRUNC);
 	m->text[n] = '\0';
 	for (struct cmsghdr *k = CMSG_FIRSTHDR(&h); k; k = CMSG_NXTHDR(&h, k)) {
 		if (k->cmsg_level != SOL_SOCKET)
@@ -96,12 +98,17 @@ static int message_peek(int sock, struct message *m, bool with_fds)
 }
 
 /* Without room for its descriptors: the kernel closes them. */
-static void message_take(int sock)
+static void message_take(int sock, struct message *m)
 {
 	ssize_t n;
+	if (m->has_fds)
+		closing_begin();
 	do
 		n = recv(sock, NULL, 0, MSG_DONTWAIT | MSG_TRUNC);
 	while (n < 0 && errno == EINTR);
+	message_close(m);
+	if (m->has_fds)
+		closing_end();
 }
 
 /* By its cgroup or descent while it lives; one that has ended is known by its pid until the exit is
@@ -224,7 +231,9 @@ static void store_remove_at(struct core *c, struct unit *u, size_t i)
 	char name[KP_NAME_MAX];
 	stored_name(u, &x->fds[i], name);
 	keeper_drop(c, name);
+	closing_begin();
 	fd_close(x->fds[i].fd);
+	closing_end();
 	memmove(&x->fds[i], &x->fds[i + 1], (x->n_fds - i - 1) * sizeof(*x->fds));
 	x->n_fds--;
 }
@@ -450,8 +459,7 @@ static void read_messages(struct core *c, unsigned n, uint64_t until_us)
 		if (m.text[0])
 			handle(c, u, &m);
 		record_write_dirty(c);
-		message_take(sock);
-		message_close(&m);
+		message_take(sock, &m);
 		charge(c, u, now_boot_us() - began_us);
 	}
 }

@@ -225,7 +225,9 @@ int deposit_put(const char *name, int fd)
 		d = unused;
 	if (d == table.deposit + KEEPER_FDS_MAX || !name[0])
 		return name[0] ? -ENOSPC : -EINVAL;
+	closing_begin(); /* a service may have stored it */
 	drop_fd(&d->fd);
+	closing_end();
 	d->fd = fd;
 	str_copy(d->name, name, sizeof(d->name));
 	table.n_deposits += d == end;

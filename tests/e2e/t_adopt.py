@@ -263,6 +263,43 @@ def no_line_is_lost_or_torn_when_keeper_is_killed():
     each_tracking(run)
 
 
+# Is the pipe and something else in turns, so that who looks and then opens may get the latter.
+SWAPS = r"""
+import os, signal, sys
+secret = os.open(sys.argv[1], os.O_PATH)
+os.dup2(1, 100)
+os.dup2(secret, 101)
+while True:
+    for fd in 0, 1, 2:
+        os.dup2(100, fd)
+    for fd in 0, 1, 2:
+        os.dup2(101, fd)
+"""
+
+
+@test
+def nothing_but_its_pipe_is_taken_from_a_service():
+    need_root()
+    with temp_dir() as t:
+        secret, script = os.path.join(t, "secret"), os.path.join(t, "swaps.py")
+        os.chmod(t, 0o755)
+        for path, text, mode in (secret, "a secret\n", 0o600), (script, SWAPS, 0o644):
+            with open(path, "w") as f:
+                f.write(text)
+            os.chmod(path, mode)
+        with Daemon({"a.service": "[Unit]\nDefaultDependencies=no\n[Service]\nUser=nobody\nExecStart=/usr/bin/python3 %s %s\n" % (script, secret)}) as d:
+            d.ctl("start", "a")
+            pid = d.unit("a.service")["main_pid"]
+            wait_for(lambda: os.path.exists("/proc/%d/fd/101" % pid), 10, "it to swap them")
+            for _ in range(20):
+                bereave(d)
+                for role in "keeper", "core", "logger":
+                    where = "/proc/%d/fd/" % d.pid_of(role)
+                    held = [os.readlink(where + n) for n in os.listdir(where) if os.path.lexists(where + n)]
+                    check(secret not in held, "%s holds %s" % (role, held))
+                check(d.unit("a.service")["main_pid"] == pid, "it is taken over")
+
+
 @test
 def a_writer_waits_when_keeper_and_logger_are_killed_at_once():
     def run(args):

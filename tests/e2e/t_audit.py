@@ -178,6 +178,54 @@ def rotated_files(d):
     return sorted(n for n in os.listdir(d.state_dir) if n.startswith("audit.log."))
 
 
+def outcomes(d, of):
+    return [l["result"] for l in lines(d) if l["kind"] == "outcome" and l["of"] == of]
+
+
+def slow(s):
+    return {"slow.service": s.puppets.unit(s.control("c"), "event:slow", Type="notify")}
+
+
+@test
+def a_core_that_dies_before_it_has_owned_up_is_followed_by_one_that_does():
+    with Stage(slow) as (s, d):
+        p = d.ctl_start("start", "slow")
+        s.puppets.wait("slow")
+        of = lines(d)[-1]["seq"]
+        d.kill_core()
+        p.wait()
+        core = d.pid_of("core")
+        os.kill(core, signal.SIGSTOP)
+        with open(log(d), "rb+") as f:
+            rows = f.read().splitlines(True)
+            f.truncate(len(b"".join(rows[:-1])))
+        check(lines(d)[-1]["kind"] == "begin" and not outcomes(d, of), lines(d))
+        os.kill(core, signal.SIGKILL)
+        wait_for(lambda: d.ctl("status", "--json", check=False).rc == 0 and d.pid_of("core") != core, 20, "a new core")
+        check(outcomes(d, of) == ["unknown"], lines(d))
+        s.tell("c", "notify:READY=1")
+
+
+@test
+def a_change_that_a_rotation_has_left_behind_is_owned_up_to():
+    with Stage(slow) as (s, d):
+        p = d.ctl_start("start", "slow")
+        s.puppets.wait("slow")
+        # Near enough to the end of the file that the next core looks at it.
+        write_much(d, lambda: os.path.getsize(log(d)) > AUDIT_FILE_MAX - (200 << 10))
+        q = d.ctl_start("restart", "slow")
+        wait_for(lambda: lines(d)[-1].get("verb") == "Restart", 10, "the second change")
+        later = lines(d)[-1]["seq"]
+        write_much(d, lambda: os.path.getsize(log(d)) >= AUDIT_FILE_MAX or rotated_files(d))
+        wait_for(lambda: lines(d)[0]["why"] == "rotation", 10, "the rotation to be over")
+        d.kill_core()
+        p.wait()
+        q.wait()
+        check(outcomes(d, later) == ["unknown"], lines(d))
+        intact(d)
+        s.tell("c", "notify:READY=1")
+
+
 @test
 def the_chain_goes_on_over_rotations_and_cores():
     with Stage(lambda s: {"a.service": unit(s)}) as (s, d):

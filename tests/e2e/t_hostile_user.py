@@ -102,6 +102,60 @@ while time.monotonic() < end:
 print(json.dumps(went), flush=True)
 '''
 
+# A TCP socket that nobody reads from and that wants to be waited for at its last close(2).
+LINGERING = r'''
+import array, json, os, socket, struct, sys
+l = socket.socket()
+l.bind(("127.0.0.1", 0))
+l.listen()
+def lingering():
+    s = socket.create_connection(l.getsockname())
+    s.setblocking(False)
+    try:
+        while True:
+            s.send(b"x" * 65536)
+    except BlockingIOError:
+        pass
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 600))
+    return s
+def send(k, text, fd, *to):
+    k.sendmsg([text], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd]))], 0, *to)
+'''
+
+# It is sent where nobody asks for it: as it is, and in the queue of a socket that is sent.
+LINGER = LINGERING + r'''
+d = json.loads(sys.argv[1])
+with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as k:
+    with lingering() as s:
+        send(k, b"STATUS=x", s.fileno(), d["notify"])
+    a, b = socket.socketpair()
+    with lingering() as s:
+        send(a, b"x", s.fileno())
+    send(k, b"STATUS=x", b.fileno(), d["notify"])
+    a.close()
+    b.close()
+with socket.socket(socket.AF_UNIX) as k, lingering() as s:
+    k.connect(d["socket"])
+    try:
+        send(k, b"{", s.fileno())
+    except PermissionError:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 0, 0))
+print("sent", flush=True)
+sys.stdin.read()
+'''
+
+# A service may have it stored, and says that it is of no use any more.
+LINGER_STORED = LINGERING + r'''
+k = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+k.connect(os.environ["NOTIFY_SOCKET"])
+with lingering() as s:
+    send(k, b"FDSTORE=1\nFDNAME=x", s.fileno())
+    k.send(b"READY=1")
+    sys.stdin = open(sys.argv[1])  # a FIFO: until we may go on
+k.send(b"FDSTOREREMOVE=1\nFDNAME=x\nSTATUS=removed")
+sys.stdin.read()
+'''
+
 # And what goes on in the background while others are measured.
 NOISE = r'''
 import json, os, socket, sys, threading
@@ -189,6 +243,76 @@ def nothing_that_a_local_user_tries_goes_through():
         check(d.ctl("audit", "--verify").rc == 0, "the audit log is whole")
         refused = [l for l in d.ctl("audit", "--json").json["lines"] if l["kind"] == "refused"]
         check({l["uid"] for l in refused} == set(USERS), "both were written down")
+
+
+@test
+def a_socket_that_lingers_holds_up_nobody():
+    need_root()
+    with Stage(lambda s: {"a.service": s.puppets.unit("event:up", Restart="always", RestartSec="0")}) as (s, d):
+        d.ctl("start", "a")
+        before = d.status()["daemon"]
+        pid = s.puppets.wait("up").pid
+        arg = facts(s, d)
+        os.kill(before["core_pid"], signal.SIGSTOP)  # busy: they have left the sender when it gets to them
+        p = run_as(4242, LINGER, arg)
+        check(p.stdout.readline() == "sent\n", "they are sent")
+        os.kill(before["core_pid"], signal.SIGCONT)
+        os.kill(pid, signal.SIGKILL)
+        s.puppets.wait("up")
+        d.ctl("ping")
+        check(d.status()["daemon"]["core_pid"] == before["core_pid"], "the same core")
+        p.stdin.close()
+        p.wait()
+
+
+@test
+def a_stored_socket_that_lingers_holds_up_nobody():
+    def units(s):
+        os.mkfifo(s.path("go"))
+        with open(s.path("b.py"), "w") as f:
+            f.write(LINGER_STORED)
+        return {"a.service": s.puppets.unit("event:up", Restart="always", RestartSec="0"),
+                "b.service": "[Service]\nType=notify\nFileDescriptorStoreMax=1\nExecStart=/usr/bin/python3 %s %s\n" % (s.path("b.py"), s.path("go"))}
+    with Stage(units) as (s, d):
+        d.ctl("start", "a", "b")
+        pid = s.puppets.wait("up").pid
+        with open(s.path("go"), "w"):
+            d.wait_unit("b.service", status_text="removed")
+            os.kill(pid, signal.SIGKILL)
+            s.puppets.wait("up")
+            d.ctl("ping")
+
+
+@test
+def a_cgroup_named_like_that_of_a_unit_is_not_the_unit():
+    need_root()
+    with Stage(lambda s: {"a.service": s.puppets.unit("notify:READY=1\\nSTATUS=mine", Type="notify", NotifyAccess="all")}) as (s, d):
+        d.ctl("start", "a")
+        before = d.unit("a.service")
+        base = os.path.dirname(before["control_group"])
+        if not base:
+            skip("no cgroups here")
+        top = os.path.join(os.path.dirname(base), "delegated-%d" % os.getpid())  # as a user's session has one
+        place = os.path.join(top, os.path.basename(base), "a.service")
+        os.makedirs(place)
+        try:
+            with open(os.path.join(place, "cgroup.procs"), "w") as procs:
+                p = run_as(4242, "import os, socket, sys\n"
+                           "k = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)\n"
+                           "k.sendto(b'STATUS=owned\\nMAINPID=%d' % os.getpid(), sys.argv[1])\n"
+                           "print('said', flush=True)\nsys.stdin.read()", os.path.join(d.run_dir, "notify"),
+                           preexec_fn=lambda: (procs.write(str(os.getpid())), procs.flush()))
+            check(p.stdout.readline() == "said\n", "it spoke")
+            d.ctl("ping")
+            after = d.unit("a.service")
+            check((after["status_text"], after["main_pid"]) == ("mine", before["main_pid"]), after)
+            p.stdin.close()
+            p.wait()
+        finally:
+            wait_for(lambda: not os.path.exists("/proc/%d" % p.pid), 10, "its end")
+            while place != os.path.dirname(top):
+                os.rmdir(place)
+                place = os.path.dirname(place)
 
 
 @test

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <fcntl.h>
 #include <grp.h>
+#include <netinet/in.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -554,6 +555,46 @@ START_TEST(a_started_message_that_never_ends_is_closed)
 }
 END_TEST
 
+/* A TCP socket that is waited for at its last close(2), as nobody reads what it sent. */
+static int lingering(int *ret_listener)
+{
+	struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+	struct linger l = {.l_onoff = 1, .l_linger = 600};
+	socklen_t size = sizeof(a);
+	char data[65536] = "";
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	*ret_listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	ck_assert_int_eq(bind(*ret_listener, (struct sockaddr *)&a, sizeof(a)), 0);
+	ck_assert_int_eq(listen(*ret_listener, 1), 0);
+	ck_assert_int_eq(getsockname(*ret_listener, (struct sockaddr *)&a, &size), 0);
+	ck_assert_int_eq(connect(fd, (struct sockaddr *)&a, sizeof(a)), 0);
+	while (send(fd, data, sizeof(data), MSG_DONTWAIT) > 0)
+		;
+	ck_assert_int_eq(setsockopt(fd, SOL_SOCKET, SO_LINGER, &l, sizeof(l)), 0);
+	return fd;
+}
+
+/* As on kernels without SO_PASSRIGHTS: read with a message, and left unread at the end. */
+START_TEST(a_descriptor_that_comes_along_is_not_waited_for)
+{
+	int peers[2], reader[2];
+	for (int i = 0; i < 2; i++) {
+		peers[i] = dial();
+		int fd = lingering(&reader[i]);
+		ck_assert_int_gt(send_fds(peers[i], "{", 1 + (size_t)i, &fd, 1, 0), 0);
+		fd_close(fd);
+		if (i)
+			fd_close(peers[i]);
+	}
+	int fd = dial();
+	json_decref(ask(fd, "{\"method\":\"org.stayd.Control.Ping\"}"));
+	fd_close(fd);
+	fd_close(peers[0]);
+	fd_close(reader[0]);
+	fd_close(reader[1]);
+}
+END_TEST
+
 START_TEST(the_interface_describes_every_method)
 {
 	int fd = dial();
@@ -621,6 +662,7 @@ Suite *suite(void)
 	tcase_add_test(t, every_change_needs_more_than_a_viewer);
 	tcase_add_test(t, connections_of_one_uid_are_bounded);
 	tcase_add_test(t, a_started_message_that_never_ends_is_closed);
+	tcase_add_test(t, a_descriptor_that_comes_along_is_not_waited_for);
 	tcase_add_test(t, the_interface_describes_every_method);
 	tcase_add_test(t, any_bytes_become_valid_json);
 	suite_add_tcase(s, t);
