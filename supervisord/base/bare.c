@@ -127,10 +127,7 @@ static void on_alarm(int signal UNUSED)
 
 static void closing_timer(int every_us, int how)
 {
-	const struct itimerval t = {
-		{0, every_us},
-                {0, every_us}
-        };
+	const struct itimerval t = {.it_interval.tv_usec = every_us, .it_value.tv_usec = every_us};
 	sigset_t alarm_only;
 	sigemptyset(&alarm_only);
 	sigaddset(&alarm_only, SIGALRM);
