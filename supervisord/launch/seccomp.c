@@ -198,6 +198,12 @@ static void deny_arg(struct filter *f, const char *name, int error, unsigned arg
 	rule(f, SCMP_ACT_ERRNO((uint32_t)error), seccomp_syscall_resolve_name(name), 1, &c);
 }
 
+/* An argument that the kernel takes for an int: a caller may put anything into its upper half. */
+static void deny_int(struct filter *f, const char *name, int error, unsigned arg, uint32_t value)
+{
+	deny_arg(f, name, error, arg, SCMP_CMP_MASKED_EQ, UINT32_MAX, value);
+}
+
 static uint32_t action_of(const struct exec_sandbox *s, int action)
 {
 	if (action < 0)
@@ -306,7 +312,7 @@ static int rules_families(struct filter *f, const struct exec_sandbox *s)
 	}
 	for (unsigned i = 0; i < FAMILY_MAX; i++)
 		if (listed[i] == s->address_families_is_deny)
-			deny_arg(f, "socket", EAFNOSUPPORT, 0, SCMP_CMP_EQ, i, 0);
+			deny_int(f, "socket", EAFNOSUPPORT, 0, i);
 	if (!s->address_families_is_deny)
 		deny_arg(f, "socket", EAFNOSUPPORT, 0, SCMP_CMP_GE, FAMILY_MAX, 0);
 	return f->error;
@@ -325,7 +331,7 @@ static void rules_namespaces(struct filter *f, uint64_t forbidden)
 	if (!forbidden)
 		return;
 	/* Type 0 means "whatever it is"; clone3's flags are behind a pointer: libc falls back. */
-	deny_arg(f, "setns", EPERM, 1, SCMP_CMP_EQ, 0, 0);
+	deny_int(f, "setns", EPERM, 1, 0);
 	deny(f, "clone3", ENOSYS);
 }
 

@@ -89,6 +89,7 @@ START_TEST(address_families_work_both_ways)
 	ask("inet");
 	ask("unix");
 	ask("netlink");
+	ask("unix-high");
 	struct result r = rig_run(&rig, &u);
 	expect(&r, "inet", "EAFNOSUPPORT");
 	expect(&r, "unix", "ok");
@@ -98,6 +99,7 @@ START_TEST(address_families_work_both_ways)
 	expect(&r, "inet", "ok");
 	expect(&r, "unix", "EAFNOSUPPORT");
 	expect(&r, "netlink", "EAFNOSUPPORT");
+	expect(&r, "unix-high", "EAFNOSUPPORT");
 	rig_stop(&rig);
 }
 END_TEST
@@ -146,10 +148,12 @@ START_TEST(forbidden_namespaces_are_refused_and_others_not)
 {
 	start();
 	u.conf.exec.sandbox.restrict_namespaces = CLONE_NEWUTS;
+	ask("setns-high");
 	ask("utsns");
 	ask("userns");
 	ask("clone3");
 	struct result r = rig_run(&rig, &u);
+	expect(&r, "setns-high", "EPERM");
 	expect(&r, "utsns", "EPERM");
 	expect(&r, "userns", "ok");
 	expect(&r, "clone3", "ENOSYS");
