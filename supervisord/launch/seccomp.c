@@ -363,14 +363,18 @@ static void rules_set_ids(struct filter *f)
 		{"openat",    3, 2},
 	};
 	static const uint64_t bits[] = {S_ISUID, S_ISGID};
+	/* Either makes open() look at its mode. */
+	static const uint64_t creates[] = {O_CREAT, O_TMPFILE & ~O_DIRECTORY};
 	for (size_t i = 0; i < ARRAY_SIZE(calls); i++) {
-		for (size_t k = 0; k < ARRAY_SIZE(bits); k++) {
+		bool has_flags = calls[i].flags_arg != 9;
+		for (size_t k = 0; k < ARRAY_SIZE(bits) * (has_flags ? 2 : 1); k++) {
+			uint64_t bit = bits[k % 2], create = creates[k / 2];
 			struct scmp_arg_cmp c[2] = {
-				{calls[i].mode_arg,  SCMP_CMP_MASKED_EQ, bits[k], bits[k]},
-				{calls[i].flags_arg, SCMP_CMP_MASKED_EQ, O_CREAT, O_CREAT},
+				{calls[i].mode_arg,  SCMP_CMP_MASKED_EQ, bit,    bit   },
+				{calls[i].flags_arg, SCMP_CMP_MASKED_EQ, create, create},
 			};
 			rule(f, SCMP_ACT_ERRNO(EPERM), seccomp_syscall_resolve_name(calls[i].name),
-				calls[i].flags_arg == 9 ? 1 : 2, c);
+				has_flags ? 2 : 1, c);
 		}
 	}
 	deny(f, "openat2", ENOSYS); /* its mode is behind a pointer: libc falls back to openat */

@@ -177,6 +177,8 @@ static void try_call(const char *name)
 		r = sched_setscheduler(0, SCHED_FIFO, &p);
 	} else if (strcmp(name, "suid") == 0)
 		r = mkdir("/tmp", 04755); /* EEXIST when it is let through */
+	else if (strcmp(name, "suid-tmpfile") == 0)
+		r = open("/tmp", O_TMPFILE | O_RDWR | O_CLOEXEC, 04755);
 	else if (strcmp(name, "hostname") == 0)
 		r = sethostname("probe", 5);
 	else if (strcmp(name, "module") == 0)
