@@ -22,7 +22,7 @@ enum tree_action { TREE_CHOWN, TREE_REMOVE };
 
 struct tree {
 	enum tree_action action;
-	uint32_t uid, gid;
+	uint32_t uid, gid, from_uid;
 	DIR *stack[TREE_DEPTH_MAX];
 	char names[TREE_DEPTH_MAX][NAME_MAX + 1];
 	size_t depth;
@@ -45,17 +45,32 @@ static void tree_enter(struct tree *t, int at, const char *name)
 	t->stack[t->depth++] = d;
 }
 
+/* A file that has more names may be anybody's, put there by who had the directory: it changes hands
+ * only if it was his own. */
+static int give_entry(const struct tree *t, int at, const char *name, struct stat *st)
+{
+	CLEANUP_CLOSE int fd = openat(at, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0 || fstat(fd, st) < 0)
+		return -errno;
+	bool is_anybodys = !S_ISDIR(st->st_mode) && st->st_nlink > 1 && st->st_uid != t->from_uid;
+	return is_anybodys || fchownat(fd, "", t->uid, t->gid, AT_EMPTY_PATH) == 0 ? 0 : -errno;
+}
+
 static void tree_entry(struct tree *t, const struct dirent *e)
 {
 	int at = dirfd(t->stack[t->depth - 1]);
 	struct stat st;
 	if (streq(e->d_name, ".") || streq(e->d_name, ".."))
 		return;
-	if (fstatat(at, e->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+	int r = t->action == TREE_CHOWN ? give_entry(t, at, e->d_name, &st)
+		: fstatat(at, e->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0 ? -errno
+								       : 0;
+	if (r == -ENOENT)
 		return;
-	if (t->action == TREE_CHOWN &&
-		fchownat(at, e->d_name, t->uid, t->gid, AT_SYMLINK_NOFOLLOW) < 0)
-		t->error = -errno;
+	if (r < 0) {
+		t->error = r;
+		return;
+	}
 	if (S_ISDIR(st.st_mode))
 		tree_enter(t, at, e->d_name);
 	else if (t->action == TREE_REMOVE && unlinkat(at, e->d_name, 0) < 0)
@@ -137,7 +152,8 @@ static int give_directory(struct child *c, const struct plan_dir *d, int fd, boo
 	bool is_wrong =
 		(uid != UINT32_MAX && st.st_uid != uid) || (gid != UINT32_MAX && st.st_gid != gid);
 	if (is_ours && is_wrong) {
-		t = (struct tree){.action = TREE_CHOWN, .uid = uid, .gid = gid};
+		t = (struct tree){
+			.action = TREE_CHOWN, .uid = uid, .gid = gid, .from_uid = st.st_uid};
 		int r = is_new ? 0 : tree_walk(&t, fd, ".");
 		if (r < 0)
 			return r;

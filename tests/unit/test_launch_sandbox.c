@@ -498,6 +498,40 @@ START_TEST(directories_are_made_owned_and_never_through_links)
 }
 END_TEST
 
+/* Where the kernel does not protect links, who had the directory may have put anybody's file there. */
+START_TEST(a_new_owner_gets_what_the_old_one_had_and_no_more)
+{
+	NEED_ROOT(); /* for another user */
+	struct stat st;
+	start();
+	char *state = make_dir("state"), *old = make_dir("state/old");
+	ck_assert_int_eq(write_file_atomic(below("secret"), "x", 1, 0600), 0);
+	ck_assert_int_eq(write_file_atomic(below("state/old/a"), "x", 1, 0600), 0);
+	ck_assert_int_eq(chown(old, 1, 1), 0);
+	ck_assert_int_eq(chown(below("state/old/a"), 1, 1), 0);
+	ck_assert_int_eq(link(below("state/old/a"), below("state/old/b")), 0);
+	ck_assert_int_eq(link(below("secret"), below("state/old/secret")), 0);
+	ck_assert_int_eq(symlink(below("secret"), below("state/old/l")), 0);
+	u.vars.state_root = state;
+	u.vars.dirs_wanted = true;
+	u.conf.exec.identity.user = (char *)"nobody";
+	u.conf.exec.dirs[DIR_STATE].names = LIST((char *)"old");
+	u.conf.exec.dirs[DIR_STATE].mode = 0700;
+	unit_arg(&u, "show");
+	struct result r = rig_run(&rig, &u);
+	ck_assert_msg(r.reply.kind == LN_SPAWNED, "%s", r.reply.detail);
+	ck_assert_int_eq(stat(old, &st), 0);
+	ck_assert_uint_eq(st.st_uid, 65534);
+	ck_assert_int_eq(stat(below("state/old/b"), &st), 0);
+	ck_assert_uint_eq(st.st_uid, 65534);
+	ck_assert_int_eq(lstat(below("state/old/l"), &st), 0);
+	ck_assert_uint_eq(st.st_uid, 65534);
+	ck_assert_int_eq(stat(below("secret"), &st), 0);
+	ck_assert_uint_eq(st.st_uid, 0);
+	stop();
+}
+END_TEST
+
 START_TEST(output_files_are_opened_by_the_launcher)
 {
 	struct buf b = {0}, plan = {0};
@@ -543,6 +577,7 @@ Suite *suite(void)
 	tcase_add_test(t, private_users_maps_root_and_the_user);
 	tcase_add_test(t, protect_proc_hides_the_others);
 	tcase_add_test(t, directories_are_made_owned_and_never_through_links);
+	tcase_add_test(t, a_new_owner_gets_what_the_old_one_had_and_no_more);
 	tcase_add_test(t, output_files_are_opened_by_the_launcher);
 	suite_add_tcase(s, t);
 	return s;
