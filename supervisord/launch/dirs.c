@@ -6,6 +6,8 @@
  *     user, who owns the leaves, cannot turn a later chown or removal against anything else.
  *  2. A directory that is there with the right owner is left as it is but for its mode.
  *  3. Walks are iterative and at most TREE_DEPTH_MAX deep; what is deeper stays and is an error.
+ *  4. Core removes ENTRIES_AT_ONCE itself. What has more is put aside, so that the next start makes its
+ *     own, and removed by a child of the launcher: how many files there are is the service's choice.
  *
  * child_make_dirs() runs in forked children only (it opens directory streams); the clean-up runs
  * in core.
@@ -16,7 +18,8 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
-#define TREE_DEPTH_MAX 128
+#define TREE_DEPTH_MAX  128
+#define ENTRIES_AT_ONCE 1000
 
 enum tree_action { TREE_CHOWN, TREE_REMOVE };
 
@@ -26,6 +29,7 @@ struct tree {
 	DIR *stack[TREE_DEPTH_MAX];
 	char names[TREE_DEPTH_MAX][NAME_MAX + 1];
 	size_t depth;
+	size_t n, n_max; /* entries looked at; 0: no bound */
 	int error;
 };
 
@@ -85,11 +89,20 @@ static void tree_leave(struct tree *t)
 		t->error = -errno;
 }
 
-/* Everything below at/name; at/name itself is the caller's. */
+static int tree_give_up(struct tree *t)
+{
+	while (t->depth)
+		closedir(t->stack[--t->depth]);
+	return -EAGAIN;
+}
+
+/* Everything below at/name; at/name itself is the caller's. -EAGAIN: there are more than n_max. */
 static int tree_walk(struct tree *t, int at, const char *name)
 {
 	tree_enter(t, at, name);
 	while (t->depth) {
+		if (t->n_max && t->n++ >= t->n_max)
+			return tree_give_up(t);
 		struct dirent *e = readdir(t->stack[t->depth - 1]);
 		if (e)
 			tree_entry(t, e);
@@ -198,13 +211,44 @@ int child_make_dirs(struct child *c)
 
 /* ---- cleaning up ---- */
 
-static void remove_tree(int at, const char *name)
+static launch_remove_fn *remove_fn;
+static void *remove_arg;
+
+void launch_remove_by(launch_remove_fn *fn, void *arg)
+{
+	remove_fn = fn;
+	remove_arg = arg;
+}
+
+static int remove_up_to(int at, const char *name, size_t n_max)
 {
 	struct tree *t = xcalloc(1, sizeof(*t));
 	t->action = TREE_REMOVE;
-	(void)tree_walk(t, at, name);
-	(void)unlinkat(at, name, AT_REMOVEDIR);
+	t->n_max = n_max;
+	int r = tree_walk(t, at, name);
+	if (r != -EAGAIN)
+		(void)unlinkat(at, name, AT_REMOVEDIR);
 	free(t);
+	return r;
+}
+
+void dir_remove(int at, const char *name)
+{
+	(void)remove_up_to(at, name, 0);
+}
+
+static void remove_tree(int at, const char *name)
+{
+	char aside[64];
+	uint64_t number;
+	if (remove_up_to(at, name, remove_fn ? ENTRIES_AT_ONCE : 0) != -EAGAIN)
+		return;
+	random_bytes(&number, sizeof(number));
+	snprintf(aside, sizeof(aside), ".stayd-gone-%016llx", (unsigned long long)number);
+	if (renameat(at, name, at, aside) < 0)
+		dir_remove(at, name);
+	else if (remove_fn(remove_arg, at, aside) < 0)
+		dir_remove(at, aside);
 }
 
 /* Only what has our owner and mode: anybody may make a directory of that name in /tmp. */

@@ -93,6 +93,11 @@ int plan_build(const struct launch_image *image, const struct launch_vars *v, st
 void launch_cleanup_dirs(
 	const struct unit_conf *conf, const char *runtime_root, bool is_restart_coming);
 
+/* Has the directory name in dir removed by a process of its own: core's way to the launcher, for what
+ * is more than core may wait for. 0, or -errno: nobody does. Without one all is removed at once. */
+typedef int launch_remove_fn(void *arg, int dir, const char *name);
+void launch_remove_by(launch_remove_fn *fn, void *arg);
+
 /* The launcher process: links at ROLE_KEEPER_FD and ROLE_CORE_FD. Returns the exit code. */
 int launcher_main(int argc, char **argv);
 

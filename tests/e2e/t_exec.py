@@ -210,6 +210,27 @@ def directories_are_made_owned_and_removed():
 
 
 @test
+def a_directory_of_many_files_is_removed_by_another_process():
+    need_root()
+    name = "stayd-test-many-%d" % os.getpid()
+    parent, path = "/run/" + name, "/run/%s/many" % name
+    fill = "/bin/sh -c 'cd %s && seq 1 20000 | xargs touch'" % path
+    unit = "[Service]\nType=oneshot\nRemainAfterExit=yes\nRuntimeDirectory=%s/many\nExecStart=%s\n" % (name, fill)
+    try:
+        with Daemon({"many.service": unit}) as d:
+            d.ctl("start", "many")
+            d.ctl("stop", "many")
+            check(not os.path.exists(path), "its name is free when the unit is down")
+            d.ctl("start", "many")
+            check(len(os.listdir(path)) == 20000, "the next one has its own")
+            wait_for(lambda: os.listdir(parent) == ["many"], what="the one before to be gone")
+            check(d.status()["daemon"]["core_pid"], "core answers")
+        check(os.listdir(parent) == [], "nothing is left by a daemon that ends")
+    finally:
+        shutil.rmtree(parent, ignore_errors=True)
+
+
+@test
 def namespaces_and_mounts_hold_or_are_said_to_be_degraded():
     with temp_dir() as top:
         open(top + "/secret", "w").close()

@@ -3,6 +3,8 @@
  * namespace; where there is none the tests say so and pass over. */
 #include "launch_rig.h"
 
+#include <limits.h>
+
 static struct rig rig;
 static struct unit u;
 static char base[] = "/var/tmp/test-sandbox-XXXXXX";
@@ -532,6 +534,51 @@ START_TEST(a_new_owner_gets_what_the_old_one_had_and_no_more)
 }
 END_TEST
 
+/* Where core would hand it to: the test does so. */
+static struct {
+	int dir;
+	char name[NAME_MAX + 1];
+} handed = {.dir = -1};
+
+static int hand_on(void *arg, int dir, const char *name)
+{
+	(void)arg;
+	handed.dir = fcntl(dir, F_DUPFD_CLOEXEC, 10);
+	str_copy(handed.name, name, sizeof(handed.name));
+	return 0;
+}
+
+START_TEST(what_has_many_files_is_put_aside_and_removed_by_the_launcher)
+{
+	struct spawn_id none = {0};
+	struct buf name = {0};
+	int status;
+	start();
+	char *run = make_dir("run"), *in = make_dir("run/few"), *deep = make_dir("run/r/deep");
+	for (int i = 0; i < 3000; i++) {
+		CLEANUP_FREE char *path = xasprintf("%s/%d", deep, i);
+		CLEANUP_CLOSE int fd = open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+		ck_assert_int_ge(fd, 0);
+	}
+	launch_remove_by(hand_on, NULL);
+	u.conf.exec.dirs[DIR_RUNTIME].names = LIST((char *)"few", (char *)"r");
+	launch_cleanup_dirs(&u.conf, run, false);
+	ck_assert_int_lt(access(in, F_OK), 0);
+	ck_assert_int_lt(access(below("run/r"), F_OK), 0);
+	ck_assert_msg(startswith(handed.name, ".stayd-gone-"), "%s", handed.name);
+	ck_assert_int_eq(faccessat(handed.dir, handed.name, F_OK, 0), 0);
+	buf_add(&name, handed.name, strlen(handed.name) + 1);
+	rig_send(&rig, &name, &none, LN_REMOVE | LN_HAS_STDOUT, &handed.dir, 1, 0);
+	ck_assert_int_gt(waitpid(-1, &status, __WALL), 0);
+	ck_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+	ck_assert_int_lt(faccessat(handed.dir, handed.name, F_OK, 0), 0);
+	launch_remove_by(NULL, NULL);
+	close(handed.dir);
+	buf_done(&name);
+	stop();
+}
+END_TEST
+
 START_TEST(output_files_are_opened_by_the_launcher)
 {
 	struct buf b = {0}, plan = {0};
@@ -578,6 +625,7 @@ Suite *suite(void)
 	tcase_add_test(t, protect_proc_hides_the_others);
 	tcase_add_test(t, directories_are_made_owned_and_never_through_links);
 	tcase_add_test(t, a_new_owner_gets_what_the_old_one_had_and_no_more);
+	tcase_add_test(t, what_has_many_files_is_put_aside_and_removed_by_the_launcher);
 	tcase_add_test(t, output_files_are_opened_by_the_launcher);
 	suite_add_tcase(s, t);
 	return s;
