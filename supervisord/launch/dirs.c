@@ -273,6 +273,22 @@ static void remove_private_tmp(const char *unit)
 	}
 }
 
+/* The directory that path is in, reached through no symbolic link; *ret_leaf is its last part. */
+static int open_parent(int at, const char *path, const char **ret_leaf)
+{
+	int dir = openat(at, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	for (const char *slash; dir >= 0 && (slash = strchr(path, '/')); path = slash + 1) {
+		CLEANUP_FREE char *part = xstrndup(path, (size_t)(slash - path));
+		CLEANUP_CLOSE int above = dir;
+		if (*part)
+			dir = openat(above, part, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+		else
+			(void)TAKE_FD(above);
+	}
+	*ret_leaf = path;
+	return dir < 0 ? -errno : dir;
+}
+
 void launch_cleanup_dirs(
 	const struct unit_conf *conf, const char *runtime_root, bool is_restart_coming)
 {
@@ -287,16 +303,10 @@ void launch_cleanup_dirs(
 	for (size_t i = 0; at >= 0 && i < d->names.n; i++) {
 		/* The innermost directory of "a/b" is ours, "a" may be another unit's too. */
 		CLEANUP_FREE char *name = xstrndup(d->names.v[i], strcspn(d->names.v[i], ":"));
-		char *leaf = strrchr(name, '/');
+		const char *leaf;
 		if (!*name || strstr(name, ".."))
 			continue;
-		if (!leaf) {
-			remove_tree(at, name);
-			continue;
-		}
-		*leaf++ = '\0';
-		CLEANUP_CLOSE int parent =
-			openat(at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+		CLEANUP_CLOSE int parent = open_parent(at, name, &leaf);
 		if (parent >= 0 && *leaf)
 			remove_tree(parent, leaf);
 	}

@@ -534,6 +534,24 @@ START_TEST(a_new_owner_gets_what_the_old_one_had_and_no_more)
 }
 END_TEST
 
+/* "r" may be the user's own, and so what is in it. */
+START_TEST(a_link_half_way_leads_no_removal_elsewhere)
+{
+	start();
+	char *run = make_dir("run"), *else_where = make_dir("else/y/z");
+	(void)make_dir("run/r/x/y/z");
+	u.conf.exec.dirs[DIR_RUNTIME].names = LIST((char *)"r/x/y/z");
+	launch_cleanup_dirs(&u.conf, run, false);
+	ck_assert_int_lt(access(below("run/r/x/y/z"), F_OK), 0);
+	ck_assert_int_eq(access(below("run/r/x/y"), F_OK), 0);
+	ck_assert_int_eq(rename(below("run/r/x"), below("run/r/w")), 0);
+	ck_assert_int_eq(symlink(below("else"), below("run/r/x")), 0);
+	launch_cleanup_dirs(&u.conf, run, false);
+	ck_assert_int_eq(access(else_where, F_OK), 0);
+	stop();
+}
+END_TEST
+
 /* Where core would hand it to: the test does so. */
 static struct {
 	int dir;
@@ -625,6 +643,7 @@ Suite *suite(void)
 	tcase_add_test(t, protect_proc_hides_the_others);
 	tcase_add_test(t, directories_are_made_owned_and_never_through_links);
 	tcase_add_test(t, a_new_owner_gets_what_the_old_one_had_and_no_more);
+	tcase_add_test(t, a_link_half_way_leads_no_removal_elsewhere);
 	tcase_add_test(t, what_has_many_files_is_put_aside_and_removed_by_the_launcher);
 	tcase_add_test(t, output_files_are_opened_by_the_launcher);
 	suite_add_tcase(s, t);
