@@ -68,6 +68,10 @@ struct launch_image *launch_image_free(struct launch_image *i);
 /* False: it names users or groups, and /etc/passwd or /etc/group have changed since. */
 bool launch_image_is_current(const struct launch_image *i);
 
+/* A process of the unit runs with this uid, which an earlier core gave it: a DynamicUser= of another
+ * name will not get it. */
+void launch_hold_dynamic(const struct unit_conf *conf, uint32_t uid);
+
 /* What differs from start to start. */
 struct launch_vars {
 	struct spawn_id id;
