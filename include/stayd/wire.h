@@ -127,6 +127,9 @@ enum ln_flags {
 	 * stayd that can take over? Its wait status (an int) is written to stdout, or nothing. */
 	LN_TRIAL = 256,
 	LN_PING = 512, /* no plan: answer LN_PONG at once; one that waits for an exec cannot */
+	/* No plan but a name, and as stdout the directory it is in: remove it with all below, in a
+	 * process of its own. No answer. */
+	LN_REMOVE = 1024,
 };
 #define LN_FRAME_MAX (160 * 1024) /* below the default socket buffer; larger plans go by memfd */
 #define LN_PLAN_MAX  (8 * 1024 * 1024)

@@ -324,6 +324,7 @@ void core_trouble(struct core *c, enum trouble kind, const char *text);
 int launcher_ask(struct core *c, uint32_t flags, const void *text, size_t size, const int *fds,
 	size_t n_fds);
 int core_getent(void *arg, const char *database, const char *name, int fd);
+int core_remove(void *arg, int dir, const char *name);
 
 /* launcher.c */
 void launcher_connected(struct core *c, int fd);

@@ -16,6 +16,7 @@
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 
 #define KEEPER_BATCH      64
@@ -765,6 +766,18 @@ static void adopt_strays(struct core *c)
 			(void)adopt_stray(c, &known[i]);
 }
 
+/* Which uid a DynamicUser= has is not recorded: its process is asked, before anything is started. */
+static void hold_user(const struct unit *u)
+{
+	char path[32];
+	struct stat st;
+	if (!u->rec.main_pid || !u->conf->exec.identity.dynamic_user)
+		return;
+	snprintf(path, sizeof(path), "/proc/%d", (int)u->rec.main_pid);
+	if (stat(path, &st) == 0)
+		launch_hold_dynamic(u->conf, st.st_uid);
+}
+
 void keeper_adopt_begin(struct core *c)
 {
 	adopt_deposits(c);
@@ -775,6 +788,7 @@ void keeper_adopt_begin(struct core *c)
 		struct unit *u = c->world->units[i];
 		remember(c, u, &u->rec.main, u->rec.main_pid);
 		remember(c, u, &u->rec.control, u->rec.control_pid);
+		hold_user(u);
 	}
 }
 

@@ -7,8 +7,10 @@
  * The question goes the way plans go, with the write end of a pipe; its end is the answer, so the
  * launcher has nothing to say, and a launcher that dies has answered too.
  *
+ * What takes time goes there as well: directories with more files than core may wait for.
+ *
  * Called by reexec.c, and through launch_getent_by() by launch_image_new(), which waits for at most
- * two seconds.
+ * two seconds; through launch_remove_by() by launch_cleanup_dirs(), which does not wait.
  */
 #include "core/inner.h"
 
@@ -45,4 +47,13 @@ int core_getent(void *arg, const char *database, const char *name, int fd)
 	int r = launcher_ask(arg, LN_LOOKUP, b.data, b.size, &fd, 1);
 	buf_done(&b);
 	return r;
+}
+
+/* At the end the launcher goes before it has read it: then there is nothing left to wait for core. */
+int core_remove(void *arg, int dir, const char *name)
+{
+	const struct core *c = arg;
+	if (c->world->is_shutting_down)
+		return -ESHUTDOWN;
+	return launcher_ask(arg, LN_REMOVE, name, strlen(name) + 1, &dir, 1);
 }

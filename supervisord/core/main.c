@@ -681,6 +681,7 @@ static int core_confine(struct core *c)
 {
 	struct err e = {0};
 	launch_getent_by(core_getent, c);
+	launch_remove_by(core_remove, c);
 	c->can_give_logs_away = confine_can_change_user();
 	int r = confine(ROLE_CORE, &e);
 	if (r < 0)

@@ -6,6 +6,8 @@
  *     user, who owns the leaves, cannot turn a later chown or removal against anything else.
  *  2. A directory that is there with the right owner is left as it is but for its mode.
  *  3. Walks are iterative and at most TREE_DEPTH_MAX deep; what is deeper stays and is an error.
+ *  4. Core removes ENTRIES_AT_ONCE itself. What has more is put aside, so that the next start makes its
+ *     own, and removed by a child of the launcher: how many files there are is the service's choice.
  *
  * child_make_dirs() runs in forked children only (it opens directory streams); the clean-up runs
  * in core.
@@ -16,16 +18,18 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
-#define TREE_DEPTH_MAX 128
+#define TREE_DEPTH_MAX  128
+#define ENTRIES_AT_ONCE 1000
 
 enum tree_action { TREE_CHOWN, TREE_REMOVE };
 
 struct tree {
 	enum tree_action action;
-	uint32_t uid, gid;
+	uint32_t uid, gid, from_uid;
 	DIR *stack[TREE_DEPTH_MAX];
 	char names[TREE_DEPTH_MAX][NAME_MAX + 1];
 	size_t depth;
+	size_t n, n_max; /* entries looked at; 0: no bound */
 	int error;
 };
 
@@ -45,17 +49,32 @@ static void tree_enter(struct tree *t, int at, const char *name)
 	t->stack[t->depth++] = d;
 }
 
+/* A file that has more names may be anybody's, put there by who had the directory: it changes hands
+ * only if it was his own. */
+static int give_entry(const struct tree *t, int at, const char *name, struct stat *st)
+{
+	CLEANUP_CLOSE int fd = openat(at, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0 || fstat(fd, st) < 0)
+		return -errno;
+	bool is_anybodys = !S_ISDIR(st->st_mode) && st->st_nlink > 1 && st->st_uid != t->from_uid;
+	return is_anybodys || fchownat(fd, "", t->uid, t->gid, AT_EMPTY_PATH) == 0 ? 0 : -errno;
+}
+
 static void tree_entry(struct tree *t, const struct dirent *e)
 {
 	int at = dirfd(t->stack[t->depth - 1]);
 	struct stat st;
 	if (streq(e->d_name, ".") || streq(e->d_name, ".."))
 		return;
-	if (fstatat(at, e->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+	int r = t->action == TREE_CHOWN ? give_entry(t, at, e->d_name, &st)
+		: fstatat(at, e->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0 ? -errno
+								       : 0;
+	if (r == -ENOENT)
 		return;
-	if (t->action == TREE_CHOWN &&
-		fchownat(at, e->d_name, t->uid, t->gid, AT_SYMLINK_NOFOLLOW) < 0)
-		t->error = -errno;
+	if (r < 0) {
+		t->error = r;
+		return;
+	}
 	if (S_ISDIR(st.st_mode))
 		tree_enter(t, at, e->d_name);
 	else if (t->action == TREE_REMOVE && unlinkat(at, e->d_name, 0) < 0)
@@ -70,11 +89,20 @@ static void tree_leave(struct tree *t)
 		t->error = -errno;
 }
 
-/* Everything below at/name; at/name itself is the caller's. */
+static int tree_give_up(struct tree *t)
+{
+	while (t->depth)
+		closedir(t->stack[--t->depth]);
+	return -EAGAIN;
+}
+
+/* Everything below at/name; at/name itself is the caller's. -EAGAIN: there are more than n_max. */
 static int tree_walk(struct tree *t, int at, const char *name)
 {
 	tree_enter(t, at, name);
 	while (t->depth) {
+		if (t->n_max && t->n++ >= t->n_max)
+			return tree_give_up(t);
 		struct dirent *e = readdir(t->stack[t->depth - 1]);
 		if (e)
 			tree_entry(t, e);
@@ -137,7 +165,8 @@ static int give_directory(struct child *c, const struct plan_dir *d, int fd, boo
 	bool is_wrong =
 		(uid != UINT32_MAX && st.st_uid != uid) || (gid != UINT32_MAX && st.st_gid != gid);
 	if (is_ours && is_wrong) {
-		t = (struct tree){.action = TREE_CHOWN, .uid = uid, .gid = gid};
+		t = (struct tree){
+			.action = TREE_CHOWN, .uid = uid, .gid = gid, .from_uid = st.st_uid};
 		int r = is_new ? 0 : tree_walk(&t, fd, ".");
 		if (r < 0)
 			return r;
@@ -182,13 +211,44 @@ int child_make_dirs(struct child *c)
 
 /* ---- cleaning up ---- */
 
-static void remove_tree(int at, const char *name)
+static launch_remove_fn *remove_fn;
+static void *remove_arg;
+
+void launch_remove_by(launch_remove_fn *fn, void *arg)
+{
+	remove_fn = fn;
+	remove_arg = arg;
+}
+
+static int remove_up_to(int at, const char *name, size_t n_max)
 {
 	struct tree *t = xcalloc(1, sizeof(*t));
 	t->action = TREE_REMOVE;
-	(void)tree_walk(t, at, name);
-	(void)unlinkat(at, name, AT_REMOVEDIR);
+	t->n_max = n_max;
+	int r = tree_walk(t, at, name);
+	if (r != -EAGAIN)
+		(void)unlinkat(at, name, AT_REMOVEDIR);
 	free(t);
+	return r;
+}
+
+void dir_remove(int at, const char *name)
+{
+	(void)remove_up_to(at, name, 0);
+}
+
+static void remove_tree(int at, const char *name)
+{
+	char aside[64];
+	uint64_t number;
+	if (remove_up_to(at, name, remove_fn ? ENTRIES_AT_ONCE : 0) != -EAGAIN)
+		return;
+	random_bytes(&number, sizeof(number));
+	snprintf(aside, sizeof(aside), ".stayd-gone-%016llx", (unsigned long long)number);
+	if (renameat(at, name, at, aside) < 0)
+		dir_remove(at, name);
+	else if (remove_fn(remove_arg, at, aside) < 0)
+		dir_remove(at, aside);
 }
 
 /* Only what has our owner and mode: anybody may make a directory of that name in /tmp. */
@@ -213,6 +273,22 @@ static void remove_private_tmp(const char *unit)
 	}
 }
 
+/* The directory that path is in, reached through no symbolic link; *ret_leaf is its last part. */
+static int open_parent(int at, const char *path, const char **ret_leaf)
+{
+	int dir = openat(at, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	for (const char *slash; dir >= 0 && (slash = strchr(path, '/')); path = slash + 1) {
+		CLEANUP_FREE char *part = xstrndup(path, (size_t)(slash - path));
+		CLEANUP_CLOSE int above = dir;
+		if (*part)
+			dir = openat(above, part, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+		else
+			(void)TAKE_FD(above);
+	}
+	*ret_leaf = path;
+	return dir < 0 ? -errno : dir;
+}
+
 void launch_cleanup_dirs(
 	const struct unit_conf *conf, const char *runtime_root, bool is_restart_coming)
 {
@@ -227,16 +303,10 @@ void launch_cleanup_dirs(
 	for (size_t i = 0; at >= 0 && i < d->names.n; i++) {
 		/* The innermost directory of "a/b" is ours, "a" may be another unit's too. */
 		CLEANUP_FREE char *name = xstrndup(d->names.v[i], strcspn(d->names.v[i], ":"));
-		char *leaf = strrchr(name, '/');
+		const char *leaf;
 		if (!*name || strstr(name, ".."))
 			continue;
-		if (!leaf) {
-			remove_tree(at, name);
-			continue;
-		}
-		*leaf++ = '\0';
-		CLEANUP_CLOSE int parent =
-			openat(at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+		CLEANUP_CLOSE int parent = open_parent(at, name, &leaf);
 		if (parent >= 0 && *leaf)
 			remove_tree(parent, leaf);
 	}

@@ -87,6 +87,50 @@ void env_unset(struct strv *env, const char *what)
 		env->v[kept] = NULL;
 }
 
+struct env_var {
+	char *s;
+	size_t name_size, at;
+};
+
+static int compare_vars(const void *a, const void *b)
+{
+	const struct env_var *x = a, *y = b;
+	int r = memcmp(x->s, y->s, MIN(x->name_size, y->name_size));
+	if (r == 0)
+		r = (x->name_size > y->name_size) - (x->name_size < y->name_size);
+	return r ? r : (x->at > y->at) - (x->at < y->at);
+}
+
+/* Many assignments at once: as if each had been put by env_put(), but not quadratic, and no table
+ * whose collisions a file could choose: core waits for this. */
+static void env_settle(struct strv *env)
+{
+	struct env_var *v = xcalloc(env->n + 1, sizeof(*v));
+	size_t n = env->n, kept = 0;
+	for (size_t i = 0; i < n; i++)
+		v[i] = (struct env_var){env->v[i], strcspn(env->v[i], "="), i};
+	if (n)
+		qsort(v, n, sizeof(*v), compare_vars);
+	for (size_t i = 0, first = 0; i < n; i++) {
+		bool is_last = i + 1 == n || v[i].name_size != v[i + 1].name_size ||
+			       memcmp(v[i].s, v[i + 1].s, v[i].name_size) != 0;
+		env->v[v[i].at] = NULL;
+		if (!is_last) {
+			free(v[i].s);
+			continue;
+		}
+		env->v[v[first].at] = v[i].s;
+		first = i + 1;
+	}
+	for (size_t i = 0; i < n; i++)
+		if (env->v[i])
+			env->v[kept++] = env->v[i];
+	env->n = kept;
+	if (env->v)
+		env->v[kept] = NULL;
+	free(v);
+}
+
 static void env_printf(struct strv *env, const char *name, const char *value)
 {
 	CLEANUP_FREE char *s = xasprintf("%s=%s", name, value);
@@ -147,9 +191,8 @@ static int env_push(struct env_reader *r)
 		if (r->env->n >= ENV_VARS_MAX)
 			return err_set(
 				r->e, -E2BIG, "%s:%u: too many variables", r->file, r->key_line);
-		CLEANUP_FREE char *s = xasprintf("%.*s=%.*s", (int)r->key.size, strna(r->key.data),
-			(int)r->value_keep, strna(r->value.data));
-		env_put(r->env, s);
+		strv_add_take(r->env, xasprintf("%.*s=%.*s", (int)r->key.size, strna(r->key.data),
+					      (int)r->value_keep, strna(r->value.data)));
 	}
 	buf_reset(&r->key);
 	buf_reset(&r->value);
@@ -262,6 +305,7 @@ int env_parse_file(const char *file, const char *text, size_t size, struct strv 
 			 r.state == SINGLE || r.state == DOUBLE || r.state == DOUBLE_ESCAPE;
 	if (result == 0 && has_value)
 		result = env_push(&r);
+	env_settle(env);
 	buf_done(&r.key);
 	buf_done(&r.value);
 	return result;

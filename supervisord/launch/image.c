@@ -88,21 +88,35 @@ static void degrade_rest(struct launch_image *i)
 
 static uint32_t dynamic_uid(const char *name)
 {
-	size_t n = ARRAY_SIZE(dynamic_names), at = hash_bytes(name, strlen(name)) % n;
-	for (size_t i = 0; i < n; i++, at = (at + 1) % n) {
-		if (dynamic_names[at] && !streq(dynamic_names[at], name))
-			continue;
-		if (!dynamic_names[at])
-			dynamic_names[at] = xstrdup(name);
-		return DYNAMIC_FIRST + (uint32_t)at;
+	size_t n = ARRAY_SIZE(dynamic_names), at = hash_bytes(name, strlen(name)) % n, left = n;
+	/* Held is not always where a search begins: what was there before may be gone. */
+	for (size_t i = 0; i < n; i++)
+		if (dynamic_names[i] && streq(dynamic_names[i], name))
+			return DYNAMIC_FIRST + (uint32_t)i;
+	while (left && dynamic_names[at]) {
+		at = (at + 1) % n;
+		left--;
 	}
-	return UINT32_MAX;
+	if (!left)
+		return UINT32_MAX;
+	dynamic_names[at] = xstrdup(name);
+	return DYNAMIC_FIRST + (uint32_t)at;
+}
+
+static const char *dynamic_name(const struct unit_conf *conf)
+{
+	return conf->exec.identity.user ? conf->exec.identity.user : conf->prefix;
+}
+
+void launch_hold_dynamic(const struct unit_conf *conf, uint32_t uid)
+{
+	if (uid >= DYNAMIC_FIRST && uid <= DYNAMIC_LAST && !dynamic_names[uid - DYNAMIC_FIRST])
+		dynamic_names[uid - DYNAMIC_FIRST] = xstrdup(dynamic_name(conf));
 }
 
 static int set_dynamic(struct launch_image *i, struct err *e)
 {
-	const char *name =
-		i->conf->exec.identity.user ? i->conf->exec.identity.user : i->conf->prefix;
+	const char *name = dynamic_name(i->conf);
 	struct user_entry u;
 	struct err ignored;
 	if (user_lookup(&i->arena, name, &u, &ignored) == 0) {

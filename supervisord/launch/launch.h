@@ -68,6 +68,10 @@ struct launch_image *launch_image_free(struct launch_image *i);
 /* False: it names users or groups, and /etc/passwd or /etc/group have changed since. */
 bool launch_image_is_current(const struct launch_image *i);
 
+/* A process of the unit runs with this uid, which an earlier core gave it: a DynamicUser= of another
+ * name will not get it. */
+void launch_hold_dynamic(const struct unit_conf *conf, uint32_t uid);
+
 /* What differs from start to start. */
 struct launch_vars {
 	struct spawn_id id;
@@ -92,6 +96,11 @@ int plan_build(const struct launch_image *image, const struct launch_vars *v, st
 /* Removes RuntimeDirectory= (and PrivateTmp= leftovers) after a stop, as Preserve= says. */
 void launch_cleanup_dirs(
 	const struct unit_conf *conf, const char *runtime_root, bool is_restart_coming);
+
+/* Has the directory name in dir removed by a process of its own: core's way to the launcher, for what
+ * is more than core may wait for. 0, or -errno: nobody does. Without one all is removed at once. */
+typedef int launch_remove_fn(void *arg, int dir, const char *name);
+void launch_remove_by(launch_remove_fn *fn, void *arg);
 
 /* The launcher process: links at ROLE_KEEPER_FD and ROLE_CORE_FD. Returns the exit code. */
 int launcher_main(int argc, char **argv);

@@ -7,8 +7,8 @@
  *  2. Its dispositions are default and its mask empty from the first line on, so that no child has
  *     anything to reset; every descriptor is CLOEXEC, all but its own were closed at start.
  *  3. One start, one reply; what core may not start itself (getent, the trial of a new program)
- *     answers by a pipe of core's. While a reply waits for room or PENDING_MAX starts are under way it
- *     reads no request: the socket is the queue.
+ *     answers by a pipe of core's, and the removal of a directory not at all. While a reply waits
+ *     for room or PENDING_MAX starts are under way it reads no request: the socket is the queue.
  *  4. A plan is checked before it is looked at; a frame that is not one of core's ends the process
  *     (the keeper makes a new one): there is nothing to agree on with a peer of another build.
  *  5. As root it is never dumpable: a vfork child that became another user shares its memory, and
@@ -20,6 +20,7 @@
 #include "parts.h"
 
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/capability.h>
 #include <linux/close_range.h>
 #include <linux/sched.h>
@@ -493,6 +494,34 @@ static int trial(const struct request *q, char *bytes, size_t size)
 	return 0;
 }
 
+/* ---- directories that are more than core can wait for ---- */
+
+/* Links, locks and others' reports must not live as long as this. */
+static bool keep_only(int fd)
+{
+	return dup2(fd, ROLE_KEEPER_FD) >= 0 &&
+	       syscall(SYS_close_range, ROLE_KEEPER_FD + 1, ~0U, 0) == 0;
+}
+
+/* A child of keeper, which owes nobody an exit. */
+static int remove_dir(const struct request *q, const char *name, size_t size)
+{
+	if (q->head.flags != (LN_REMOVE | LN_HAS_STDOUT) || q->n_fds != 1 || size > NAME_MAX + 1 ||
+		strnlen(name, size) + 1 != size || strchr(name, '/') || !name[0] ||
+		streq(name, ".") || streq(name, ".."))
+		return -EPROTO;
+	long pid = syscall(SYS_clone, CLONE_PARENT, NULL, NULL, NULL, NULL);
+	if (pid < 0)
+		log_warn(NULL, "cannot remove what a service left in %s: %s", name,
+			errno_name(errno));
+	if (pid != 0)
+		return 0;
+	(void)prctl(PR_SET_NAME, "stayd-remove", 0, 0, 0);
+	if (keep_only(q->fds[0]))
+		dir_remove(ROLE_KEEPER_FD, name);
+	_exit(EXIT_SUCCESS);
+}
+
 /* Takes the descriptors; those of an earlier core go. */
 static int hold(const int *fds, size_t *n_fds)
 {
@@ -531,6 +560,8 @@ static int receive(void)
 			r = hold(q.fds, &q.n_fds);
 		} else if (q.head.build == WIRE_BUILD && (q.head.flags & LN_LOOKUP)) {
 			r = lookup(&q, frame + sizeof(q.head), (size_t)n - sizeof(q.head));
+		} else if (q.head.build == WIRE_BUILD && (q.head.flags & LN_REMOVE)) {
+			r = remove_dir(&q, frame + sizeof(q.head), (size_t)n - sizeof(q.head));
 		} else if (q.head.build == WIRE_BUILD && (q.head.flags & LN_TRIAL)) {
 			r = trial(&q, frame + sizeof(q.head), (size_t)n - sizeof(q.head));
 		} else if (q.head.build == WIRE_BUILD)

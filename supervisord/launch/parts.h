@@ -94,6 +94,7 @@ int tell_keeper_born(struct child *c);
 _Noreturn void shim_main(struct child *c);
 /* dirs.c */
 int child_make_dirs(struct child *c);
+void dir_remove(int at, const char *name); /* also of core's side; allocates */
 /* sandbox.c */
 int child_enter_namespaces(struct child *c);
 int child_enter_userns(struct child *c);

@@ -198,6 +198,12 @@ static void deny_arg(struct filter *f, const char *name, int error, unsigned arg
 	rule(f, SCMP_ACT_ERRNO((uint32_t)error), seccomp_syscall_resolve_name(name), 1, &c);
 }
 
+/* An argument that the kernel takes for an int: a caller may put anything into its upper half. */
+static void deny_int(struct filter *f, const char *name, int error, unsigned arg, uint32_t value)
+{
+	deny_arg(f, name, error, arg, SCMP_CMP_MASKED_EQ, UINT32_MAX, value);
+}
+
 static uint32_t action_of(const struct exec_sandbox *s, int action)
 {
 	if (action < 0)
@@ -306,7 +312,7 @@ static int rules_families(struct filter *f, const struct exec_sandbox *s)
 	}
 	for (unsigned i = 0; i < FAMILY_MAX; i++)
 		if (listed[i] == s->address_families_is_deny)
-			deny_arg(f, "socket", EAFNOSUPPORT, 0, SCMP_CMP_EQ, i, 0);
+			deny_int(f, "socket", EAFNOSUPPORT, 0, i);
 	if (!s->address_families_is_deny)
 		deny_arg(f, "socket", EAFNOSUPPORT, 0, SCMP_CMP_GE, FAMILY_MAX, 0);
 	return f->error;
@@ -325,7 +331,7 @@ static void rules_namespaces(struct filter *f, uint64_t forbidden)
 	if (!forbidden)
 		return;
 	/* Type 0 means "whatever it is"; clone3's flags are behind a pointer: libc falls back. */
-	deny_arg(f, "setns", EPERM, 1, SCMP_CMP_EQ, 0, 0);
+	deny_int(f, "setns", EPERM, 1, 0);
 	deny(f, "clone3", ENOSYS);
 }
 
@@ -357,14 +363,18 @@ static void rules_set_ids(struct filter *f)
 		{"openat",    3, 2},
 	};
 	static const uint64_t bits[] = {S_ISUID, S_ISGID};
+	/* Either makes open() look at its mode. */
+	static const uint64_t creates[] = {O_CREAT, O_TMPFILE & ~O_DIRECTORY};
 	for (size_t i = 0; i < ARRAY_SIZE(calls); i++) {
-		for (size_t k = 0; k < ARRAY_SIZE(bits); k++) {
+		bool has_flags = calls[i].flags_arg != 9;
+		for (size_t k = 0; k < ARRAY_SIZE(bits) * (has_flags ? 2 : 1); k++) {
+			uint64_t bit = bits[k % 2], create = creates[k / 2];
 			struct scmp_arg_cmp c[2] = {
-				{calls[i].mode_arg,  SCMP_CMP_MASKED_EQ, bits[k], bits[k]},
-				{calls[i].flags_arg, SCMP_CMP_MASKED_EQ, O_CREAT, O_CREAT},
+				{calls[i].mode_arg,  SCMP_CMP_MASKED_EQ, bit,    bit   },
+				{calls[i].flags_arg, SCMP_CMP_MASKED_EQ, create, create},
 			};
 			rule(f, SCMP_ACT_ERRNO(EPERM), seccomp_syscall_resolve_name(calls[i].name),
-				calls[i].flags_arg == 9 ? 1 : 2, c);
+				has_flags ? 2 : 1, c);
 		}
 	}
 	deny(f, "openat2", ENOSYS); /* its mode is behind a pointer: libc falls back to openat */

@@ -210,6 +210,59 @@ def directories_are_made_owned_and_removed():
 
 
 @test
+def a_directory_of_many_files_is_removed_by_another_process():
+    need_root()
+    name = "stayd-test-many-%d" % os.getpid()
+    parent, path = "/run/" + name, "/run/%s/many" % name
+    fill = "/bin/sh -c 'cd %s && seq 1 20000 | xargs touch'" % path
+    unit = "[Service]\nType=oneshot\nRemainAfterExit=yes\nRuntimeDirectory=%s/many\nExecStart=%s\n" % (name, fill)
+    try:
+        with Daemon({"many.service": unit}) as d:
+            d.ctl("start", "many")
+            d.ctl("stop", "many")
+            check(not os.path.exists(path), "its name is free when the unit is down")
+            d.ctl("start", "many")
+            check(len(os.listdir(path)) == 20000, "the next one has its own")
+            wait_for(lambda: os.listdir(parent) == ["many"], what="the one before to be gone")
+            check(d.status()["daemon"]["core_pid"], "core answers")
+        check(os.listdir(parent) == [], "nothing is left by a daemon that ends")
+    finally:
+        shutil.rmtree(parent, ignore_errors=True)
+
+
+def uid_slot(name):
+    """Where DynamicUser= looks first (launch/image.c)."""
+    h = 14695981039346656037
+    for c in name.encode():
+        h = (h ^ c) * 1099511628211 & (1 << 64) - 1
+    return (h ^ h >> 32) % (65519 - 61184 + 1)
+
+
+@test
+def a_dynamic_user_is_nobody_elses_after_a_crash_of_core():
+    need_root()
+    seen = {}
+    for i in range(10000):
+        first = seen.setdefault(uid_slot("dyn%d" % i), "dyn%d" % i)
+        if first != "dyn%d" % i:
+            names = [first, "dyn%d" % i]
+            break
+    unit = "[Service]\nDynamicUser=yes\nExecStart=/bin/sleep 1000\n"
+    with Daemon({n + ".service": unit for n in names}) as d:
+        uid = lambda n: os.stat("/proc/%d" % d.unit(n + ".service")["main_pid"]).st_uid
+        d.ctl("start", names[0])
+        before = uid(names[0])
+        check(61184 <= before <= 65519, before)
+        os.kill(d.status()["daemon"]["core_pid"], signal.SIGKILL)
+        # Not asked for its status meanwhile: that would look up users, too.
+        wait_for(lambda: d.ctl("start", names[1], check=False).rc == 0, what="a start by the new core")
+        check(uid(names[0]) == before, "it runs on")
+        check(uid(names[1]) not in (0, before), "the other has a uid of its own, not %d" % before)
+        d.ctl("restart", names[0])
+        check(uid(names[0]) == before, "and it keeps its own over a restart")
+
+
+@test
 def namespaces_and_mounts_hold_or_are_said_to_be_degraded():
     with temp_dir() as top:
         open(top + "/secret", "w").close()

@@ -22,6 +22,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#define HIGH_BIT (1L << 32)
+
 extern char **environ;
 
 static void show_status(void)
@@ -153,6 +155,8 @@ static void try_call(const char *name)
 		r = socket(AF_INET, SOCK_DGRAM, 0);
 	else if (strcmp(name, "unix") == 0)
 		r = socket(AF_UNIX, SOCK_DGRAM, 0);
+	else if (strcmp(name, "unix-high") == 0) /* the kernel looks at 32 bits of it */
+		r = syscall(SYS_socket, HIGH_BIT | AF_UNIX, SOCK_DGRAM, 0);
 	else if (strcmp(name, "netlink") == 0)
 		r = socket(AF_NETLINK, SOCK_RAW, 0);
 	else if (strcmp(name, "wx") == 0)
@@ -166,11 +170,15 @@ static void try_call(const char *name)
 		r = unshare(CLONE_NEWUSER);
 	else if (strcmp(name, "utsns") == 0)
 		r = unshare(CLONE_NEWUTS);
+	else if (strcmp(name, "setns-high") == 0) /* type 0: whatever the descriptor is */
+		r = syscall(SYS_setns, open("/proc/self/ns/uts", O_RDONLY | O_CLOEXEC), HIGH_BIT);
 	else if (strcmp(name, "rt") == 0) {
 		struct sched_param p = {1};
 		r = sched_setscheduler(0, SCHED_FIFO, &p);
 	} else if (strcmp(name, "suid") == 0)
 		r = mkdir("/tmp", 04755); /* EEXIST when it is let through */
+	else if (strcmp(name, "suid-tmpfile") == 0)
+		r = open("/tmp", O_TMPFILE | O_RDWR | O_CLOEXEC, 04755);
 	else if (strcmp(name, "hostname") == 0)
 		r = sethostname("probe", 5);
 	else if (strcmp(name, "module") == 0)

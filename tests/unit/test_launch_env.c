@@ -3,6 +3,8 @@
  * systemd.service(5). */
 #include "launch_rig.h"
 
+#include <time.h>
+
 static struct unit u;
 static struct strv env;
 static struct err err;
@@ -58,6 +60,25 @@ START_TEST(an_unreadable_byte_is_named_with_file_and_line)
 	memset(&env, 0, sizeof(env));
 	ck_assert_int_eq(env_parse_file("f.env", "A=1\n\0", 5, &env, &err), -EINVAL);
 	ck_assert_ptr_nonnull(strstr(err.text, "f.env:2"));
+}
+END_TEST
+
+/* Whoever may write the file is not who waits for it: the daemon does. */
+START_TEST(a_file_of_many_names_is_no_matter_of_seconds)
+{
+	enum { NAMES = 60000 };
+	struct buf b = {0};
+	for (unsigned i = 0; i < NAMES; i++)
+		buf_printf(&b, "NAME%u=\n", i);
+	buf_add_str(&b, "NAME7=last\nNAME59999=one\nNAME59999=two\n");
+	clock_t before = clock();
+	ck_assert_int_eq(parse(b.data), 0);
+	ck_assert_int_lt((clock() - before) / CLOCKS_PER_SEC, 5); /* quadratic: 18 s */
+	ck_assert_uint_eq(env.n, NAMES);
+	ck_assert_str_eq(env.v[7], "NAME7=last");
+	ck_assert_str_eq(env.v[8], "NAME8=");
+	ck_assert_str_eq(env.v[NAMES - 1], "NAME59999=two");
+	buf_done(&b);
 }
 END_TEST
 
@@ -209,6 +230,7 @@ Suite *suite(void)
 	TCase *t = tcase_create("env");
 	tcase_add_test(t, environment_files_read_as_systemd_reads_them);
 	tcase_add_test(t, an_unreadable_byte_is_named_with_file_and_line);
+	tcase_add_test(t, a_file_of_many_names_is_no_matter_of_seconds);
 	tcase_add_test(t, later_sources_win_and_unset_takes_away);
 	tcase_add_test(t, a_missing_file_is_an_error_and_a_fifo_does_not_stop_us);
 	tcase_add_test(t, command_lines_expand_as_in_the_manual);

@@ -3,6 +3,8 @@
  * namespace; where there is none the tests say so and pass over. */
 #include "launch_rig.h"
 
+#include <limits.h>
+
 static struct rig rig;
 static struct unit u;
 static char base[] = "/var/tmp/test-sandbox-XXXXXX";
@@ -498,6 +500,103 @@ START_TEST(directories_are_made_owned_and_never_through_links)
 }
 END_TEST
 
+/* Where the kernel does not protect links, who had the directory may have put anybody's file there. */
+START_TEST(a_new_owner_gets_what_the_old_one_had_and_no_more)
+{
+	NEED_ROOT(); /* for another user */
+	struct stat st;
+	start();
+	char *state = make_dir("state"), *old = make_dir("state/old");
+	ck_assert_int_eq(write_file_atomic(below("secret"), "x", 1, 0600), 0);
+	ck_assert_int_eq(write_file_atomic(below("state/old/a"), "x", 1, 0600), 0);
+	ck_assert_int_eq(chown(old, 1, 1), 0);
+	ck_assert_int_eq(chown(below("state/old/a"), 1, 1), 0);
+	ck_assert_int_eq(link(below("state/old/a"), below("state/old/b")), 0);
+	ck_assert_int_eq(link(below("secret"), below("state/old/secret")), 0);
+	ck_assert_int_eq(symlink(below("secret"), below("state/old/l")), 0);
+	u.vars.state_root = state;
+	u.vars.dirs_wanted = true;
+	u.conf.exec.identity.user = (char *)"nobody";
+	u.conf.exec.dirs[DIR_STATE].names = LIST((char *)"old");
+	u.conf.exec.dirs[DIR_STATE].mode = 0700;
+	unit_arg(&u, "show");
+	struct result r = rig_run(&rig, &u);
+	ck_assert_msg(r.reply.kind == LN_SPAWNED, "%s", r.reply.detail);
+	ck_assert_int_eq(stat(old, &st), 0);
+	ck_assert_uint_eq(st.st_uid, 65534);
+	ck_assert_int_eq(stat(below("state/old/b"), &st), 0);
+	ck_assert_uint_eq(st.st_uid, 65534);
+	ck_assert_int_eq(lstat(below("state/old/l"), &st), 0);
+	ck_assert_uint_eq(st.st_uid, 65534);
+	ck_assert_int_eq(stat(below("secret"), &st), 0);
+	ck_assert_uint_eq(st.st_uid, 0);
+	stop();
+}
+END_TEST
+
+/* "r" may be the user's own, and so what is in it. */
+START_TEST(a_link_half_way_leads_no_removal_elsewhere)
+{
+	start();
+	char *run = make_dir("run"), *else_where = make_dir("else/y/z");
+	(void)make_dir("run/r/x/y/z");
+	u.conf.exec.dirs[DIR_RUNTIME].names = LIST((char *)"r/x/y/z");
+	launch_cleanup_dirs(&u.conf, run, false);
+	ck_assert_int_lt(access(below("run/r/x/y/z"), F_OK), 0);
+	ck_assert_int_eq(access(below("run/r/x/y"), F_OK), 0);
+	ck_assert_int_eq(rename(below("run/r/x"), below("run/r/w")), 0);
+	ck_assert_int_eq(symlink(below("else"), below("run/r/x")), 0);
+	launch_cleanup_dirs(&u.conf, run, false);
+	ck_assert_int_eq(access(else_where, F_OK), 0);
+	stop();
+}
+END_TEST
+
+/* Where core would hand it to: the test does so. */
+static struct {
+	int dir;
+	char name[NAME_MAX + 1];
+} handed = {.dir = -1};
+
+static int hand_on(void *arg, int dir, const char *name)
+{
+	(void)arg;
+	handed.dir = fcntl(dir, F_DUPFD_CLOEXEC, 10);
+	str_copy(handed.name, name, sizeof(handed.name));
+	return 0;
+}
+
+START_TEST(what_has_many_files_is_put_aside_and_removed_by_the_launcher)
+{
+	struct spawn_id none = {0};
+	struct buf name = {0};
+	int status;
+	start();
+	char *run = make_dir("run"), *in = make_dir("run/few"), *deep = make_dir("run/r/deep");
+	for (int i = 0; i < 3000; i++) {
+		CLEANUP_FREE char *path = xasprintf("%s/%d", deep, i);
+		CLEANUP_CLOSE int fd = open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+		ck_assert_int_ge(fd, 0);
+	}
+	launch_remove_by(hand_on, NULL);
+	u.conf.exec.dirs[DIR_RUNTIME].names = LIST((char *)"few", (char *)"r");
+	launch_cleanup_dirs(&u.conf, run, false);
+	ck_assert_int_lt(access(in, F_OK), 0);
+	ck_assert_int_lt(access(below("run/r"), F_OK), 0);
+	ck_assert_msg(startswith(handed.name, ".stayd-gone-"), "%s", handed.name);
+	ck_assert_int_eq(faccessat(handed.dir, handed.name, F_OK, 0), 0);
+	buf_add(&name, handed.name, strlen(handed.name) + 1);
+	rig_send(&rig, &name, &none, LN_REMOVE | LN_HAS_STDOUT, &handed.dir, 1, 0);
+	ck_assert_int_gt(waitpid(-1, &status, __WALL), 0);
+	ck_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+	ck_assert_int_lt(faccessat(handed.dir, handed.name, F_OK, 0), 0);
+	launch_remove_by(NULL, NULL);
+	close(handed.dir);
+	buf_done(&name);
+	stop();
+}
+END_TEST
+
 START_TEST(output_files_are_opened_by_the_launcher)
 {
 	struct buf b = {0}, plan = {0};
@@ -543,6 +642,9 @@ Suite *suite(void)
 	tcase_add_test(t, private_users_maps_root_and_the_user);
 	tcase_add_test(t, protect_proc_hides_the_others);
 	tcase_add_test(t, directories_are_made_owned_and_never_through_links);
+	tcase_add_test(t, a_new_owner_gets_what_the_old_one_had_and_no_more);
+	tcase_add_test(t, a_link_half_way_leads_no_removal_elsewhere);
+	tcase_add_test(t, what_has_many_files_is_put_aside_and_removed_by_the_launcher);
 	tcase_add_test(t, output_files_are_opened_by_the_launcher);
 	suite_add_tcase(s, t);
 	return s;

@@ -89,6 +89,7 @@ START_TEST(address_families_work_both_ways)
 	ask("inet");
 	ask("unix");
 	ask("netlink");
+	ask("unix-high");
 	struct result r = rig_run(&rig, &u);
 	expect(&r, "inet", "EAFNOSUPPORT");
 	expect(&r, "unix", "ok");
@@ -98,6 +99,7 @@ START_TEST(address_families_work_both_ways)
 	expect(&r, "inet", "ok");
 	expect(&r, "unix", "EAFNOSUPPORT");
 	expect(&r, "netlink", "EAFNOSUPPORT");
+	expect(&r, "unix-high", "EAFNOSUPPORT");
 	rig_stop(&rig);
 }
 END_TEST
@@ -142,14 +144,29 @@ START_TEST(each_restriction_forbids_its_own_and_nothing_else)
 }
 END_TEST
 
+START_TEST(a_file_without_a_name_gets_no_set_id_bit_either)
+{
+	start();
+	ask("suid-tmpfile");
+	struct result r = rig_run(&rig, &u);
+	ck_assert(!has_line(r.out, "call suid-tmpfile EPERM"));
+	u.conf.exec.sandbox.restrict_suid_sgid = true;
+	r = rig_run(&rig, &u);
+	expect(&r, "suid-tmpfile", "EPERM");
+	rig_stop(&rig);
+}
+END_TEST
+
 START_TEST(forbidden_namespaces_are_refused_and_others_not)
 {
 	start();
 	u.conf.exec.sandbox.restrict_namespaces = CLONE_NEWUTS;
+	ask("setns-high");
 	ask("utsns");
 	ask("userns");
 	ask("clone3");
 	struct result r = rig_run(&rig, &u);
+	expect(&r, "setns-high", "EPERM");
 	expect(&r, "utsns", "EPERM");
 	expect(&r, "userns", "ok");
 	expect(&r, "clone3", "ENOSYS");
@@ -261,6 +278,7 @@ Suite *suite(void)
 	tcase_add_test(t, a_deny_list_forbids_what_it_names);
 	tcase_add_test(t, address_families_work_both_ways);
 	tcase_add_test(t, each_restriction_forbids_its_own_and_nothing_else);
+	tcase_add_test(t, a_file_without_a_name_gets_no_set_id_bit_either);
 	tcase_add_test(t, forbidden_namespaces_are_refused_and_others_not);
 	tcase_add_test(t, a_filter_with_a_user_implies_no_new_privileges);
 	tcase_add_test(t, filters_that_cannot_work_are_refused_with_a_reason);
