@@ -525,6 +525,15 @@ static bool is_adopted_pid(pid_t pid)
 	return false;
 }
 
+/* Once a service has named another main (MAINPID=), no record names the process it was started with,
+ * which may well live on. The window of a named one is a moment: record_main_named(). */
+static bool is_former_main(const struct unit *u, const void *invocation)
+{
+	const struct run_window *w = &uc(u)->kept.main;
+	return w->from_us && w->from_us == w->to_us && (!unit_is_down(u) || u->rec.left_over) &&
+	       memcmp(u->rec.main.invocation, invocation, sizeof(u->rec.main.invocation)) == 0;
+}
+
 /* A process of a unit that no record names. */
 static void settle_stray(struct core *c, struct candidate *k)
 {
@@ -540,6 +549,8 @@ static void settle_stray(struct core *c, struct candidate *k)
 		invent_record(c, u, &id, k);
 	} else if (unit_is_down(u) && !u->rec.left_over) {
 		kill_candidate(k, "runs, but its unit is down");
+	} else if (k->is_ours && is_former_main(u, k->invocation.b)) {
+		return; /* in the unit's cgroup or tree, which is all that its end matters for */
 	} else if (k->is_ours) {
 		kill_candidate(k, "has no record");
 	} else if (streq(k->stat.name, LAUNCHER_NAME)) {
@@ -613,11 +624,9 @@ void adopt_find(struct core *c)
 
 /* ---- a child of keeper that no record names ---------------------------------------------------------- */
 
-/* Core alone was away. True: it is kept; false: it is to be killed. */
-bool adopt_stray(struct core *c, const struct kp_frame *f)
+static bool keep_stray(struct core *c, const struct kp_frame *f)
 {
 	struct unit *u;
-	forget_found();
 	if (f->role != KP_ROW_CHILD || f->id.seq & PROBE_SEQ)
 		return false;
 	if (c->cgroup_base) {
@@ -636,8 +645,20 @@ bool adopt_stray(struct core *c, const struct kp_frame *f)
 		invent_record(c, u, &f->id, &found[0]);
 		return true;
 	}
+	if (c->cgroup_base && is_former_main(u, f->id.invocation)) {
+		keeper_keep_former(c, u, f);
+		return true;
+	}
 	if (c->cgroup_base || (unit_is_down(u) && !u->rec.left_over))
 		return false;
 	keeper_keep_shim(c, u, &f->id, f->pid);
 	return true;
+}
+
+/* Core alone was away. True: it is kept; false: it is to be killed. */
+bool adopt_stray(struct core *c, const struct kp_frame *f)
+{
+	bool is_kept = keep_stray(c, f);
+	forget_found(); /* each with a pidfd or two */
+	return is_kept;
 }

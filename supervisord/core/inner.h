@@ -306,6 +306,7 @@ void proc_ended(struct core *c, struct proc *p, enum kp_row row, pid_t pid, int 
 void keeper_child_exited(struct core *c, const struct kp_frame *f);
 void keeper_know(const struct kp_frame *f); /* as if keeper had listed it; before adoption begins */
 void keeper_keep_shim(struct core *c, struct unit *u, const struct spawn_id *id, pid_t shim);
+void keeper_keep_former(struct core *c, struct unit *u, const struct kp_frame *f);
 void proc_early(struct core *c, const struct spawn_id *id); /* the launcher has spoken, or died */
 void main_pid_changed(
 	struct core *c, struct unit *u, pid_t pid); /* after EV_MAIN_PID was stepped */

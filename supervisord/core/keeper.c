@@ -745,6 +745,14 @@ void keeper_keep_shim(struct core *c, struct unit *u, const struct spawn_id *id,
 	p->shim_pid = shim;
 }
 
+/* What the service was started with, now that another process is its main one. */
+void keeper_keep_former(struct core *c, struct unit *u, const struct kp_frame *f)
+{
+	struct proc *p = proc_new(&c->procs, &f->id, PROC_UNIT, u);
+	p->is_spawned = true;
+	p->pid = f->pid;
+}
+
 /* Living children of keeper that no record names: which are kept all the same? */
 static void adopt_strays(struct core *c)
 {
