@@ -622,6 +622,15 @@ void adopt_find(struct core *c)
 		n);
 }
 
+/* Does the recorded main process live, in its unit? */
+bool adopt_is_main(struct core *c, const struct unit *u)
+{
+	struct candidate k = {.pid = u->rec.main_pid};
+	CLEANUP_CLOSE int fd = pidfd_of(k.pid);
+	return fd >= 0 && !pidfd_has_ended(fd) && procfs_stat(k.pid, &k.stat) == 0 &&
+	       is_in_window(&k, &uc(u)->kept.main) && cgroup_unit_of(c, k.pid) == u;
+}
+
 /* ---- a child of keeper that no record names ---------------------------------------------------------- */
 
 static bool keep_stray(struct core *c, const struct kp_frame *f)

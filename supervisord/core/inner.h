@@ -308,8 +308,9 @@ void keeper_know(const struct kp_frame *f); /* as if keeper had listed it; befor
 void keeper_keep_shim(struct core *c, struct unit *u, const struct spawn_id *id, pid_t shim);
 void keeper_keep_former(struct core *c, struct unit *u, const struct kp_frame *f);
 void proc_early(struct core *c, const struct spawn_id *id); /* the launcher has spoken, or died */
-void main_pid_changed(
-	struct core *c, struct unit *u, pid_t pid); /* after EV_MAIN_PID was stepped */
+bool main_is_named(
+	struct unit *u, pid_t pid); /* after EV_MAIN_PID was stepped, before the record */
+void main_pid_changed(struct core *c, struct unit *u, pid_t pid); /* behind the record */
 
 /* main.c */
 /* Leaves coming up to another core, unless max of them in a row did that already: true = leave. Then what
@@ -373,6 +374,7 @@ bool adopt_deposit(struct core *c, const char *name, int fd); /* false: not one 
 bool adopt_forget(struct core *c, const struct spawn_id *id, pid_t pid);
 bool adopt_signal(const struct spawn_id *id, int signo, int then); /* then: 0 = no second one */
 bool adopt_track(struct core *c, const struct spawn_id *id, pid_t pid);
+bool adopt_is_main(struct core *c, const struct unit *u);
 bool adopt_stray(struct core *c, const struct kp_frame *f);
 
 /* store.c */

@@ -317,11 +317,20 @@ void keeper_child_exited(struct core *c, const struct kp_frame *f)
 	keeper_forget(c, &f->id, f->pid);
 }
 
-/* The model took pid as the main process under the identity it now has. */
-void main_pid_changed(struct core *c, struct unit *u, pid_t pid)
+/* Did the model take pid as the main process? What tells it from others of that pid goes with the
+ * record, and the record before the word to keeper: a process that keeper knows and no record names is
+ * killed by the next core. */
+bool main_is_named(struct unit *u, pid_t pid)
 {
 	if (!u->rec.main.seq || u->rec.main_pid != pid)
-		return;
+		return false;
+	record_main_named(u, pid);
+	return true;
+}
+
+/* Under the identity that it has now. */
+void main_pid_changed(struct core *c, struct unit *u, pid_t pid)
+{
 	struct proc *p = proc_find(&c->procs, &u->rec.main);
 	bool is_new = !p;
 	if (is_new)
@@ -331,7 +340,6 @@ void main_pid_changed(struct core *c, struct unit *u, pid_t pid)
 	p->pid = p->tracked_pid = pid;
 	if (!adopt_track(c, &u->rec.main, pid))
 		keeper_track(c, &u->rec.main, pid);
-	record_main_named(u, pid);
 }
 
 /* ---- links to the other roles ---------------------------------------------------------------- */
@@ -683,13 +691,17 @@ static void adopt_unknown(struct core *c, struct unit *u, const struct spawn_id 
 }
 
 /* A process that a record speaks of and keeper knows is entered before the model goes on: what it
- * does first may be to kill it. */
+ * does first may be to kill it. A main that was named, and whose core did not live to tell keeper,
+ * keeper is told of now. */
 static void adopt_enter(struct core *c, struct unit *u, const struct spawn_id *id, int32_t pid)
 {
 	const struct kp_frame *child = known_child(id, KP_ROW_CHILD),
 			      *tracked = known_child(id, KP_ROW_TRACKED);
-	if (!child && !tracked)
+	if (!child && !tracked) {
+		if (pid && id == &u->rec.main && adopt_is_main(c, u))
+			main_pid_changed(c, u, pid);
 		return;
+	}
 	struct proc *p = proc_new(&c->procs, id, PROC_UNIT, u);
 	p->is_shimmed = !c->cgroup_base;
 	p->child_gone = !child;
