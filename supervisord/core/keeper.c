@@ -241,8 +241,10 @@ void proc_ended(struct core *c, struct proc *p, enum kp_row row, pid_t pid, int 
 		if (!t)
 			return; /* a helper of the service */
 		say_exited(c, t, pid, code, status);
-		if (t != p)
+		if (t != p) {
+			keeper_forget(c, &t->id, pid); /* its KP_TRACK: keeper never reaps it */
 			proc_drop(&c->procs, t);
+		}
 		return;
 	}
 	if (row == KP_ROW_TRACKED)
@@ -441,6 +443,8 @@ static void child_listed(struct core *c, const struct kp_frame *f)
 	struct proc *p = proc_find(&c->procs, &f->id);
 	if (f->code) {
 		keeper_child_exited(c, f);
+	} else if (!p && f->role == KP_ROW_TRACKED) {
+		keeper_forget(c, &f->id, f->pid);
 	} else if (!p) {
 		log_warn(NULL, "pid %d is nobody's: killing it", f->pid);
 		keeper_signal(c, &f->id, SIGKILL);
@@ -812,6 +816,10 @@ void keeper_adopt(struct core *c)
 			on_signal(c, k->status);
 		} else if (k->kind == KP_EXITED || k->code) {
 			keeper_child_exited(c, k);
+		} else if (!proc_find(&c->procs, &k->id) && k->role == KP_ROW_TRACKED) {
+			/* The main of before the present one. It is in the unit's cgroup or tree, and
+			 * the pid may be another's by now. */
+			keeper_forget(c, &k->id, k->pid);
 		} else if (!proc_find(&c->procs, &k->id)) {
 			log_warn(NULL, "pid %d has no record: killing it", k->pid);
 			keeper_signal(c, &k->id, SIGKILL);

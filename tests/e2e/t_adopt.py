@@ -240,6 +240,22 @@ def the_first_process_of_a_service_that_named_another_main_lives_on():
 
 
 @test
+def nothing_is_left_of_main_processes_that_ended():
+    def run(args):
+        with Stage(lambda s: {"a.service": s.puppets.unit("daemonize", "event:up", Type="forking", Restart="always", RestartSec="1ms",
+                                                          prefix="[Unit]\nStartLimitIntervalSec=0\n")}, args=args) as (s, d):
+            d.ctl("start", "a")
+            for _ in range(4):
+                pid = s.puppets.wait("up").pid
+                d.wait_unit("a.service", main_pid=pid)
+                os.kill(pid, signal.SIGKILL)
+            d.wait_unit("a.service", main_pid=s.puppets.wait("up").pid)
+            d.kill_core()
+            check("no record" not in d.log_text(), d.log_text())
+    each_tracking(run)
+
+
+@test
 def descriptors_lost_with_the_keeper_are_told():
     text = unit(["notify-fd:memory", "notify:READY=1", "wait"], "Type=notify", "FileDescriptorStoreMax=4")
     with Daemon({"f.service": text}, targets=["f.service"]) as d:
