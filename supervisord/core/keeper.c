@@ -333,12 +333,10 @@ bool main_is_named(struct unit *u, pid_t pid)
 /* Under the identity that it has now. */
 void main_pid_changed(struct core *c, struct unit *u, pid_t pid)
 {
-	struct proc *p = proc_find(&c->procs, &u->rec.main);
-	bool is_new = !p;
-	if (is_new)
-		p = proc_new(&c->procs, &u->rec.main, PROC_UNIT, u);
-	p->child_gone = p->child_gone || is_new;
-	p->is_spawned = true;
+	if (proc_find(&c->procs, &u->rec.main))
+		return; /* it was before */
+	struct proc *p = proc_new(&c->procs, &u->rec.main, PROC_UNIT, u);
+	p->child_gone = p->is_spawned = true;
 	p->pid = p->tracked_pid = pid;
 	if (!adopt_track(c, &u->rec.main, pid))
 		keeper_track(c, &u->rec.main, pid);
