@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Processes of units that are not keeper's children: a keeper before ours started them and died.
+ * Processes of units that are not keeper's children: a keeper before ours started them and died; or a
+ * service named one as its main that has another parent (adopt_track()).
  *
- * They are found by their records, by their cgroup or below their shim, proved to be who they are,
+ * The former are found by their records, by their cgroup or below their shim, proved to be who they are,
  * and then stand in core's list of children (keeper_know()) like those that keeper tells of. From
  * there on everything is as after a restart of core alone.
  *
@@ -62,6 +63,31 @@ static void tell(struct adopted *a)
 	keeper_child_exited(a->c, &f); /* and a is gone, by adopt_forget() */
 }
 
+static void entry_free(struct core *c, struct adopted **p)
+{
+	struct adopted *a = *p;
+	char name[KP_NAME_MAX];
+	*p = a->next;
+	name_of(&a->f, name);
+	keeper_drop(c, name);
+	loop_remove(&c->loop, &a->source);
+	fd_close(a->source.fd);
+	free(a);
+}
+
+/* It may have become keeper's, when its parent ended: keeper tells, or refuses. */
+static void ask(struct adopted *a)
+{
+	struct core *c = a->c;
+	const struct spawn_id id = a->f.id;
+	pid_t pid = a->f.pid;
+	struct adopted **p = &all;
+	while (*p != a)
+		p = &(*p)->next;
+	entry_free(c, p);
+	keeper_track(c, &id, pid);
+}
+
 static void look(struct adopted *a)
 {
 	int code = EXIT_UNKNOWN, status = 0;
@@ -95,7 +121,10 @@ static void on_adopted(struct source *s, uint32_t events)
 		return;
 	}
 	look(a);
-	tell(a);
+	if (a->f.role == KP_ROW_TRACKED && a->f.code == EXIT_UNKNOWN)
+		ask(a);
+	else
+		tell(a);
 }
 
 static struct adopted *entry_new(struct core *c, const struct kp_frame *f, int pidfd)
@@ -147,18 +176,6 @@ bool adopt_deposit(struct core *c, const char *name, int fd)
 	return true;
 }
 
-static void entry_free(struct core *c, struct adopted **p)
-{
-	struct adopted *a = *p;
-	char name[KP_NAME_MAX];
-	*p = a->next;
-	name_of(&a->f, name);
-	keeper_drop(c, name);
-	loop_remove(&c->loop, &a->source);
-	fd_close(a->source.fd);
-	free(a);
-}
-
 bool adopt_forget(struct core *c, const struct spawn_id *id, pid_t pid)
 {
 	bool is_ours = false;
@@ -192,10 +209,20 @@ bool adopt_signal(const struct spawn_id *id, int signo, int then)
 	return true;
 }
 
+/* By keeper, or by a shim of its own? Both tell. */
+static bool is_reaped_by_us(struct core *c, pid_t pid)
+{
+	struct proc_stat s;
+	if (procfs_stat(pid, &s) < 0 || s.parent == c->keeper_pid)
+		return true; /* who is gone keeper may have met */
+	const struct proc *p = proc_find_pid(&c->procs, s.parent);
+	return p && p->shim_pid == s.parent && proc_is_below(s.parent, c->keeper_pid);
+}
+
 bool adopt_track(struct core *c, const struct spawn_id *id, pid_t pid)
 {
-	if (!all || proc_is_below(pid, c->keeper_pid))
-		return false; /* keeper reaps it */
+	if (is_reaped_by_us(c, pid))
+		return false;
 	int fd = pidfd_of(pid);
 	if (fd < 0)
 		return false;

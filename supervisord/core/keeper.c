@@ -462,6 +462,14 @@ static bool frame_is_good(const struct kp_frame *f)
 	       f->code <= CLD_DUMPED;
 }
 
+/* The main process that was named has ended, and keeper has not seen it. */
+static void main_lost(struct core *c, const struct kp_frame *f)
+{
+	struct kp_frame end = {
+		.role = KP_ROW_TRACKED, .id = f->id, .pid = f->pid, .code = EXIT_UNKNOWN};
+	keeper_child_exited(c, &end);
+}
+
 static void frame_received(struct core *c, const struct kp_frame *f, int fd)
 {
 	switch (f->kind) {
@@ -486,6 +494,8 @@ static void frame_received(struct core *c, const struct kp_frame *f, int fd)
 			reexec_refused(c, errno_name(f->status));
 		else if (f->code == KP_SIGNAL && f->status != -ESRCH)
 			cgroup_kill_refused(c, &f->id, f->status);
+		else if (f->code == KP_TRACK && f->status == -ESRCH)
+			main_lost(c, f);
 		else
 			log_warn(NULL, "keeper refused frame %d: %s", f->code,
 				errno_name(f->status));

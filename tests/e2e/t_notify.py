@@ -59,6 +59,32 @@ def mainpid_moves_back_and_its_end_and_signals_are_seen():
 
 
 @test
+def a_main_process_that_is_another_ones_child_is_signalled_and_its_end_seen():
+    for args in ([], ["--tracking=shim"]):
+        with Stage(lambda s: {"a.service": s.puppets.unit("fork", s.control("a"), "event:up", NotifyAccess="all", TimeoutStopSec="30s")},
+                   args=args) as (s, d):
+            def named():
+                d.ctl("start", "a")
+                child, main = s.puppets.wait("child").pid, s.puppets.wait("up").pid
+                s.tell("a", "notify:MAINPID=%d" % child)
+                d.wait_unit("a.service", main_pid=child)
+                return child, main
+            for meanwhile in (lambda: None, d.kill_core):
+                child, main = named()
+                meanwhile()
+                check(is_alive(child) and is_alive(main), d.log_text())
+                d.ctl("kill", "-s", "USR1", "--who", "main", "a")
+                s.puppets.wait("signal", pid=child, detail="USR1")
+                os.kill(child, signal.SIGKILL)
+                d.wait_unit("a.service", active_state="failed", result="signal", exec_main_status=9)
+                child, main = named()
+                meanwhile()
+                d.ctl("stop", "a")
+                check(d.unit("a.service")["result"] == "success", d.unit("a.service"))
+            check("timeout" not in d.log_text(), d.log_text())
+
+
+@test
 def a_control_process_does_not_become_the_main_one():
     with Stage(lambda s: {"a.service": s.puppets.unit(s.control("a"), "event:up", NotifyAccess="all", Type="exec",
                                                       ExecStartPost="%s %s event:post" % (SVC, s.control("post")))}) as (s, d):
