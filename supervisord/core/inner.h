@@ -355,7 +355,7 @@ void host_mounts(void);
 /* record.c */
 int record_open(struct core *c, int deposited_fd);
 int record_clear(struct core *c);
-void record_write(struct core *c, struct unit *u);
+int record_write(struct core *c, struct unit *u); /* -errno: said, and tried again */
 void record_write_dirty(struct core *c); /* all that changed */
 /* is_sound: the other copy was not damaged, so this is the newest. */
 typedef void record_fn(struct core *c, uint32_t slot, uint64_t generation, const char *name,

@@ -170,6 +170,7 @@ static void on_timer(struct loop *l)
 		stop_budget_spent(c);
 	if (c->again_us && now >= c->again_us) {
 		c->again_us = 0;
+		(void)record_settle(c);
 		record_write_dirty(c);
 		cgroup_kill_again(c);
 		cgroup_check_again(c);
