@@ -356,7 +356,7 @@ void host_mounts(void);
 int record_open(struct core *c, int deposited_fd);
 int record_clear(struct core *c);
 int record_write(struct core *c, struct unit *u); /* -errno: said, and tried again */
-void record_write_dirty(struct core *c); /* all that changed */
+void record_write_dirty(struct core *c);          /* all that changed */
 /* is_sound: the other copy was not damaged, so this is the newest. */
 typedef void record_fn(struct core *c, uint32_t slot, uint64_t generation, const char *name,
 	const struct unit_rec *r, const struct unit_kept *kept, bool is_sound);
