@@ -52,7 +52,8 @@ enum kp_kind {
 		    * reaped; with pid that one of them; code: another signal behind it, 0 none.
 		    * Refused with -ESRCH also for a main that is not ours */
 	KP_FORGET, /* id: the exit was recorded; drop the entry; with pid only that one of the id */
-	KP_TRACK,  /* id, pid: also report this pid (MAINPID=, PIDFile=) as id's main */
+	KP_TRACK,  /* id, pid: also report this pid (MAINPID=, PIDFile=) as id's main. Refused with
+		    * -ESRCH when it ended and keeper did not see how */
 	KP_PUT,    /* name + 1 fd: hold it; replaces one of the same name */
 	KP_DROP,   /* name */
 	KP_ROLE,   /* role, status 1 run / 0 stop: keep that role running; + 1 fd: its program, if it is

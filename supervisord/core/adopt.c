@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Processes of units that are not keeper's children: a keeper before ours started them and died.
+ * Processes of units that are not keeper's children: a keeper before ours started them and died; or a
+ * service named one as its main that has another parent (adopt_track()).
  *
- * They are found by their records, by their cgroup or below their shim, proved to be who they are,
+ * The former are found by their records, by their cgroup or below their shim, proved to be who they are,
  * and then stand in core's list of children (keeper_know()) like those that keeper tells of. From
  * there on everything is as after a restart of core alone.
  *
@@ -62,6 +63,31 @@ static void tell(struct adopted *a)
 	keeper_child_exited(a->c, &f); /* and a is gone, by adopt_forget() */
 }
 
+static void entry_free(struct core *c, struct adopted **p)
+{
+	struct adopted *a = *p;
+	char name[KP_NAME_MAX];
+	*p = a->next;
+	name_of(&a->f, name);
+	keeper_drop(c, name);
+	loop_remove(&c->loop, &a->source);
+	fd_close(a->source.fd);
+	free(a);
+}
+
+/* It may have become keeper's, when its parent ended: keeper tells, or refuses. */
+static void ask(struct adopted *a)
+{
+	struct core *c = a->c;
+	const struct spawn_id id = a->f.id;
+	pid_t pid = a->f.pid;
+	struct adopted **p = &all;
+	while (*p != a)
+		p = &(*p)->next;
+	entry_free(c, p);
+	keeper_track(c, &id, pid);
+}
+
 static void look(struct adopted *a)
 {
 	int code = EXIT_UNKNOWN, status = 0;
@@ -95,7 +121,10 @@ static void on_adopted(struct source *s, uint32_t events)
 		return;
 	}
 	look(a);
-	tell(a);
+	if (a->f.role == KP_ROW_TRACKED && a->f.code == EXIT_UNKNOWN)
+		ask(a);
+	else
+		tell(a);
 }
 
 static struct adopted *entry_new(struct core *c, const struct kp_frame *f, int pidfd)
@@ -147,18 +176,6 @@ bool adopt_deposit(struct core *c, const char *name, int fd)
 	return true;
 }
 
-static void entry_free(struct core *c, struct adopted **p)
-{
-	struct adopted *a = *p;
-	char name[KP_NAME_MAX];
-	*p = a->next;
-	name_of(&a->f, name);
-	keeper_drop(c, name);
-	loop_remove(&c->loop, &a->source);
-	fd_close(a->source.fd);
-	free(a);
-}
-
 bool adopt_forget(struct core *c, const struct spawn_id *id, pid_t pid)
 {
 	bool is_ours = false;
@@ -192,10 +209,20 @@ bool adopt_signal(const struct spawn_id *id, int signo, int then)
 	return true;
 }
 
+/* By keeper, or by a shim of its own? Both tell. */
+static bool is_reaped_by_us(struct core *c, pid_t pid)
+{
+	struct proc_stat s;
+	if (procfs_stat(pid, &s) < 0 || s.parent == c->keeper_pid)
+		return true; /* who is gone keeper may have met */
+	const struct proc *p = proc_find_pid(&c->procs, s.parent);
+	return p && p->shim_pid == s.parent && proc_is_below(s.parent, c->keeper_pid);
+}
+
 bool adopt_track(struct core *c, const struct spawn_id *id, pid_t pid)
 {
-	if (!all || proc_is_below(pid, c->keeper_pid))
-		return false; /* keeper reaps it */
+	if (is_reaped_by_us(c, pid))
+		return false;
 	int fd = pidfd_of(pid);
 	if (fd < 0)
 		return false;
@@ -525,6 +552,15 @@ static bool is_adopted_pid(pid_t pid)
 	return false;
 }
 
+/* Once a service has named another main (MAINPID=), no record names the process it was started with,
+ * which may well live on. The window of a named one is a moment: record_main_named(). */
+static bool is_former_main(const struct unit *u, const void *invocation)
+{
+	const struct run_window *w = &uc(u)->kept.main;
+	return w->from_us && w->from_us == w->to_us && (!unit_is_down(u) || u->rec.left_over) &&
+	       memcmp(u->rec.main.invocation, invocation, sizeof(u->rec.main.invocation)) == 0;
+}
+
 /* A process of a unit that no record names. */
 static void settle_stray(struct core *c, struct candidate *k)
 {
@@ -540,6 +576,8 @@ static void settle_stray(struct core *c, struct candidate *k)
 		invent_record(c, u, &id, k);
 	} else if (unit_is_down(u) && !u->rec.left_over) {
 		kill_candidate(k, "runs, but its unit is down");
+	} else if (k->is_ours && is_former_main(u, k->invocation.b)) {
+		return; /* in the unit's cgroup or tree, which is all that its end matters for */
 	} else if (k->is_ours) {
 		kill_candidate(k, "has no record");
 	} else if (streq(k->stat.name, LAUNCHER_NAME)) {
@@ -611,13 +649,20 @@ void adopt_find(struct core *c)
 		n);
 }
 
+/* Does the recorded main process live, in its unit? */
+bool adopt_is_main(struct core *c, const struct unit *u)
+{
+	struct candidate k = {.pid = u->rec.main_pid};
+	CLEANUP_CLOSE int fd = pidfd_of(k.pid);
+	return fd >= 0 && !pidfd_has_ended(fd) && procfs_stat(k.pid, &k.stat) == 0 &&
+	       is_in_window(&k, &uc(u)->kept.main) && cgroup_unit_of(c, k.pid) == u;
+}
+
 /* ---- a child of keeper that no record names ---------------------------------------------------------- */
 
-/* Core alone was away. True: it is kept; false: it is to be killed. */
-bool adopt_stray(struct core *c, const struct kp_frame *f)
+static bool keep_stray(struct core *c, const struct kp_frame *f)
 {
 	struct unit *u;
-	forget_found();
 	if (f->role != KP_ROW_CHILD || f->id.seq & PROBE_SEQ)
 		return false;
 	if (c->cgroup_base) {
@@ -636,8 +681,20 @@ bool adopt_stray(struct core *c, const struct kp_frame *f)
 		invent_record(c, u, &f->id, &found[0]);
 		return true;
 	}
+	if (c->cgroup_base && is_former_main(u, f->id.invocation)) {
+		keeper_keep_former(c, u, f);
+		return true;
+	}
 	if (c->cgroup_base || (unit_is_down(u) && !u->rec.left_over))
 		return false;
 	keeper_keep_shim(c, u, &f->id, f->pid);
 	return true;
+}
+
+/* Core alone was away. True: it is kept; false: it is to be killed. */
+bool adopt_stray(struct core *c, const struct kp_frame *f)
+{
+	bool is_kept = keep_stray(c, f);
+	forget_found(); /* each with a pidfd or two */
+	return is_kept;
 }

@@ -68,6 +68,7 @@ struct proc *proc_new(
 	struct procs *t, const struct spawn_id *id, enum proc_kind kind, struct unit *u);
 struct proc *proc_find(const struct procs *t, const struct spawn_id *id);
 struct proc *proc_find_pid(const struct procs *t, int32_t pid); /* program or shim */
+struct spawn_id proc_known_as(const struct unit *u, int32_t pid);
 void proc_drop(struct procs *t, struct proc *p);
 void procs_done(struct procs *t);
 
@@ -307,9 +308,11 @@ void proc_ended(struct core *c, struct proc *p, enum kp_row row, pid_t pid, int 
 void keeper_child_exited(struct core *c, const struct kp_frame *f);
 void keeper_know(const struct kp_frame *f); /* as if keeper had listed it; before adoption begins */
 void keeper_keep_shim(struct core *c, struct unit *u, const struct spawn_id *id, pid_t shim);
+void keeper_keep_former(struct core *c, struct unit *u, const struct kp_frame *f);
 void proc_early(struct core *c, const struct spawn_id *id); /* the launcher has spoken, or died */
-void main_pid_changed(
-	struct core *c, struct unit *u, pid_t pid); /* after EV_MAIN_PID was stepped */
+bool main_is_named(
+	struct unit *u, pid_t pid); /* after EV_MAIN_PID was stepped, before the record */
+void main_pid_changed(struct core *c, struct unit *u, pid_t pid); /* behind the record */
 
 /* main.c */
 /* Leaves coming up to another core, unless max of them in a row did that already: true = leave. Then what
@@ -354,8 +357,8 @@ void host_mounts(void);
 /* record.c */
 int record_open(struct core *c, int deposited_fd);
 int record_clear(struct core *c);
-void record_write(struct core *c, struct unit *u);
-void record_write_dirty(struct core *c); /* all that changed */
+int record_write(struct core *c, struct unit *u); /* -errno: said, and tried again */
+void record_write_dirty(struct core *c);          /* all that changed */
 /* is_sound: the other copy was not damaged, so this is the newest. */
 typedef void record_fn(struct core *c, uint32_t slot, uint64_t generation, const char *name,
 	const struct unit_rec *r, const struct unit_kept *kept, bool is_sound);
@@ -374,6 +377,7 @@ bool adopt_deposit(struct core *c, const char *name, int fd); /* false: not one 
 bool adopt_forget(struct core *c, const struct spawn_id *id, pid_t pid);
 bool adopt_signal(const struct spawn_id *id, int signo, int then); /* then: 0 = no second one */
 bool adopt_track(struct core *c, const struct spawn_id *id, pid_t pid);
+bool adopt_is_main(struct core *c, const struct unit *u);
 bool adopt_stray(struct core *c, const struct kp_frame *f);
 
 /* store.c */

@@ -242,8 +242,10 @@ void proc_ended(struct core *c, struct proc *p, enum kp_row row, pid_t pid, int 
 		if (!t)
 			return; /* a helper of the service */
 		say_exited(c, t, pid, code, status);
-		if (t != p)
+		if (t != p) {
+			keeper_forget(c, &t->id, pid); /* its KP_TRACK: keeper never reaps it */
 			proc_drop(&c->procs, t);
+		}
 		return;
 	}
 	if (row == KP_ROW_TRACKED)
@@ -318,21 +320,27 @@ void keeper_child_exited(struct core *c, const struct kp_frame *f)
 	keeper_forget(c, &f->id, f->pid);
 }
 
-/* The model took pid as the main process under the identity it now has. */
-void main_pid_changed(struct core *c, struct unit *u, pid_t pid)
+/* Did the model take pid as the main process? What tells it from others of that pid goes with the
+ * record, and the record before the word to keeper: a process that keeper knows and no record names is
+ * killed by the next core. */
+bool main_is_named(struct unit *u, pid_t pid)
 {
 	if (!u->rec.main.seq || u->rec.main_pid != pid)
-		return;
-	struct proc *p = proc_find(&c->procs, &u->rec.main);
-	bool is_new = !p;
-	if (is_new)
-		p = proc_new(&c->procs, &u->rec.main, PROC_UNIT, u);
-	p->child_gone = p->child_gone || is_new;
-	p->is_spawned = true;
+		return false;
+	record_main_named(u, pid);
+	return true;
+}
+
+/* Under the identity that it has now. */
+void main_pid_changed(struct core *c, struct unit *u, pid_t pid)
+{
+	if (proc_find(&c->procs, &u->rec.main))
+		return; /* it was before */
+	struct proc *p = proc_new(&c->procs, &u->rec.main, PROC_UNIT, u);
+	p->child_gone = p->is_spawned = true;
 	p->pid = p->tracked_pid = pid;
 	if (!adopt_track(c, &u->rec.main, pid))
 		keeper_track(c, &u->rec.main, pid);
-	record_main_named(u, pid);
 }
 
 /* ---- links to the other roles ---------------------------------------------------------------- */
@@ -434,6 +442,8 @@ static void child_listed(struct core *c, const struct kp_frame *f)
 	struct proc *p = proc_find(&c->procs, &f->id);
 	if (f->code) {
 		keeper_child_exited(c, f);
+	} else if (!p && f->role == KP_ROW_TRACKED) {
+		keeper_forget(c, &f->id, f->pid);
 	} else if (!p) {
 		log_warn(NULL, "pid %d is nobody's: killing it", f->pid);
 		keeper_signal(c, &f->id, SIGKILL);
@@ -451,6 +461,14 @@ static bool frame_is_good(const struct kp_frame *f)
 	return f->pid > 1 && f->program >= 0 && f->program != 1 && f->role >= KP_ROW_CHILD &&
 	       f->role <= KP_ROW_BELOW && f->code >= (f->kind == KP_EXITED ? CLD_EXITED : 0) &&
 	       f->code <= CLD_DUMPED;
+}
+
+/* The main process that was named has ended, and keeper has not seen it. */
+static void main_lost(struct core *c, const struct kp_frame *f)
+{
+	struct kp_frame end = {
+		.role = KP_ROW_TRACKED, .id = f->id, .pid = f->pid, .code = EXIT_UNKNOWN};
+	keeper_child_exited(c, &end);
 }
 
 static void frame_received(struct core *c, const struct kp_frame *f, int fd)
@@ -477,6 +495,8 @@ static void frame_received(struct core *c, const struct kp_frame *f, int fd)
 			reexec_refused(c, errno_name(f->status));
 		else if (f->code == KP_SIGNAL && f->status != -ESRCH)
 			cgroup_kill_refused(c, &f->id, f->status);
+		else if (f->code == KP_TRACK && f->status == -ESRCH)
+			main_lost(c, f);
 		else
 			log_warn(NULL, "keeper refused frame %d: %s", f->code,
 				errno_name(f->status));
@@ -684,13 +704,17 @@ static void adopt_unknown(struct core *c, struct unit *u, const struct spawn_id 
 }
 
 /* A process that a record speaks of and keeper knows is entered before the model goes on: what it
- * does first may be to kill it. */
+ * does first may be to kill it. A main that was named, and whose core did not live to tell keeper,
+ * keeper is told of now. */
 static void adopt_enter(struct core *c, struct unit *u, const struct spawn_id *id, int32_t pid)
 {
 	const struct kp_frame *child = known_child(id, KP_ROW_CHILD),
 			      *tracked = known_child(id, KP_ROW_TRACKED);
-	if (!child && !tracked)
+	if (!child && !tracked) {
+		if (pid && id == &u->rec.main && adopt_is_main(c, u))
+			main_pid_changed(c, u, pid);
 		return;
+	}
 	struct proc *p = proc_new(&c->procs, id, PROC_UNIT, u);
 	p->is_shimmed = !c->cgroup_base;
 	p->child_gone = !child;
@@ -744,6 +768,14 @@ void keeper_keep_shim(struct core *c, struct unit *u, const struct spawn_id *id,
 	struct proc *p = proc_new(&c->procs, id, PROC_UNIT, u);
 	p->is_shimmed = p->is_spawned = p->has_exited = true;
 	p->shim_pid = shim;
+}
+
+/* What the service was started with, now that another process is its main one. */
+void keeper_keep_former(struct core *c, struct unit *u, const struct kp_frame *f)
+{
+	struct proc *p = proc_new(&c->procs, &f->id, PROC_UNIT, u);
+	p->is_spawned = true;
+	p->pid = f->pid;
 }
 
 /* Living children of keeper that no record names: which are kept all the same? */
@@ -806,6 +838,10 @@ void keeper_adopt(struct core *c)
 			on_signal(c, k->status);
 		} else if (k->kind == KP_EXITED || k->code) {
 			keeper_child_exited(c, k);
+		} else if (!proc_find(&c->procs, &k->id) && k->role == KP_ROW_TRACKED) {
+			/* The main of before the present one. It is in the unit's cgroup or tree, and
+			 * the pid may be another's by now. */
+			keeper_forget(c, &k->id, k->pid);
 		} else if (!proc_find(&c->procs, &k->id)) {
 			log_warn(NULL, "pid %d has no record: killing it", k->pid);
 			keeper_signal(c, &k->id, SIGKILL);

@@ -72,9 +72,10 @@ static void step_once(struct core *c, struct event *ev)
 		log_error(ev->unit ? ev->unit->name : NULL, "event %d cannot be: %s", (int)ev->kind,
 			errno_name(r));
 	core_tell(c, &c->fx);
-	if (core_acts(&c->fx))
+	bool is_named = ev->kind == EV_MAIN_PID && ev->pid && main_is_named(ev->unit, ev->pid);
+	if (core_acts(&c->fx) || is_named)
 		record_write_dirty(c);
-	if (ev->kind == EV_MAIN_PID && ev->pid)
+	if (is_named)
 		main_pid_changed(c, ev->unit, ev->pid);
 	core_perform(c, &c->fx);
 }
@@ -169,6 +170,7 @@ static void on_timer(struct loop *l)
 		stop_budget_spent(c);
 	if (c->again_us && now >= c->again_us) {
 		c->again_us = 0;
+		(void)record_settle(c);
 		record_write_dirty(c);
 		cgroup_kill_again(c);
 		cgroup_check_again(c);

@@ -347,13 +347,17 @@ static void main_pid_message(struct core *c, struct unit *u, const char *text)
 	uint64_t pid = field_number(text, "MAINPID", &has);
 	if (!has || pid == (uint64_t)u->rec.main_pid)
 		return;
-	if (pid <= 1 || pid > INT32_MAX || cgroup_unit_of(c, (pid_t)pid) != u) {
+	bool is_control = pid == (uint64_t)u->rec.control_pid; /* refused as under systemd */
+	if (pid <= 1 || pid > INT32_MAX || is_control || cgroup_unit_of(c, (pid_t)pid) != u) {
 		if (may_warn(u, NOTIFY_FAULT_MAIN))
-			log_warn(u->name, "MAINPID=%llu is not a process of this unit: ignored",
-				(unsigned long long)pid);
+			log_warn(u->name, "MAINPID=%llu is %s: ignored", (unsigned long long)pid,
+				is_control ? "the control process" : "not a process of this unit");
 		return;
 	}
-	struct event ev = {.kind = EV_MAIN_PID, .unit = u, .pid = (int32_t)pid};
+	struct event ev = {.kind = EV_MAIN_PID,
+		.unit = u,
+		.pid = (int32_t)pid,
+		.id = proc_known_as(u, (pid_t)pid)};
 	core_step(c, &ev);
 }
 

@@ -87,6 +87,15 @@ struct proc *proc_find(const struct procs *t, const struct spawn_id *id)
 	return NULL;
 }
 
+/* The identity under which keeper tells the end of a process of the unit; seq 0: none yet. */
+struct spawn_id proc_known_as(const struct unit *u, int32_t pid)
+{
+	for (const struct proc *p = uc(u)->procs; p; p = p->next)
+		if (p->is_spawned && !p->has_exited && (p->tracked_pid ?: p->pid) == pid)
+			return p->id;
+	return (struct spawn_id){.seq = 0};
+}
+
 /* Linear: used for notifications only, after the cheaper ways have not answered. */
 struct proc *proc_find_pid(const struct procs *t, int32_t pid)
 {

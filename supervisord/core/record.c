@@ -249,12 +249,12 @@ static void write_failed(struct core *c, struct unit *u, int error)
 	core_again(c);
 }
 
-void record_write(struct core *c, struct unit *u)
+int record_write(struct core *c, struct unit *u)
 {
 	struct unit_core *x = uc(u);
 	struct own_copy copy;
 	if (c->is_record_foreign)
-		return; /* record_settle() writes all of them */
+		return -EAGAIN; /* record_settle() writes all of them */
 	if (x->slot == UINT32_MAX)
 		x->slot = c->n_slots++;
 	memset(&copy, 0, sizeof(copy));
@@ -273,11 +273,13 @@ void record_write(struct core *c, struct unit *u)
 			slot_offset(c, x->slot, copy.head.generation & 1));
 	while (n < 0 && errno == EINTR);
 	if (n != (ssize_t)sizeof(copy)) {
-		write_failed(c, u, errno);
-		return;
+		int error = errno;
+		write_failed(c, u, error);
+		return -error;
 	}
 	x->is_record_sound = true;
 	u->is_dirty = false;
+	return 0;
 }
 
 void record_write_dirty(struct core *c)
@@ -302,7 +304,7 @@ void record_write_dirty(struct core *c)
 }
 
 /* A new file in our own layout, with the slots as they were: deposits are named by them. */
-static int write_all_anew(struct core *c)
+static int write_all_anew(struct core *c, const char *path, const char *tmp)
 {
 	int old = c->record_fd;
 	int fd = c->is_record_in_file ? file_open(c, "state.new", O_TRUNC) : -1;
@@ -312,28 +314,49 @@ static int write_all_anew(struct core *c)
 		fd = memfd_create("stayd-state", MFD_CLOEXEC);
 	if (fd < 0)
 		return -errno;
+	uint32_t stride = c->record_stride;
 	c->record_fd = fd;
 	int r = header_write(c);
-	for (size_t i = 0; i < c->world->n_units; i++)
-		if (uc(c->world->units[i])->slot != UINT32_MAX)
-			record_write(c, c->world->units[i]);
-	if (!c->is_record_in_file)
+	for (size_t i = 0; r == 0 && i < c->world->n_units; i++) {
+		struct unit *u = c->world->units[i];
+		r = uc(u)->slot == UINT32_MAX ? 0 : record_write(c, u);
+	}
+	if (r == 0 && c->is_record_in_file && rename(tmp, path) < 0)
+		r = -errno;
+	if (r == 0 && !c->is_record_in_file)
 		keeper_put(c, "state", fd);
-	fd_close(old);
+	fd_close(r < 0 ? fd : old);
+	if (r < 0) {
+		c->record_fd = old;
+		c->record_stride = stride;
+		c->is_record_foreign = true;
+	}
 	return r;
 }
 
+/* Until it can be, the file of the other version stays as it is: whole, if old. */
 int record_settle(struct core *c)
 {
-	CLEANUP_FREE char *path = xasprintf("%s/state", c->runtime_dir);
-	CLEANUP_FREE char *tmp = xasprintf("%s/state.new", c->runtime_dir);
+	char text[TROUBLE_TEXT_MAX];
 	if (!c->is_record_foreign)
 		return 0;
-	log_note(NULL, "records of units: of another version; written anew as version %d",
-		UNIT_REC_VERSION);
-	int r = write_all_anew(c);
-	if (r == 0 && c->is_record_in_file && rename(tmp, path) < 0)
-		r = -errno;
+	CLEANUP_FREE char *path = xasprintf("%s/state", c->runtime_dir);
+	CLEANUP_FREE char *tmp = xasprintf("%s/state.new", c->runtime_dir);
+	int r = write_all_anew(c, path, tmp);
+	if (r == 0) {
+		log_note(NULL, "records of units: of another version; written anew as version %d",
+			UNIT_REC_VERSION);
+		core_trouble(c, TROUBLE_RECORD, NULL);
+		return 0;
+	}
+	if (c->is_record_in_file)
+		(void)unlink(tmp);
+	snprintf(text, sizeof(text),
+		"%s: cannot write the records of another version anew: %s; make room there: until "
+		"then a crash of the daemon would lose what has changed",
+		c->is_record_in_file ? c->runtime_dir : "memory", errno_name(r));
+	core_trouble(c, TROUBLE_RECORD, text);
+	core_again(c);
 	return r;
 }
 

@@ -47,7 +47,8 @@ void child_track(const struct kp_frame *f, int *fd UNUSED)
 		return;
 	bool is_gone = !is_ours(f->pid) && kill(f->pid, 0) < 0 && errno == ESRCH;
 	const struct row *o = is_gone ? orphan_find(f->pid) : NULL; /* it was faster than core */
-	int e = r ? -EEXIST : f->pid <= 1 || f->pid == getpid() ? -EINVAL : 0;
+	bool is_bad = f->pid <= 1 || f->pid == getpid();
+	int e = r ? -EEXIST : is_bad ? -EINVAL : is_gone && !o ? -ESRCH : 0;
 	if (e == 0 && !(r = row_new(ROW_TRACKED, &f->id, f->pid, 0)))
 		e = -ENOSPC;
 	if (e < 0) {

@@ -29,7 +29,6 @@ struct keeper {
 	/* probation: by then core must live, before it was started that often */
 	uint64_t prove_by_us;
 	uint32_t prove_cores;
-	/* the end */
 	enum stop_phase stop;
 	uint64_t stop_by_us;
 	int exit_status, exit_how;

@@ -272,7 +272,10 @@ static void main_pid(struct world *w, struct unit *u, const struct event *ev)
 	bool is_searching = u->rec.state == INST_START && service(u)->type == SERVICE_FORKING &&
 			    !u->rec.control.seq;
 	if (ev->pid > 0 && may_be_named && !is_unborn && ev->pid != u->rec.main_pid) {
-		u->rec.main.seq = ++u->rec.next_seq;
+		if (ev->id.seq) /* started, or named before, as that */
+			u->rec.main = ev->id;
+		else
+			u->rec.main.seq = ++u->rec.next_seq;
 		u->rec.main_pid = ev->pid;
 		u->rec.main_code = 0;
 		u->is_empty = false;

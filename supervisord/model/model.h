@@ -276,6 +276,7 @@ enum event_kind {
 	EV_EMPTY,  /* unit: no process of it is left, now (answer to FX_CHECK_EMPTY) */
 	EV_NOTIFY, /* unit; notify */
 	EV_MAIN_PID,  /* unit; pid (0: none found): answer to FX_FIND_MAIN_PID, or MAINPID=;
+		    * id: what it was known as before (seq 0: not);
 		    * after the step rec.main is the id to have keeper track pid under. Its end
 		    * must be told under that id, also when it came before keeper was asked */
 	EV_PROBED,    /* unit; check, number, ok, latency_us, text */

@@ -220,6 +220,42 @@ def helpers_left_behind_keep_their_unit_as_it_was():
 
 
 @test
+def the_first_process_of_a_service_that_named_another_main_lives_on():
+    def run(args):
+        def units(s):
+            return {"a.service": s.puppets.unit("double-fork", s.control("a"), "event:up", NotifyAccess="all", Restart="always")}
+        with Stage(units, args=args) as (s, d):
+            d.ctl("start", "a")
+            main, first = s.puppets.wait("child").pid, s.puppets.wait("up").pid
+            s.tell("a", "notify:MAINPID=%d" % main)
+            d.wait_unit("a.service", main_pid=main)
+            for how in (d.kill_core, lambda: bereave(d), d.kill_core):
+                how()
+                u = d.unit("a.service")
+                check(u["sub_state"] == "running" and u["main_pid"] == main and u["n_restarts"] == 0, u)
+                check(is_alive(first) and is_alive(main), d.log_text())
+            d.ctl("stop", "a")
+            wait_for(lambda: reap() or not (is_alive(first) or is_alive(main)), 10, "the end of both")
+    each_tracking(run)
+
+
+@test
+def nothing_is_left_of_main_processes_that_ended():
+    def run(args):
+        with Stage(lambda s: {"a.service": s.puppets.unit("daemonize", "event:up", Type="forking", Restart="always", RestartSec="1ms",
+                                                          prefix="[Unit]\nStartLimitIntervalSec=0\n")}, args=args) as (s, d):
+            d.ctl("start", "a")
+            for _ in range(4):
+                pid = s.puppets.wait("up").pid
+                d.wait_unit("a.service", main_pid=pid)
+                os.kill(pid, signal.SIGKILL)
+            d.wait_unit("a.service", main_pid=s.puppets.wait("up").pid)
+            d.kill_core()
+            check("no record" not in d.log_text(), d.log_text())
+    each_tracking(run)
+
+
+@test
 def descriptors_lost_with_the_keeper_are_told():
     text = unit(["notify-fd:memory", "notify:READY=1", "wait"], "Type=notify", "FileDescriptorStoreMax=4")
     with Daemon({"f.service": text}, targets=["f.service"]) as d:

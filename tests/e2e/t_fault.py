@@ -51,4 +51,49 @@ def a_sample_of_all_faults_leaves_nothing_lost_stuck_or_leaked():
     check(int(last[0].split()[0]) > CELLS // 10, "too few cells: " + last[0])
 
 
+def killed_in_a_move(rig, r, s, call, n):
+    """MAINPID= of its child by a service that stays itself; core is killed in its n-th such call. Both
+    live on, and one of them is the main process. Returns what core called."""
+    r.client.call("Start", names=["a.service"])
+    first = s.wait("up").pid
+    s.command(s.path + ".control", "double-fork")
+    second = s.wait("child").pid
+    r.fault.arm(rig.KILL if call else rig.COUNT, "core", call or "open", n)
+    s.command(s.path + ".control", "notify:MAINPID=%d" % second)
+
+    def moved():
+        with contextlib.suppress(rig.Lost, KeyError):
+            return r.units()["a.service"]["main_pid"] == second
+    wait_for(moved, 10, lambda: "the move\n" + r.log_since())
+    counts = r.fault.counts()
+    r.fault.disarm()
+    u = r.units()["a.service"]
+    check(is_alive(first) and is_alive(second) and u["n_restarts"] == 0, "core killed in %s %d: %s\n%s" % (call, n, u, r.log_since()))
+    r.client.call("Stop", names=["a.service"])
+    s.drain()
+    return counts
+
+
+@test
+def core_killed_at_each_call_of_a_move_of_the_main_process_kills_nothing():
+    need(os.path.join(BUILD, "fault/stayd"))
+    sys.path.insert(0, FAULT)
+    import rig
+    with temp_dir() as t:
+        for tracking in ("auto", "shim"):
+            s = Puppets(t)
+            unit = s.unit("control:%s.control" % s.path, "event:up", NotifyAccess="all", Restart="always",
+                          prefix="[Unit]\nDefaultDependencies=no\nStartLimitIntervalSec=0\n")
+            r = rig.Rig({"a.service": unit}, args=["--tracking=shim"] if tracking == "shim" else [])
+            for _ in range(2):
+                counts = killed_in_a_move(rig, r, s, None, 0)
+            for (who, call), n in sorted(counts.items()):
+                if who == "core" and rig.CALLS[rig.INDEX[call]][1] != "NONE":
+                    for i in range(1, n + 1):
+                        killed_in_a_move(rig, r, s, call, i)
+            r.end()
+            s.close()
+            os.unlink(s.path)
+
+
 main()

@@ -42,6 +42,62 @@ def mainpid_moves_to_a_process_of_the_unit_and_to_no_other():
 
 
 @test
+def mainpid_moves_back_and_its_end_and_signals_are_seen():
+    for args in ([], ["--tracking=shim"]):
+        with Stage(lambda s: {"a.service": s.puppets.unit("double-fork", s.control("a"), "event:up", NotifyAccess="all")}, args=args) as (s, d):
+            for last in ("there", "and back"):
+                d.ctl("start", "a")
+                child, main = s.puppets.wait("child").pid, s.puppets.wait("up").pid
+                for pid in (child, main, child) if last == "there" else (child, main, child, main):
+                    s.tell("a", "notify:MAINPID=%d" % pid)
+                    d.wait_unit("a.service", main_pid=pid)
+                d.kill_core()
+                check(is_alive(child) and is_alive(main), d.log_text())
+                d.ctl("kill", "-s", "KILL", "--who", "main", "a")
+                d.wait_unit("a.service", active_state="failed", result="signal", exec_main_status=9)
+                wait_for(lambda: not (is_alive(child) or is_alive(main)), 10, "the end of both")
+
+
+@test
+def a_main_process_that_is_another_ones_child_is_signalled_and_its_end_seen():
+    for args in ([], ["--tracking=shim"]):
+        with Stage(lambda s: {"a.service": s.puppets.unit("fork", s.control("a"), "event:up", NotifyAccess="all", TimeoutStopSec="30s")},
+                   args=args) as (s, d):
+            def named():
+                d.ctl("start", "a")
+                child, main = s.puppets.wait("child").pid, s.puppets.wait("up").pid
+                s.tell("a", "notify:MAINPID=%d" % child)
+                d.wait_unit("a.service", main_pid=child)
+                return child, main
+            for meanwhile in (lambda: None, d.kill_core):
+                child, main = named()
+                meanwhile()
+                check(is_alive(child) and is_alive(main), d.log_text())
+                d.ctl("kill", "-s", "USR1", "--who", "main", "a")
+                s.puppets.wait("signal", pid=child, detail="USR1")
+                os.kill(child, signal.SIGKILL)
+                d.wait_unit("a.service", active_state="failed", result="signal", exec_main_status=9)
+                child, main = named()
+                meanwhile()
+                d.ctl("stop", "a")
+                check(d.unit("a.service")["result"] == "success", d.unit("a.service"))
+            check("timeout" not in d.log_text(), d.log_text())
+
+
+@test
+def a_control_process_does_not_become_the_main_one():
+    with Stage(lambda s: {"a.service": s.puppets.unit(s.control("a"), "event:up", NotifyAccess="all", Type="exec",
+                                                      ExecStartPost="%s %s event:post" % (SVC, s.control("post")))}) as (s, d):
+        d.ctl("start", "--no-wait", "a")
+        main, post = s.puppets.wait("up").pid, s.puppets.wait("post").pid
+        s.tell("a", "notify:MAINPID=%d\\nSTATUS=told" % post)
+        d.wait_unit("a.service", status_text="told", main_pid=main, sub_state="start-post")
+        s.tell("post", "exit:0")
+        d.wait_unit("a.service", sub_state="running", main_pid=main)
+        check("is the control process" in d.log_text(), d.log_text())
+
+
+@test
 def notify_access_says_who_is_heard():
     def units(s):
         return {m + ".service": s.puppets.unit(s.control(m), "event:up", NotifyAccess=m, ExecStartPost="-" + SVC + " notify:STATUS=post event:post exit:0")

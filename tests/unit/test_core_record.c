@@ -2,9 +2,12 @@
 #include "check_main.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/stat.h>
 
 #include "core/inner.h"
+
+#include <sys/resource.h> /* its PRIO_MAX is not ours */
 
 #define UNITS 3
 
@@ -335,6 +338,51 @@ START_TEST(another_versions_file_is_written_anew_with_all_slots)
 }
 END_TEST
 
+START_TEST(another_versions_file_stays_until_all_of_it_can_be_written_anew)
+{
+	struct unit *list[UNITS] = {&units[0], &units[1], &units[2]};
+	struct rlimit was, small;
+	struct stat st;
+	char tmp[96];
+	three_records();
+	write_as(UNIT_REC_VERSION + 1, 8);
+	fd_close(core.record_fd);
+	core.n_slots = 0;
+	ck_assert_int_eq(record_open(&core, -1), 0);
+	world.units = list;
+	world.n_units = UNITS;
+	snprintf(tmp, sizeof(tmp), "%s.new", path);
+	ck_assert_int_eq(stat(path, &st), 0);
+	const rlim_t room[] = {0, 64 + 8, (rlim_t)st.st_size / 2};
+	(void)signal(SIGXFSZ, SIG_IGN);
+	ck_assert_int_eq(getrlimit(RLIMIT_FSIZE, &was), 0);
+	for (size_t i = 0; i < ARRAY_SIZE(room); i++) {
+		small = (struct rlimit){room[i], was.rlim_max};
+		int limited = setrlimit(RLIMIT_FSIZE, &small), r = record_settle(&core);
+		/* before anything is checked: Check itself writes a file */
+		ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &was), 0);
+		ck_assert_int_eq(limited, 0);
+		ck_assert_int_lt(r, 0);
+		ck_assert(core.trouble[TROUBLE_RECORD][0] && core.again_us);
+		ck_assert_int_eq(stat(tmp, &st), -1);
+		write_port(1, (uint16_t)(7 + i));
+		look();
+		for (int k = 0; k < UNITS; k++)
+			ck_assert_uint_eq(found[k], 2);
+	}
+	ck_assert_int_eq(record_settle(&core), 0);
+	ck_assert(!core.trouble[TROUBLE_RECORD][0]);
+	write_port(2, 9);
+	look();
+	ck_assert_uint_eq(n_found, UNITS);
+	ck_assert_uint_eq(found[0], 2);
+	ck_assert_uint_eq(found[1], 9);
+	ck_assert_uint_eq(found[2], 9);
+	world.units = NULL;
+	world.n_units = 0;
+}
+END_TEST
+
 Suite *suite(void)
 {
 	Suite *s = suite_create("record");
@@ -349,6 +397,7 @@ Suite *suite(void)
 	tcase_add_test(t, the_version_before_and_the_one_behind_are_read);
 	tcase_add_test(t, a_version_beyond_is_put_aside_and_said);
 	tcase_add_test(t, another_versions_file_is_written_anew_with_all_slots);
+	tcase_add_test(t, another_versions_file_stays_until_all_of_it_can_be_written_anew);
 	tcase_set_timeout(t, 60);
 	suite_add_tcase(s, t);
 	return s;
