@@ -68,6 +68,7 @@ struct proc *proc_new(
 	struct procs *t, const struct spawn_id *id, enum proc_kind kind, struct unit *u);
 struct proc *proc_find(const struct procs *t, const struct spawn_id *id);
 struct proc *proc_find_pid(const struct procs *t, int32_t pid); /* program or shim */
+struct proc *proc_find_named(const struct procs *t, const struct spawn_id *shim, int32_t pid);
 struct spawn_id proc_known_as(const struct unit *u, int32_t pid);
 void proc_drop(struct procs *t, struct proc *p);
 void procs_done(struct procs *t);

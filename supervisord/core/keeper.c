@@ -232,6 +232,15 @@ static struct proc *tracked_proc(const struct unit *u, pid_t pid)
 	return NULL;
 }
 
+/* Nothing more is to come under p's identity; it may have been the last of its unit. */
+static void proc_over(struct core *c, struct proc *p)
+{
+	struct unit *u = p->unit;
+	proc_drop(&c->procs, p);
+	if (u && uc(u)->waits_empty)
+		cgroup_check_empty(c, u);
+}
+
 /* Something ended under p's identity. The model hears of the exit of the program, or of the main
  * process that was named since; the entry goes when nothing can come under it any more. */
 void proc_ended(struct core *c, struct proc *p, enum kp_row row, pid_t pid, int code, int status)
@@ -242,9 +251,9 @@ void proc_ended(struct core *c, struct proc *p, enum kp_row row, pid_t pid, int 
 		if (!t)
 			return; /* a helper of the service */
 		say_exited(c, t, pid, code, status);
-		if (t != p) {
+		if (t != p || t->child_gone) {
 			keeper_forget(c, &t->id, pid); /* its KP_TRACK: keeper never reaps it */
-			proc_drop(&c->procs, t);
+			proc_over(c, t);
 		}
 		return;
 	}
@@ -260,14 +269,10 @@ void proc_ended(struct core *c, struct proc *p, enum kp_row row, pid_t pid, int 
 	if (p->tracked_pid ||
 		(row == KP_ROW_TRACKED && p->is_spawned && !p->child_gone && p->is_shimmed))
 		return;
-	bool may_be_empty = u && uc(u)->waits_empty;
-	if (p->kind == PROC_PROBE) {
+	if (p->kind == PROC_PROBE)
 		launcher_probe_over(c, p);
-		return;
-	}
-	proc_drop(&c->procs, p);
-	if (may_be_empty)
-		cgroup_check_empty(c, u);
+	else
+		proc_over(c, p);
 }
 
 /* Exits wait for the launcher's word: only it knows why a start failed, and whose a process below a
@@ -305,14 +310,21 @@ void proc_early(struct core *c, const struct spawn_id *id)
 	}
 }
 
-void keeper_child_exited(struct core *c, const struct kp_frame *f)
+/* A shim that ended with its main process while core was away is in no record, but the main is. */
+static struct proc *proc_of_row(struct core *c, const struct kp_frame *f)
 {
 	struct proc *p = proc_find(&c->procs, &f->id);
+	return p || f->role != KP_ROW_BELOW ? p : proc_find_named(&c->procs, &f->id, f->pid);
+}
+
+void keeper_child_exited(struct core *c, const struct kp_frame *f)
+{
+	struct proc *p = proc_of_row(c, f);
 	if (p && keep_early(p, f))
 		return;
 	if (p && p->kind == PROC_UNIT && p->unit->conf->service.notify_access != NOTIFY_NONE) {
 		notify_drain(c);
-		p = proc_find(&c->procs, &f->id);
+		p = proc_of_row(c, f);
 	}
 	if (p)
 		proc_ended(c, p, f->role, f->pid, f->code, f->status);

@@ -107,6 +107,18 @@ struct proc *proc_find_pid(const struct procs *t, int32_t pid)
 	return NULL;
 }
 
+/* Linear: for the end below a shim that ended with it, while nobody who knew the shim was there. */
+struct proc *proc_find_named(const struct procs *t, const struct spawn_id *shim, int32_t pid)
+{
+	for (size_t i = 0; i < t->cap; i++) {
+		struct proc *p = t->by_id[i];
+		if (p && p->tracked_pid == pid &&
+			memcmp(p->id.invocation, shim->invocation, sizeof(shim->invocation)) == 0)
+			return p;
+	}
+	return NULL;
+}
+
 void proc_drop(struct procs *t, struct proc *p)
 {
 	size_t i = slot_of(t, &p->id);

@@ -240,6 +240,22 @@ def the_first_process_of_a_service_that_named_another_main_lives_on():
 
 
 @test
+def the_end_of_a_daemonized_main_is_seen_by_the_next_core():
+    def run(args):
+        with Stage(lambda s: {"a.service": s.puppets.unit("daemonize", "event:up", Type="forking")}, args=args) as (s, d):
+            d.ctl("start", "a")
+            main, core = s.puppets.wait("up").pid, d.pid_of("core")
+            d.wait_unit("a.service", main_pid=main, sub_state="running")
+            os.kill(core, signal.SIGSTOP)  # what it is told now it does not live to read
+            parent = proc_stat(main)[1]
+            os.kill(main, signal.SIGSEGV)
+            wait_for(lambda: not is_alive(main) and (parent == d.keeper_pid or not is_alive(parent)), 10, "the end of it and of its shim")
+            os.kill(core, signal.SIGKILL)
+            d.wait_unit("a.service", sub_state="failed", result="signal", exec_main_status=signal.SIGSEGV)
+    each_tracking(run)
+
+
+@test
 def nothing_is_left_of_main_processes_that_ended():
     def run(args):
         with Stage(lambda s: {"a.service": s.puppets.unit("daemonize", "event:up", Type="forking", Restart="always", RestartSec="1ms",

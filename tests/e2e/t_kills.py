@@ -20,7 +20,10 @@ from rollout_rig import Rig, say
 
 without_leak_checks()
 
-STABLE, CRASHERS, MORTALS = 24, 8, 6
+# Those that stay (s), also as the daemonized child that a PID file names (f) or one whose parent waits for it (p);
+# those that end by themselves (c), and those that are not started again (m).
+KINDS = {"s": 16, "f": 4, "p": 4, "c": 8, "m": 6}
+STAY, MORTALS = "sfp", 6
 KILLS = int(os.environ.get("STAYD_KILLS", "30"))
 SEED = int(os.environ.get("STAYD_SEED", "0")) or random.randrange(1 << 30)
 PROGRESS = os.environ.get("STAYD_PROGRESS")
@@ -66,13 +69,18 @@ class Fleet:
         self.starts, self.ended, self.killed, self.told, self.units = {}, {}, {}, {}, {}
         self.stopped, self.n_stops = None, 0
         self.judged, self.strays, self.away, self.log_offset, self.n_told, self.n_lost = set(), set(), [], 0, 0, 0
-        for kind, n, restart in (("s", STABLE, "always"), ("c", CRASHERS, "always"), ("m", MORTALS, "no")):
+        for kind, n in KINDS.items():
             for i in range(n):
                 name = "%s%02d" % (kind, i)
-                steps = "sleep:%d exit:%d" % (150 + i * 137 % 800, self.code_of(name)) if kind == "c" else ""
+                pid_file = os.path.join(directory, name + ".pid")
+                steps = {"c": "sleep:%d exit:%d" % (150 + i * 137 % 800, self.code_of(name)),
+                         "f": 'daemonize pidfile:%s "event:main %s"' % (pid_file, name),
+                         "p": 'under-parent "event:main %s" notify-me' % name}.get(kind, "")
+                how = {"f": "Type=forking\nPIDFile=%s\n" % pid_file, "p": "Type=notify\nNotifyAccess=all\n"}.get(kind, "")
                 self.units[name + ".service"] = (
                     "[Unit]\nDefaultDependencies=no\nStartLimitIntervalSec=0\n[Service]\nEnvironment=PUPPET=%s\nLimitCORE=0\n"
-                    "ExecStart=@%s %s %s\nRestart=%s\nRestartSec=20ms\n[X-Restart]\nResetAfterSec=100ms\n" % (self.path, SVC, name, steps, restart))
+                    "ExecStart=@%s %s %s\nRestart=%s\nRestartSec=20ms\n%s[X-Restart]\nResetAfterSec=100ms\n"
+                    % (self.path, SVC, name, steps, "no" if kind == "m" else "always", how))
                 self.starts[name] = []
         self.units["all.target"] = "[Unit]\nDefaultDependencies=no\nWants=%s\n" % " ".join(sorted(self.units))
 
@@ -90,8 +98,8 @@ class Fleet:
         for line in data.decode().splitlines():
             e = Event(line)
             at = e.us / 1e6
-            if e.name == "start":
-                name = e.detail.split()[0]
+            name = e.detail.split()[0] if e.detail else ""
+            if e.name == "main" or e.name == "start" and name[0] not in "fp":
                 before = self.starts[name][-1] if self.starts[name] else None
                 if before and before not in self.ended and before not in self.killed and self.runs(name, before):
                     raise AssertionError("%s runs twice: pid %d, which lives, and %d" % (name, before[0], e.pid))
@@ -110,10 +118,10 @@ class Fleet:
     def newest(self, name):
         return self.starts[name][-1] if self.starts[name] else None
 
-    def kill_one(self, kind):
+    def kill_one(self, kinds):
         """Ends one from outside, and remembers how and when."""
         self.read()
-        names = [n for n in self.starts if n[0] == kind and self.newest(n) and self.newest(n) not in self.killed]
+        names = [n for n in self.starts if n[0] in kinds and self.newest(n) and self.newest(n) not in self.killed]
         if not names:
             return
         name, sig = self.rng.choice(names), self.rng.choice(DEADLY)
@@ -142,7 +150,7 @@ class Fleet:
         self.read()
         for name in self.starts:
             p, row = self.newest(name), rows.get(name)
-            if name[0] == "s" and not (row and p and p not in self.killed and row["main_pid"] == p[0] and row["sub_state"] == "running"):
+            if name[0] in STAY and not (row and p and p not in self.killed and row["main_pid"] == p[0] and row["sub_state"] == "running"):
                 return "%s: newest process %s, killed: %s, status: %s" % (name, p, self.killed.get(p), row and (row["main_pid"], row["sub_state"]))
             if name[0] == "m" and not (p and row):
                 return "%s: not started yet" % name
@@ -179,7 +187,7 @@ class Fleet:
                     continue
                 else:
                     raise AssertionError("%s: process %s was replaced without cause (told: %s)" % (name, p, said))
-                if "lost" in said or not said:
+                if name[0] != "p" and ("lost" in said or not said):  # of those, its parent has it
                     check(self.was_away(at), "%s: the end of %s by %s is told as %s, and keeper was there (%s)" % (name, p, want, said, self.away[-3:]))
                     self.n_lost += 1
                 check(set(said) <= {want, "lost"}, "%s: the end of %s by %s is told as %s" % (name, p, want, said))
@@ -247,12 +255,12 @@ class Campaign:
         if "keeper" in combo:
             self.rig.d.kill_keeper()
             for _ in range(self.rng.randrange(0, 3)):  # nobody is there
-                self.fleet.kill_one("s")
+                self.fleet.kill_one(STAY)
             if self.rng.random() < 0.1:
                 self.fleet.kill_one("m")
             self.start_again()
             return
-        self.fleet.kill_one("s")
+        self.fleet.kill_one(STAY)
         for r, pid in old.items():
             wait_for(lambda: r in ("net", "logger") and not pid or role_pid(keeper, r) not in (0, pid), 60, "a new " + r)
 
@@ -327,7 +335,7 @@ class Campaign:
                 combos = combos or self.rng.sample(COMBOS, len(COMBOS))
                 time.sleep(self.rng.random() * 0.05)  # a random moment, not a wait
                 for _ in range(self.rng.randrange(0, 2)):
-                    self.fleet.kill_one("s")
+                    self.fleet.kill_one(STAY)
                 self.stop_through(combos.pop()) if self.rng.random() < 0.2 else self.strike(combos.pop())
                 self.settle()
                 dead = [n for n in self.fleet.starts if n[0] == "m" and self.fleet.newest(n) in self.fleet.judged]

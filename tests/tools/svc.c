@@ -253,6 +253,18 @@ static void do_daemonize(char *arg)
 	event("daemonized ppid=%d", (int)getppid());
 }
 
+/* The child goes on with the remaining steps; its parent waits for it, and leaves with its code. */
+static void do_under_parent(char *arg)
+{
+	int status = 0;
+	pid_t pid = fork();
+	(void)arg;
+	if (pid == 0)
+		return;
+	waitpid(pid, &status, 0);
+	_exit(WIFEXITED(status) ? WEXITSTATUS(status) : 1);
+}
+
 static void do_exit(char *arg)
 {
 	event("exit %s", arg);
@@ -311,6 +323,16 @@ static void do_notify(char *arg)
 	if (path)
 		send_to(path, arg);
 	event(path ? "notified" : "no-notify-socket");
+}
+
+static void do_notify_me(char *arg)
+{
+	const char *path = getenv("NOTIFY_SOCKET");
+	char text[64];
+	(void)arg;
+	snprintf(text, sizeof(text), "READY=1\nMAINPID=%d", (int)getpid());
+	if (path)
+		send_to(path, text);
 }
 
 static void do_notify_child(char *arg)
@@ -544,8 +566,10 @@ static const struct step {
 	{"double-fork",   do_double_fork,    "an orphan that stays"                        },
 	{"setsid-fork",   do_setsid_fork,    "an orphan in a session of its own"           },
 	{"daemonize",     do_daemonize,      "the parent leaves, the child does the rest"  },
+	{"under-parent",  do_under_parent,   "the parent waits, the child does the rest"   },
 	{"pidfile",       do_pidfile,        "PATH"					},
 	{"notify",        do_notify,         "TEXT, \\n allowed"                           },
+	{"notify-me",     do_notify_me,      "READY=1, and that it is the main process"    },
 	{"notify-child",  do_notify_child,   "TEXT, from a child process"                  },
 	{"notify-fd",     do_notify_fd,      "NAME: FDSTORE=1 with a memfd"                },
 	{"watchdog",      do_watchdog,       "N: WATCHDOG=1 so many times, on time"        },
