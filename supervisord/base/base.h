@@ -329,8 +329,8 @@ int unix_addr(const char *path, void *ret_sockaddr_un, unsigned *ret_len); /* -E
 /* One datagram or SEQPACKET frame with up to FDS_MAX descriptors. */
 #define FDS_MAX 16
 ssize_t send_fds(int sock, const void *data, size_t size, const int *fds, size_t n_fds, int flags);
-/* *n_fds: in, room in fds; out, received. Surplus descriptors are closed. Result: bytes, 0 at end
- * of file, -errno; -EMSGSIZE when the frame or the control data was truncated. */
+/* *n_fds: in, room in fds; out, received. Surplus descriptors are closed, and those of an empty frame.
+ * Result: bytes, 0 at end of file, -errno; -EMSGSIZE when the frame or the control data was truncated. */
 ssize_t recv_fds(int sock, void *data, size_t size, int *fds, size_t *n_fds, int flags);
 
 /* ---- the event loop ----------------------------------------------------------------------

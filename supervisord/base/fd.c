@@ -345,11 +345,9 @@ ssize_t recv_fds(int sock, void *data, size_t size, int *fds, size_t *n_fds, int
 				fd_close(fd);
 		}
 	}
-	if (m.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) {
-		for (size_t i = 0; i < got; i++)
-			fd_close(fds[i]);
-		return -EMSGSIZE;
-	}
+	bool is_cut = m.msg_flags & (MSG_TRUNC | MSG_CTRUNC);
+	for (; (is_cut || n == 0) && got > 0; got--) /* no bytes: the end of the link to everybody */
+		fds[got - 1] = fd_close(fds[got - 1]);
 	*n_fds = got;
-	return n;
+	return is_cut ? -EMSGSIZE : n;
 }

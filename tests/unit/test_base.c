@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/socket.h>
+
 #include "base/base.h"
 #include "check_main.h"
 
@@ -163,6 +167,36 @@ START_TEST(a_chain_is_sha256)
 }
 END_TEST
 
+/* Does anybody but us hold the other end of what p[1] writes into? */
+static bool is_held(int write_end)
+{
+	(void)signal(SIGPIPE, SIG_IGN);
+	return write(write_end, "x", 1) == 1;
+}
+
+START_TEST(descriptors_of_an_empty_or_cut_frame_are_closed)
+{
+	for (size_t size = 0; size <= 2; size++) {
+		char in[1];
+		int link[2], p[2], fd = -1;
+		size_t n_fds = 1;
+		ck_assert_int_eq(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, link), 0);
+		ck_assert_int_eq(pipe2(p, O_CLOEXEC), 0);
+		ck_assert_int_eq(send_fds(link[0], "ab", size, &p[0], 1, 0), size);
+		fd_close(p[0]);
+		ssize_t n = recv_fds(link[1], in, sizeof(in), &fd, &n_fds, MSG_DONTWAIT);
+		ck_assert_int_eq(n, size > sizeof(in) ? -EMSGSIZE : (ssize_t)size);
+		ck_assert_int_eq(n_fds, n > 0);
+		ck_assert(is_held(p[1]) == (n > 0));
+		ck_assert((fd >= 0) == (n > 0));
+		fd_close(fd);
+		fd_close(p[1]);
+		fd_close(link[0]);
+		fd_close(link[1]);
+	}
+}
+END_TEST
+
 Suite *suite(void)
 {
 	Suite *s = suite_create("base");
@@ -175,6 +209,7 @@ Suite *suite(void)
 	tcase_add_test(t, glob_finds_what_exists_in_order);
 	tcase_add_test(t, a_chain_shows_every_changed_removed_or_moved_line);
 	tcase_add_test(t, a_chain_is_sha256);
+	tcase_add_test(t, descriptors_of_an_empty_or_cut_frame_are_closed);
 	suite_add_tcase(s, t);
 	return s;
 }
