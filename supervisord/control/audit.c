@@ -6,16 +6,25 @@
  *  1. The intent of a change is in the kernel before the change begins; its outcome follows when it is
  *     known. A core that died in between is followed by one that writes the outcome "unknown".
  *  2. A change is one call, also of many units: one intent, one outcome with the worst result.
- *  3. Refusals are limited per user and in all: a flood of them does not push the history out.
+ *  3. Nobody but operators can push the history out: refusals are limited per user and in all, and so are
+ *     the changes of those who may change no more than units of their own.
  * Called by control.c and verbs_wait.c.
  */
 #include "control/audit.h"
 #include "stayd/stayd.h"
 
-#define USERS_MAX      16                  /* with a limit of their own; all others share one */
-#define REFUSED_BURST  16                  /* lines at once, of a user */
-#define REFUSED_PER_US (30 * USEC_PER_SEC) /* and one more after that */
-#define ARGS_SHORT_MAX 512                 /* of a refused call; those of a change are kept whole */
+#define USERS_MAX      16   /* with limits of their own; all others share them */
+#define ARGS_SHORT_MAX 512  /* of a refused call */
+#define ARGS_OWNER_MAX 4096 /* of an owner's change; those of operators are kept whole */
+
+/* So many at once, of a user, and one more after each per_us. */
+struct allowance {
+	unsigned burst;
+	uint64_t per_us;
+};
+static const struct allowance refusals = {16, 30 * USEC_PER_SEC};
+/* Two lines of some kilobytes a second take hours for the whole log. */
+static const struct allowance owner_changes = {100, USEC_PER_SEC};
 
 /* A change under way; PENDING_MAX bounds them, as each has a request under way. */
 struct change {
@@ -30,10 +39,14 @@ struct change {
 };
 
 struct bucket {
-	uid_t uid;
 	unsigned n;        /* lines it has had lately */
 	uint64_t since_us; /* n is of */
-	unsigned n_silent; /* refusals since its last line */
+	unsigned n_silent; /* those since that were too many */
+};
+
+struct user_lines {
+	uid_t uid;
+	struct bucket refusals, changes;
 };
 
 struct audit {
@@ -41,7 +54,7 @@ struct audit {
 	struct change *changes;
 	size_t n_changes, cap_changes;
 	uint64_t last_id;
-	struct bucket users[USERS_MAX + 1];
+	struct user_lines users[USERS_MAX + 1];
 	size_t n_users;
 };
 
@@ -120,7 +133,7 @@ void audit_intent(struct audit *a, struct call *c)
 		return;
 	audit_line_begin(&b, "intent");
 	who(&b, c->client);
-	what(&b, c, 2 * CONTROL_MESSAGE_MAX);
+	what(&b, c, c->role < CONTROL_OPERATOR ? ARGS_OWNER_MAX : 2 * CONTROL_MESSAGE_MAX);
 	GROW(a->changes, a->n_changes, a->cap_changes);
 	a->changes[a->n_changes++] = (struct change){
 		.id = ++a->last_id,
@@ -190,9 +203,9 @@ void audit_called(struct audit *a, const struct call *c, int r)
 		change_end_if_done(a, ch);
 }
 
-/* ---- refusals ---- */
+/* ---- what floods ---- */
 
-static struct bucket *bucket_of(struct audit *a, uid_t uid)
+static struct user_lines *lines_of(struct audit *a, uid_t uid)
 {
 	for (size_t i = 0; i < a->n_users; i++)
 		if (a->users[i].uid == uid)
@@ -203,16 +216,15 @@ static struct bucket *bucket_of(struct audit *a, uid_t uid)
 	return &a->users[a->n_users++];
 }
 
-/* How many before it were not told; -1: nor is this one. */
-static int64_t refusal_is_told(struct audit *a, uid_t uid)
+/* How many before it were too many; -1: so is this one. */
+static int64_t bucket_takes(struct bucket *k, const struct allowance *l)
 {
-	struct bucket *k = bucket_of(a, uid);
-	uint64_t now = now_boot_us(), n_back = (now - k->since_us) / REFUSED_PER_US;
+	uint64_t now = now_boot_us(), n_back = (now - k->since_us) / l->per_us;
 	if (n_back) {
 		k->n -= (unsigned)MIN(n_back, (uint64_t)k->n);
 		k->since_us = now;
 	}
-	if (k->n >= REFUSED_BURST) {
+	if (k->n >= l->burst) {
 		k->n_silent++;
 		return -1;
 	}
@@ -222,10 +234,22 @@ static int64_t refusal_is_told(struct audit *a, uid_t uid)
 	return silent;
 }
 
+int audit_may_change(struct audit *a, struct call *c)
+{
+	struct user_lines *u = lines_of(a, client_peer(c->client)->uid);
+	if (c->role >= CONTROL_OPERATOR || bucket_takes(&u->changes, &owner_changes) >= 0)
+		return 0;
+	c->error = "Busy";
+	snprintf(c->hint, sizeof(c->hint), "try again in a second");
+	return err_set(&c->e, -EBUSY, "too many changes: an owner has %u at once and then one a second",
+		owner_changes.burst);
+}
+
 bool audit_refused(struct audit *a, const struct call *c)
 {
 	struct buf b = {0};
-	int64_t silent = refusal_is_told(a, client_peer(c->client)->uid);
+	int64_t silent =
+		bucket_takes(&lines_of(a, client_peer(c->client)->uid)->refusals, &refusals);
 	if (silent < 0)
 		return false;
 	if (!a->file)

@@ -171,6 +171,8 @@ struct audit;
 /* state_dir NULL: nothing is kept. runtime_dir NULL: without an anchor. */
 struct audit *audit_new(struct loop *l, const char *state_dir, const char *runtime_dir);
 struct audit *audit_free(struct audit *a); /* NULL */
+/* -EBUSY with c->e filled: a user who is no operator has changed too much lately to be written down. */
+int audit_may_change(struct audit *a, struct call *c);
 /* Before a change begins; c->change names it from now on. */
 void audit_intent(struct audit *a, struct call *c);
 /* One more request of it is under way ... */

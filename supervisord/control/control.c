@@ -383,10 +383,14 @@ static size_t unread_of(const struct control *c, uid_t uid)
 /* A change is in the audit log before it begins. */
 static int call_handler(struct call *c)
 {
+	struct audit *a = c->control->audit;
+	int r = methods[c->method].is_change ? audit_may_change(a, c) : 0;
+	if (r < 0)
+		return r;
 	if (methods[c->method].is_change)
-		audit_intent(c->control->audit, c);
-	int r = verbs_dispatch(c);
-	audit_called(c->control->audit, c, r);
+		audit_intent(a, c);
+	r = verbs_dispatch(c);
+	audit_called(a, c, r);
 	control_rearm(c->control);
 	return r;
 }

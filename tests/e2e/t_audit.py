@@ -94,6 +94,26 @@ def who_is_refused_is_written_and_a_flood_of_refusals_is_bounded():
 
 
 @test
+def an_owner_cannot_push_the_history_out_by_changes():
+    need_root()
+    with Stage(lambda s: {"a.service": unit(s) + "[X-Access]\nOwner=4201\n"}) as (s, d):
+        asker = ("import socket,sys,time\ns=socket.socket(socket.AF_UNIX)\ns.connect(sys.argv[1])\nbusy=0\nbegan=time.monotonic()\n"
+                 "ask=b'{\"method\":\"org.stayd.Control.Deploy\",\"parameters\":{\"name\":\"a.service\",\"release\":\"'+b'x'*50000+b'\"}}\\0'\n"
+                 "for i in range(300):\n s.sendall(ask)\n b=b''\n while not b.endswith(b'\\0'): b+=s.recv(65536)\n"
+                 " busy += b'Busy' in b and b'one a second' in b\nprint(busy, int(time.monotonic()-began))\n")
+        r = subprocess.run(["/usr/bin/python3", "-c", asker, d.socket], user=4201, group=4201, extra_groups=[], cwd="/",
+                           capture_output=True, text=True, timeout=120 * PATIENCE)
+        check(r.returncode == 0, r.stderr)
+        busy, seconds = map(int, r.stdout.split())
+        intents = [l for l in lines(d) if l["kind"] == "intent" and l["uid"] == 4201]
+        check(len(intents) == 300 - busy and 100 <= len(intents) <= 102 + seconds, "%d lines, %d refused, in %d s" % (len(intents), busy, seconds))
+        check(all(len(l["args_begin"]) == 4096 and "args" not in l for l in intents), "of each 4 KiB of its arguments")
+        for verb in ("start", "stop", "start"):
+            check(d.ctl(verb, "a", check=False).rc == 0, "root's changes are not counted with them")
+        intact(d)
+
+
+@test
 def any_change_of_the_file_is_found_and_the_first_broken_line_named():
     with Stage(lambda s: {"a.service": unit(s)}) as (s, d):
         for _ in range(5):
