@@ -33,6 +33,8 @@ static char *expand(const struct unit_path *path, const struct unit_conf *c, con
 {
 	struct arena a = {0};
 	struct unit_conf copy = *c;
+	copy.diagnostics = NULL; /* c's have no room for another: it does not change */
+	copy.n_diagnostics = 0;
 	struct parser p = {.conf = &copy, .arena = &a, .path = path, .file = c->name};
 	char *e = strchr(s, '%') ? specifier_expand(&p, s) : NULL;
 	char *out = xstrdup(e ? e : s);

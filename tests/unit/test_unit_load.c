@@ -351,6 +351,27 @@ START_TEST(a_template_is_enabled_as_an_instance)
 }
 END_TEST
 
+/* What is found then is of that value, not of the unit, whose findings stand already. */
+START_TEST(an_install_value_that_cannot_be_expanded_is_refused)
+{
+	static const char bad[] = "v@\\xff.service"; /* \xff alone is no UTF-8 */
+	struct strv changes = {0};
+	struct buf b = {0};
+	struct err e;
+	for (int i = 0; i < 50; i++)
+		buf_printf(&b, "[Unit]\nNosuch%d=1\n", i);
+	buf_add_str(&b, SERVICE "[Install]\nWantedBy=%I.target\n");
+	put("lib/v@.service", b.data);
+	buf_done(&b);
+	ck_assert_int_eq(unit_enable(&path, bad, false, &changes, &e), -EINVAL);
+	ck_assert_uint_eq(changes.n, 0);
+	ck_assert_str_eq(unit_file_state(&path, bad), "disabled");
+	ck_assert_int_eq(unit_enable(&path, "v@good.service", false, &changes, &e), 0);
+	ck_assert_str_eq(unit_file_state(&path, "v@good.service"), "enabled");
+	strv_done(&changes);
+}
+END_TEST
+
 START_TEST(a_snapshot_loads_as_the_unit_did)
 {
 	struct err e;
@@ -536,6 +557,7 @@ Suite *suite(void)
 	tcase_add_test(t, what_cannot_be_read_is_not_absent_and_is_looked_at_again);
 	tcase_add_test(t, enable_and_disable_are_done_or_say_what_is_in_the_way);
 	tcase_add_test(t, a_template_is_enabled_as_an_instance);
+	tcase_add_test(t, an_install_value_that_cannot_be_expanded_is_refused);
 	tcase_add_test(t, a_snapshot_loads_as_the_unit_did);
 	tcase_add_test(t, a_file_everybody_may_write_is_refused_for_the_system);
 	tcase_add_test(t, hostile_names_are_refused);
