@@ -372,6 +372,24 @@ START_TEST(an_install_value_that_cannot_be_expanded_is_refused)
 }
 END_TEST
 
+START_TEST(what_enable_made_disable_removes_wherever_the_path_begins)
+{
+	struct strv changes = {0};
+	struct err e;
+	struct unit_path other;
+	CLEANUP_FREE char *arg = xasprintf("/usr/..%s/etc", top);
+	put("etc/a.service", SERVICE "[Install]\nWantedBy=multi-user.target\n");
+	unit_path_default(&other, arg);
+	other.is_system = false;
+	ck_assert_int_eq(unit_enable(&other, "a.service", false, &changes, &e), 0);
+	ck_assert_str_eq(unit_file_state(&other, "a.service"), "enabled");
+	ck_assert_int_eq(unit_disable(&other, "a.service", &changes, &e), 0);
+	ck_assert_str_eq(unit_file_state(&other, "a.service"), "disabled");
+	unit_path_done(&other);
+	strv_done(&changes);
+}
+END_TEST
+
 START_TEST(a_snapshot_loads_as_the_unit_did)
 {
 	struct err e;
@@ -558,6 +576,7 @@ Suite *suite(void)
 	tcase_add_test(t, enable_and_disable_are_done_or_say_what_is_in_the_way);
 	tcase_add_test(t, a_template_is_enabled_as_an_instance);
 	tcase_add_test(t, an_install_value_that_cannot_be_expanded_is_refused);
+	tcase_add_test(t, what_enable_made_disable_removes_wherever_the_path_begins);
 	tcase_add_test(t, a_snapshot_loads_as_the_unit_did);
 	tcase_add_test(t, a_file_everybody_may_write_is_refused_for_the_system);
 	tcase_add_test(t, hostile_names_are_refused);
