@@ -123,6 +123,20 @@ static bool is_unreadable(int r)
 	       !is_absence(-r);
 }
 
+/* A line that goes on ends with its file: an empty one keeps the next file's out of it in a snapshot. */
+static void add_text(struct parser *p, const char *file, const struct buf *b)
+{
+	size_t n = b->size;
+	buf_printf(&p->text, "# %s\n", file);
+	buf_add(&p->text, strna(b->data), n);
+	if (n && b->data[n - 1] != '\n')
+		buf_add_byte(&p->text, '\n');
+	while (n && strchr("\r\n", b->data[n - 1]))
+		n--;
+	if (n && b->data[n - 1] == '\\')
+		buf_add_byte(&p->text, '\n');
+}
+
 /* Reads and parses one file, and adds it to the effective text. */
 static int take_file(struct parser *p, const char *file)
 {
@@ -140,10 +154,7 @@ static int take_file(struct parser *p, const char *file)
 	}
 	if (r == 0) {
 		(void)parse_text(p, file, strna(b.data), b.size);
-		buf_printf(&p->text, "# %s\n", file);
-		buf_add(&p->text, strna(b.data), b.size);
-		if (b.size && b.data[b.size - 1] != '\n')
-			buf_add_byte(&p->text, '\n');
+		add_text(p, file, &b);
 	}
 	buf_done(&b);
 	return r;

@@ -408,6 +408,27 @@ START_TEST(a_snapshot_loads_as_the_unit_did)
 }
 END_TEST
 
+/* The end of a file ends a line, also one that goes on. */
+START_TEST(a_snapshot_keeps_the_files_of_a_unit_apart)
+{
+	static const char *const ends[] = {"", "\n", "\r\n"};
+	struct err e;
+	CLEANUP_FREE char *dir = xasprintf("%s/rev/3", top);
+	put("etc/a.service.d/x.conf", "[Service]\nNice=7\n");
+	for (size_t i = 0; i < ARRAY_SIZE(ends); i++) {
+		CLEANUP_FREE char *text = xasprintf("[Service]\nExecStart=/bin/x 1 \\%s", ends[i]);
+		put("etc/a.service", text);
+		ck_assert_int_eq(unit_snapshot_write(&path, "a.service", dir, &e), 0);
+		for (int k = 0; k < 2; k++) {
+			struct unit_conf *c = unit_load(&path, "a.service", k ? dir : NULL);
+			ck_assert_uint_eq(c->service.exec[EXEC_START].v[0].argc, 2);
+			ck_assert_int_eq(c->exec.limits.nice, 7);
+			unit_conf_unref(c);
+		}
+	}
+}
+END_TEST
+
 START_TEST(a_file_everybody_may_write_is_refused_for_the_system)
 {
 	put("etc/a.service", SERVICE);
@@ -578,6 +599,7 @@ Suite *suite(void)
 	tcase_add_test(t, an_install_value_that_cannot_be_expanded_is_refused);
 	tcase_add_test(t, what_enable_made_disable_removes_wherever_the_path_begins);
 	tcase_add_test(t, a_snapshot_loads_as_the_unit_did);
+	tcase_add_test(t, a_snapshot_keeps_the_files_of_a_unit_apart);
 	tcase_add_test(t, a_file_everybody_may_write_is_refused_for_the_system);
 	tcase_add_test(t, hostile_names_are_refused);
 	tcase_add_test(t, huge_files_and_lines_end_in_a_diagnostic);
