@@ -160,6 +160,15 @@ static int take_file(struct parser *p, const char *file)
 	return r;
 }
 
+/* Whoever can turn an alias chooses the unit. */
+static bool links_are_safe(struct parser *p, const struct unit_found *f)
+{
+	for (size_t i = 0; i < f->links.n; i++)
+		if (check_access(p, f->links.v[i]) < 0)
+			return false;
+	return true;
+}
+
 static bool is_masked_file(struct parser *p, const char *file)
 {
 	struct stat st;
@@ -273,6 +282,8 @@ static void load_from_path(struct parser *p, const char *asked, const struct uni
 		p->conf->load = LOAD_MASKED;
 		p->conf->fragment_path = arena_strdup(p->arena, f->file);
 		return;
+	} else if (!links_are_safe(p, f)) {
+		p->conf->fragment_path = arena_strdup(p->arena, f->links.v[0]);
 	} else if (f->file) {
 		p->conf->fragment_path = arena_strdup(p->arena, f->file);
 		if (f->error)

@@ -429,6 +429,28 @@ START_TEST(a_snapshot_keeps_the_files_of_a_unit_apart)
 }
 END_TEST
 
+START_TEST(a_link_that_somebody_else_may_turn_is_refused_for_the_system)
+{
+	if (geteuid() != 0)
+		return;
+	put("lib/real.service", SERVICE);
+	put("his/readme", "");
+	put_link("his/link.service", "../lib/real.service");
+	put_link("etc/nick.service", "../his/link.service");
+	CLEANUP_FREE char *his = xasprintf("%s/his", top);
+	ck_assert_int_eq(chown(his, 65534, 65534), 0);
+	path.is_system = true;
+	struct unit_conf *c = unit_load(&path, "real.service", NULL);
+	ck_assert_int_eq(c->load, LOAD_LOADED);
+	unit_conf_unref(c);
+	c = unit_load(&path, "nick.service", NULL);
+	ck_assert_int_eq(c->load, LOAD_BAD);
+	ck_assert_ptr_nonnull(find_code(c, "S0003"));
+	ck_assert_uint_eq(c->service.exec[EXEC_START].n, 0);
+	unit_conf_unref(c);
+}
+END_TEST
+
 START_TEST(a_file_everybody_may_write_is_refused_for_the_system)
 {
 	put("etc/a.service", SERVICE);
@@ -600,6 +622,7 @@ Suite *suite(void)
 	tcase_add_test(t, what_enable_made_disable_removes_wherever_the_path_begins);
 	tcase_add_test(t, a_snapshot_loads_as_the_unit_did);
 	tcase_add_test(t, a_snapshot_keeps_the_files_of_a_unit_apart);
+	tcase_add_test(t, a_link_that_somebody_else_may_turn_is_refused_for_the_system);
 	tcase_add_test(t, a_file_everybody_may_write_is_refused_for_the_system);
 	tcase_add_test(t, hostile_names_are_refused);
 	tcase_add_test(t, huge_files_and_lines_end_in_a_diagnostic);
