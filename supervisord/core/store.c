@@ -31,10 +31,14 @@ static char *revision_dir(struct core *c, const char *set, uint32_t revision)
 	return xasprintf("%s/sets/%s/revisions/%u", c->state_dir, set, revision);
 }
 
-/* Name of the set a unit of that name would be in: "web@1.service" -> "web". */
+/* Name of the set a unit of that name would be in: "web@1.service" -> "web", "org.web.service" and
+ * "org.web" -> "org.web". */
 static char *set_name_of(const char *unit)
 {
-	return xstrndup(unit, strcspn(unit, "@."));
+	const char *at = strchr(unit, '@'), *end = at ? at : unit + strlen(unit);
+	if (!at && unit_name_type(unit) != UNIT_TYPE_MAX)
+		end = strrchr(unit, '.');
+	return xstrndup(unit, (size_t)(end - unit));
 }
 
 static struct unit_conf *load_revision(
@@ -167,8 +171,8 @@ static char *member_name(const struct set *s, unsigned index)
 static unsigned member_index(const struct set *s, const struct unit_conf *conf)
 {
 	char *end;
-	if (!s->is_template)
-		return 1;
+	if (!s->is_template) /* web@1.service is not web.service's */
+		return streq(conf->name, s->template);
 	unsigned long n = conf->instance ? strtoul(conf->instance, &end, 10) : 0;
 	if (n < 1 || n > SET_MEMBERS_MAX || *end || conf->instance[0] == '0')
 		return 0;
