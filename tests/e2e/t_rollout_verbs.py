@@ -181,5 +181,25 @@ def names_with_dots_are_sets_of_their_own():
         check(releases == {"org.a": "v1", "org.b": "v2"}, releases)
 
 
+@test
+def a_link_to_what_is_no_release_names_none():
+    odd = {"a": b"v0\x1b[2J", "b": b"v\xff", "c": b"..", "d": b"v1\nv9"}
+
+    def units(s):
+        os.makedirs(s.path("releases/v1"))
+        for n, name in odd.items():
+            os.symlink(s.path("releases/").encode() + name, s.path(n + ".current"))
+        return {n + ".service": s.puppets.unit("event:" + n, section="[X-Rollout]\nMinReadySec=0\nReleaseRoot=%s\nReleaseLink=%s\n"
+                                               % (s.path("releases"), s.path(n + ".current"))) for n in odd}
+    with Stage(units) as (s, d):
+        for n in odd:
+            d.ctl("start", n)
+            check(not d.unit(n + ".service")["release"], (n, d.unit(n + ".service")["release"]))
+            d.ctl("deploy", n, "v1")
+            check(d.unit(n + ".service")["release"] == "v1", d.unit(n + ".service"))
+            history = d.ctl("rollout", "history", n, "--json").json["rollouts"]
+            check([x["state"] for x in history] == ["done"], (n, history))  # from nothing to v1, and it is in the journal
+
+
 if __name__ == "__main__":
     main()
