@@ -109,6 +109,11 @@ int client_call(struct client *cl, const char *method, json_t *params, bool more
 	return r;
 }
 
+bool client_is_interrupted(void)
+{
+	return is_interrupted;
+}
+
 /* 0 when there is something to read. */
 static int client_poll(struct client *cl)
 {

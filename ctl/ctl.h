@@ -63,6 +63,7 @@ struct client {
 	uint64_t deadline_us; /* boot clock; USEC_INFINITY */
 };
 enum { CLIENT_TIMED_OUT = 1, CLIENT_INTERRUPTED = 2 };
+bool client_is_interrupted(void); /* from the first client_read() on Ctrl-C ends no program */
 
 /* $STAYD_SOCKET, --socket, or the runtime directory's. The caller frees. */
 char *socket_path(const char *option);

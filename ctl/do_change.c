@@ -234,6 +234,8 @@ int do_REEXEC(struct ctl *c)
 	while (!is_over && now_boot_us() < end) {
 		(void)poll(NULL, 0, REEXEC_LOOK_MS); /* for a core that is not there yet */
 		r = reexec_outcome(c, before, end, &is_over);
+		if (!is_over && client_is_interrupted())
+			return say_broken(CLIENT_INTERRUPTED, "the re-exec");
 	}
 	if (is_over)
 		return r;

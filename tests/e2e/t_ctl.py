@@ -180,4 +180,36 @@ def hostile_unit_files_are_refused_and_harm_nothing():
         check(d.unit("good.service")["main_pid"] == pid and is_alive(pid), "and so is the service")
 
 
+class Answers:
+    """A daemon that says what it is told to, and what it was asked."""
+
+    def __init__(self, path, answers):
+        self.answers, self.asked = answers, queue.Queue()
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.bind(path)
+        self.sock.listen(16)
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self):
+        with contextlib.suppress(OSError):
+            while True:
+                k, _ = self.sock.accept()
+                with k, k.makefile("rb") as f:
+                    method = json.loads(f.read1(65536).rstrip(b"\0"))["method"].rsplit(".", 1)[1]
+                    k.sendall(json.dumps({"parameters": self.answers[method]}).encode() + b"\0")
+                self.asked.put(method)
+
+
+@test
+def a_reexec_that_is_waited_for_can_be_interrupted():
+    with temp_dir() as dir:
+        a = Answers(dir + "/sock", {"Status": {"daemon": {"reexecs": 0}}, "Reexec": {}})
+        p = subprocess.Popen([STAYCTL, "--socket", dir + "/sock", "reexec"], stderr=subprocess.PIPE, text=True)
+        for want in ("Status", "Reexec", "Status", "Status"):  # and so on: no other core comes
+            check(a.asked.get(timeout=10 * PATIENCE) == want, want)
+        p.send_signal(signal.SIGINT)
+        err = p.communicate(timeout=10 * PATIENCE)[1]
+        check(p.returncode == 130 and "goes on in the daemon" in err, (p.returncode, err))
+
+
 main()
