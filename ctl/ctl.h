@@ -42,6 +42,7 @@ struct ctl {
 	long lines, pause_after, to_revision, code; /* -1: not given */
 	const char *properties[PROPERTIES_MAX];
 	size_t n_properties;
+	json_t *changes; /* of links: --json has one document, so what --now does is told with them */
 };
 
 /* ---- args.c ---- */

@@ -49,7 +49,7 @@ def json_is_one_document_that_begins_with_its_schema():
     with Stage(lambda s: {"a.service": s.puppets.unit("print:hello")}) as (s, d):
         d.ctl("start", "a")
         for words in ("status", "status a", "ps", "list-units", "show a", "cat a", "logs a", "events", "is-active a", "is-enabled a",
-                      "version", "ping", "start a", "wait a", "check a"):
+                      "version", "ping", "start a", "wait a", "disable --now a", "enable --now a", "check a"):
             r = d.ctl(*words.split(), "--json", check=False, env=dict(os.environ, STAYD_UNIT_PATH=d.units_dir))
             if words == "check a":
                 continue  # reads files of its own search path
