@@ -523,6 +523,28 @@ START_TEST(huge_files_and_lines_end_in_a_diagnostic)
 }
 END_TEST
 
+START_TEST(findings_in_a_line_of_many_lines_cost_little)
+{
+	struct buf b = {0};
+	struct timespec before, after;
+	buf_add_str(&b, "[Unit]\nAfter=x.service");
+	for (int i = 0; i < 200000; i++)
+		buf_add_str(&b, "\\\n");
+	for (int i = 0; i < 50000; i++)
+		buf_add_str(&b, " a/");
+	buf_add_str(&b, "\n" SERVICE);
+	put("etc/a.service", b.data);
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &before);
+	struct unit_conf *c = unit_load(&path, "a.service", NULL);
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &after);
+	ck_assert_uint_eq(c->deps[DEP_AFTER].n, 3); /* and two by default */
+	ck_assert_uint_eq(c->diagnostics[0].line, 200002);
+	ck_assert_int_lt(after.tv_sec - before.tv_sec, 5); /* it was half a minute */
+	unit_conf_unref(c);
+	buf_done(&b);
+}
+END_TEST
+
 START_TEST(nul_bom_crlf_and_bad_utf8_are_survived_with_a_place)
 {
 	static const char text[] =
@@ -626,6 +648,7 @@ Suite *suite(void)
 	tcase_add_test(t, a_file_everybody_may_write_is_refused_for_the_system);
 	tcase_add_test(t, hostile_names_are_refused);
 	tcase_add_test(t, huge_files_and_lines_end_in_a_diagnostic);
+	tcase_add_test(t, findings_in_a_line_of_many_lines_cost_little);
 	tcase_add_test(t, nul_bom_crlf_and_bad_utf8_are_survived_with_a_place);
 	tcase_add_test(t, a_circle_of_a_thousand_units_loads_quickly);
 	suite_add_tcase(s, t);
