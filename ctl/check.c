@@ -33,7 +33,7 @@ struct check {
 /* ---- one unit ---- */
 
 /* Loads a file of any name and place as if it stood in the path, or a unit by its name. */
-static struct unit_conf *load(const struct check *k, const char *arg)
+static struct unit_conf *load(const struct check *k, const char *arg, const char *shown)
 {
 	const char *slash = strrchr(arg, '/'), *base = slash ? slash + 1 : arg;
 	bool is_file = slash || access(arg, F_OK) == 0;
@@ -43,7 +43,7 @@ static struct unit_conf *load(const struct check *k, const char *arg)
 	struct buf b = {0};
 	int r = read_file(AT_FDCWD, arg, UNIT_FILE_MAX, &b);
 	if (r < 0) {
-		fprintf(stderr, "stayctl: cannot read %s: %s\n", arg, errno_name(-r));
+		fprintf(stderr, "stayctl: cannot read %s: %s\n", shown, errno_name(-r));
 		buf_done(&b);
 		return NULL;
 	}
@@ -178,7 +178,9 @@ static json_t *json_unit(struct check *k, const struct unit_conf *c, const char 
 
 static void check_unit(struct check *k, const char *arg)
 {
-	struct unit_conf *c = load(k, arg);
+	CLEANUP_FREE char *shown = xstrdup(arg);
+	str_make_printable(shown);
+	struct unit_conf *c = load(k, arg, shown);
 	if (!c) {
 		k->n_errors++;
 		return;
@@ -200,7 +202,7 @@ static void check_unit(struct check *k, const char *arg)
 			printf("%s: error: there is no such unit in the unit path\n", c->name);
 	}
 	if (k->output == OUTPUT_JSON)
-		json_array_append_new(k->units, json_unit(k, c, arg));
+		json_array_append_new(k->units, json_unit(k, c, shown));
 	else if (k->all_classes) {
 		printf("%s:\n", c->name);
 		each_directive(c, print_class, k, NULL);

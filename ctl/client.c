@@ -9,6 +9,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 
 #include "ctl.h"
@@ -18,6 +19,26 @@ static volatile sig_atomic_t is_interrupted;
 static void on_interrupt(int signo UNUSED)
 {
 	is_interrupted = 1;
+}
+
+/* Anybody makes names in /tmp. The daemon takes only a directory of its own, and we of it. */
+static bool is_own_dir(const char *dir)
+{
+	struct stat st;
+	return lstat(dir, &st) == 0 && S_ISDIR(st.st_mode) && st.st_uid == geteuid() &&
+	       !(st.st_mode & 022);
+}
+
+/* And anybody may take an abstract name; that of a daemon tells whose it is (runtime_dir_choice()). */
+static bool is_false(const char *path, int fd)
+{
+	struct ucred peer = {0};
+	socklen_t size = sizeof(peer);
+	unsigned uid;
+	if (sscanf(path, "@stayd-%u-", &uid) != 1)
+		return false;
+	return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0 ||
+	       (peer.uid != uid && peer.uid != 0);
 }
 
 /* An abstract name is there when somebody answers. A daemon of root serves others too. */
@@ -43,8 +64,9 @@ char *socket_path(const char *option)
 		return xstrdup(env);
 	for (unsigned i = 0; (dir = runtime_dir_choice(i)); i++) {
 		char *path = xasprintf("%s/control.sock", dir);
+		bool is_ours = i == 0 || dir[0] == '@' || is_own_dir(dir);
 		free(dir);
-		if (is_there(path)) {
+		if (is_ours && is_there(path)) {
 			free(first);
 			return path;
 		}
@@ -74,6 +96,10 @@ int client_open(struct client *cl, const char *path)
 		r = -errno;
 		fd_close(fd);
 		return r;
+	}
+	if (is_false(path, fd)) {
+		fd_close(fd);
+		return -EPERM;
 	}
 	cl->fd = fd;
 	return 0;
@@ -107,6 +133,11 @@ int client_call(struct client *cl, const char *method, json_t *params, bool more
 	}
 	free(text);
 	return r;
+}
+
+bool client_is_interrupted(void)
+{
+	return is_interrupted;
 }
 
 /* 0 when there is something to read. */

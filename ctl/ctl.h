@@ -42,6 +42,7 @@ struct ctl {
 	long lines, pause_after, to_revision, code; /* -1: not given */
 	const char *properties[PROPERTIES_MAX];
 	size_t n_properties;
+	json_t *changes; /* of links: --json has one document, so what --now does is told with them */
 };
 
 /* ---- args.c ---- */
@@ -63,6 +64,7 @@ struct client {
 	uint64_t deadline_us; /* boot clock; USEC_INFINITY */
 };
 enum { CLIENT_TIMED_OUT = 1, CLIENT_INTERRUPTED = 2 };
+bool client_is_interrupted(void); /* from the first client_read() on Ctrl-C ends no program */
 
 /* $STAYD_SOCKET, --socket, or the runtime directory's. The caller frees. */
 char *socket_path(const char *option);

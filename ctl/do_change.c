@@ -140,13 +140,17 @@ static int change_links(struct ctl *c, const char *method, int (*then)(struct ct
 	if (r)
 		return r;
 	if (c->json)
-		print_json(c->verb->name, rep.params);
+		c->changes = json_incref(json_object_get(rep.params, "changes"));
 	else
 		json_array_foreach(json_object_get(rep.params, "changes"), i, line)
 			print_line(c->quiet ? stderr : stdout, "", json_string_value(line),
 				json_string_length(line));
+	r = c->now ? then(c) : 0;
+	if (c->changes) /* nothing was said of outcomes */
+		print_json(c->verb->name, rep.params);
+	json_decref(TAKE_PTR(c->changes));
 	reply_done(&rep);
-	return c->now ? then(c) : 0;
+	return r;
 }
 
 int do_ENABLE(struct ctl *c)
@@ -234,6 +238,8 @@ int do_REEXEC(struct ctl *c)
 	while (!is_over && now_boot_us() < end) {
 		(void)poll(NULL, 0, REEXEC_LOOK_MS); /* for a core that is not there yet */
 		r = reexec_outcome(c, before, end, &is_over);
+		if (!is_over && client_is_interrupted())
+			return say_broken(CLIENT_INTERRUPTED, "the re-exec");
 	}
 	if (is_over)
 		return r;

@@ -259,6 +259,8 @@ int print_outcomes(struct ctl *c, const json_t *params)
 	int code = 0;
 	size_t i;
 	json_t *o;
+	if (c->changes)
+		json_object_set_new((json_t *)params, "changes", TAKE_PTR(c->changes));
 	if (c->json)
 		print_json(c->verb->name, params);
 	json_array_foreach(json_object_get(params, "outcomes"), i, o)

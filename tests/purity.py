@@ -26,7 +26,7 @@ __errno_location __libc_current_sigrtmax __libc_current_sigrtmin __stack_chk_fai
 __memset_chk memcpy memmove memset memcmp strcmp strlen strtol strtoul environ getenv getauxval
 _exit clock_gettime close_range dup2 execveat execvp fallocate fcntl fork fstat getpgrp getpid
 getrlimit ioctl kill memfd_create mmap munmap open poll prctl read reboot recvmsg setitimer setpgid setrlimit setsockopt sigaction sigaddset
-sigemptyset sigfillset signal signalfd sigprocmask socketpair sync syscall tcsetpgrp usleep waitid waitpid write
+sigemptyset sigfillset signal signalfd sigprocmask socketpair sync syscall tcgetpgrp tcsetpgrp usleep waitid waitpid write
 closing_begin closing_end hash16_add hash16_del hash16_first crc32_of errno_name exec_with_fds fd_close fifo_head fifo_put fifo_take first_pid_namespace
 hash_bytes kill_children now_boot_us now_mono_us pack_load pack_save put_number reap_pause_us reaper_begin recv_said say_line send_fds slot_give
 slot_take startswith fds_begin str_copy

@@ -155,24 +155,13 @@ int verb_SCALE(struct call *c)
 	return set_end(c, id, core_scale(c->core, s, (unsigned)count, id, actor(c), &c->e));
 }
 
-static bool release_is_valid(const char *release)
-{
-	if (strlen(release) > RELEASE_NAME_MAX || release[0] == '.')
-		return false;
-	for (const char *p = release; *p; p++)
-		if (!strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-+:@~",
-			    *p))
-			return false;
-	return true;
-}
-
 int verb_DEPLOY(struct call *c)
 {
 	struct set *s;
 	uint64_t id;
 	const char *release = call_str(c, "release");
 	int64_t pause_after = call_int(c, "pause_after", 0);
-	if (release && !release_is_valid(release))
+	if (release && !release_name_is_valid(release))
 		return err_set(&c->e, -EINVAL,
 			"a release is at most %d of A-Z a-z 0-9 . _ - + : @ ~ and begins with no dot",
 			RELEASE_NAME_MAX);

@@ -193,6 +193,7 @@ static void before_wait(struct loop *l)
 
 /* Rows of options.def; main() has refused everything else before keeper was started. */
 enum option_id {
+	OPT_OPERAND = 1, /* getopt's word for one */
 #define OPTION(field, name, argument, documentation) OPT_##field,
 #include "stayd/options.def"
 #undef OPTION
@@ -295,8 +296,12 @@ static int parse_options(struct core *c, int argc, char **argv)
 	const char *unit_path = NULL;
 	int o;
 	optind = 1;
-	while ((o = getopt_long(argc, argv, "+", options, NULL)) != -1) {
+	/* In any order, as main() has taken them; '-': $POSIXLY_CORRECT is none of our business. */
+	while ((o = getopt_long(argc, argv, "-", options, NULL)) != -1) {
 		switch (o) {
+		case OPT_OPERAND:
+			strv_add(&c->start_units, optarg);
+			break;
 		case OPT_UNIT_PATH:
 			unit_path = optarg;
 			break;
@@ -325,8 +330,6 @@ static int parse_options(struct core *c, int argc, char **argv)
 			return -EINVAL;
 		}
 	}
-	for (; optind < argc; optind++)
-		strv_add(&c->start_units, argv[optind]);
 	default_dirs(c);
 	unit_path_default(&c->path, unit_path);
 	free(c->path.runtime_dir);

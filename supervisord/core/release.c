@@ -61,6 +61,20 @@ void start_vars_done(struct start_vars *v)
 	free(TAKE_PTR(v->release_dir));
 }
 
+/* As the service has it: ours come last, and of two the later one counts. */
+static const char *value_of(
+	const struct strv *ours, const struct conf_list *unit, const char *name, size_t n)
+{
+	const char *value = NULL;
+	for (size_t i = 0; i < unit->n; i++)
+		if (strncmp(unit->v[i], name, n) == 0 && unit->v[i][n] == '=')
+			value = unit->v[i] + n + 1;
+	for (size_t i = 0; i < ours->n; i++)
+		if (strncmp(ours->v[i], name, n) == 0 && ours->v[i][n] == '=')
+			value = ours->v[i] + n + 1;
+	return strna(value);
+}
+
 /* ${NAME} and $NAME of the variables above, for probe targets. Unknown ones expand to nothing. */
 char *expand_variables(struct core *c, struct unit *u, const char *text)
 {
@@ -81,13 +95,7 @@ char *expand_variables(struct core *c, struct unit *u, const char *text)
 			buf_add_byte(&out, *p++);
 			continue;
 		}
-		for (size_t i = 0; i < vars.env.n; i++)
-			if (strncmp(vars.env.v[i], name, n) == 0 && vars.env.v[i][n] == '=')
-				buf_add_str(&out, vars.env.v[i] + n + 1);
-		for (size_t i = 0; i < u->conf->exec.environment.n; i++)
-			if (strncmp(u->conf->exec.environment.v[i], name, n) == 0 &&
-				u->conf->exec.environment.v[i][n] == '=')
-				buf_add_str(&out, u->conf->exec.environment.v[i] + n + 1);
+		buf_add_str(&out, value_of(&vars.env, &u->conf->exec.environment, name, n));
 		p = name + n + braced;
 	}
 	start_vars_done(&vars);

@@ -31,10 +31,14 @@ static char *revision_dir(struct core *c, const char *set, uint32_t revision)
 	return xasprintf("%s/sets/%s/revisions/%u", c->state_dir, set, revision);
 }
 
-/* Name of the set a unit of that name would be in: "web@1.service" -> "web". */
+/* Name of the set a unit of that name would be in: "web@1.service" -> "web", "org.web.service" and
+ * "org.web" -> "org.web". */
 static char *set_name_of(const char *unit)
 {
-	return xstrndup(unit, strcspn(unit, "@."));
+	const char *at = strchr(unit, '@'), *end = at ? at : unit + strlen(unit);
+	if (!at && unit_name_type(unit) != UNIT_TYPE_MAX)
+		end = strrchr(unit, '.');
+	return xstrndup(unit, (size_t)(end - unit));
 }
 
 static struct unit_conf *load_revision(
@@ -142,8 +146,13 @@ static void release_of_link(const struct unit_conf *conf, char release[RELEASE_N
 	if (n <= 0)
 		return;
 	target[n] = '\0';
-	const char *base = strrchr(target, '/');
-	str_copy(release, base ? base + 1 : target, RELEASE_NAME_MAX + 1);
+	const char *slash = strrchr(target, '/'), *base = slash ? slash + 1 : target;
+	if (release_name_is_valid(base)) /* whoever deployed before us made the link */
+		str_copy(release, base, RELEASE_NAME_MAX + 1);
+	else
+		log_warn(conf->name,
+			"ReleaseLink=%s leads to '%s', which is no release name: taken for none",
+			conf->rollout.release_link, target);
 }
 
 static void snapshot_write(struct core *c, struct set *s, uint32_t revision, struct err *e)
@@ -167,8 +176,8 @@ static char *member_name(const struct set *s, unsigned index)
 static unsigned member_index(const struct set *s, const struct unit_conf *conf)
 {
 	char *end;
-	if (!s->is_template)
-		return 1;
+	if (!s->is_template) /* web@1.service is not web.service's */
+		return streq(conf->name, s->template);
 	unsigned long n = conf->instance ? strtoul(conf->instance, &end, 10) : 0;
 	if (n < 1 || n > SET_MEMBERS_MAX || *end || conf->instance[0] == '0')
 		return 0;
@@ -588,11 +597,8 @@ static int check_release(const struct set *s, const char *release, struct err *e
 {
 	const struct rollout_conf *r = &sc(s)->conf->rollout;
 	struct stat st;
-	if (strlen(release) > RELEASE_NAME_MAX || strchr(release, '/') || release[0] == '.' ||
-		strpbrk(release, " \t\n"))
-		return err_set(e, -EINVAL,
-			"'%s' is not a release name: at most %d characters, no '/', no blank, no leading '.'",
-			release, RELEASE_NAME_MAX);
+	if (!release_name_is_valid(release))
+		return err_set(e, -EINVAL, "'%s' is not a release name", release);
 	if (!r->release_root)
 		return 0;
 	CLEANUP_FREE char *dir = xasprintf("%s/%s", r->release_root, release);

@@ -4,7 +4,7 @@
  *
  *  1. The reaper sleeps in waitpid(2). Signals are passed on by a handler, through a pidfd, so
  *     that a reused pid can never get one.
- *  2. The command has its own process group, in the foreground if there is a terminal.
+ *  2. The command has its own process group, in the foreground of the terminal if we are.
  *  3. Exit status: that of the command, 128 + n when signal n killed it, 127 not found, 126 not
  *     executable; what is left then is not our business (as PID 1 the kernel ends it).
  *
@@ -44,10 +44,14 @@ static bool is_passed_on(int signal)
 
 static void become(char **cmd, const sigset_t *mask)
 {
+	bool is_front = tcgetpgrp(STDIN_FILENO) == getpgrp();
 	(void)setpgid(0, 0);
-	signal(SIGTTOU, SIG_IGN); /* or the next call stops us: our group is not in front yet */
-	(void)tcsetpgrp(STDIN_FILENO, getpgrp());
-	signal(SIGTTOU, SIG_DFL);
+	if (is_front) {
+		/* Or the next call stops us: our new group is not in front yet. */
+		signal(SIGTTOU, SIG_IGN);
+		(void)tcsetpgrp(STDIN_FILENO, getpgrp());
+		signal(SIGTTOU, SIG_DFL);
+	}
 	sigprocmask(SIG_SETMASK, mask, NULL);
 	execvp(cmd[0], cmd);
 	int error = errno;

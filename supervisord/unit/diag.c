@@ -2,7 +2,7 @@
 /*
  * Diagnostics and degradations of one unit: where, what, and what would be right.
  *
- *  1. Every text is made printable: it may quote a hostile file.
+ *  1. Every text and every file's name is made printable: it may quote a hostile file.
  *  2. At most DIAGNOSTICS_MAX are kept; the last one then says how many were not.
  *  3. A finding of severity FATAL makes the unit LOAD_BAD; nothing else here changes load.
  *
@@ -30,6 +30,13 @@ const char *diagnostic_explain(const char *code, const char **ret_title)
 			return codes[i].text;
 		}
 	return NULL;
+}
+
+char *shown_file(struct parser *p, const char *file)
+{
+	char *s = arena_strdup(p->arena, file);
+	str_make_printable(s);
+	return s;
 }
 
 static struct diagnostic *add_diagnostic(struct parser *p)
@@ -140,8 +147,8 @@ void complain_file(struct parser *p, enum code code, const char *file, const cha
 {
 	va_list ap;
 	va_start(ap, format);
-	report(p, code, codes[code].severity, file ? arena_strdup(p->arena, file) : p->file, NULL,
-		hint, format, ap);
+	report(p, code, codes[code].severity, file ? shown_file(p, file) : p->file, NULL, hint,
+		format, ap);
 	va_end(ap);
 }
 
@@ -150,7 +157,7 @@ static void report_file(struct parser *p, enum code code, enum severity severity
 {
 	va_list ap;
 	va_start(ap, format);
-	report(p, code, severity, arena_strdup(p->arena, file), NULL, NULL, format, ap);
+	report(p, code, severity, shown_file(p, file), NULL, NULL, format, ap);
 	va_end(ap);
 }
 

@@ -23,6 +23,7 @@ void unit_found_done(struct unit_found *f)
 {
 	free(f->name);
 	free(f->file);
+	strv_done(&f->links);
 	*f = (struct unit_found){0};
 }
 
@@ -86,7 +87,7 @@ static int find_step(const struct unit_path *p, struct unit_found *f)
 		if (other) {
 			free(f->name);
 			f->name = other;
-			free(f->file);
+			strv_add_take(&f->links, f->file);
 			f->file = xstrdup(target);
 			return 1;
 		}

@@ -33,6 +33,8 @@ static char *expand(const struct unit_path *path, const struct unit_conf *c, con
 {
 	struct arena a = {0};
 	struct unit_conf copy = *c;
+	copy.diagnostics = NULL; /* c's have no room for another: it does not change */
+	copy.n_diagnostics = 0;
 	struct parser p = {.conf = &copy, .arena = &a, .path = path, .file = c->name};
 	char *e = strchr(s, '%') ? specifier_expand(&p, s) : NULL;
 	char *out = xstrdup(e ? e : s);
@@ -228,10 +230,12 @@ static int unlink_in(
 	return result;
 }
 
-/* Vendors' directories (lib) are not ours; what stands in /etc and /run and in a user's is. */
-static bool is_ours(const char *dir)
+/* Vendors' directories (lib) are not ours; what stands in /etc and /run and in a user's is, and where
+ * enable makes its links. */
+static bool is_ours(const struct unit_path *p, size_t i)
 {
-	return !startswith(dir, "/usr/") && !startswith(dir, "/lib/");
+	const char *dir = p->dirs.v[i];
+	return i == 0 || (!startswith(dir, "/usr/") && !startswith(dir, "/lib/"));
 }
 
 /* Links to it in one directory of the path: in those of links, and aliases. */
@@ -261,7 +265,7 @@ static int disable_one(const struct unit_path *p, const struct unit_conf *c, con
 	(void)unused;
 	int result = 0;
 	for (size_t i = 0; i < p->dirs.n; i++)
-		if (is_ours(p->dirs.v[i])) {
+		if (is_ours(p, i)) {
 			struct err ignored;
 			int r = disable_in(p->dirs.v[i], c->name, changes, result ? &ignored : e);
 			result = result ? result : r;

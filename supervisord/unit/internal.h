@@ -37,7 +37,7 @@ struct parser {
 	struct unit_conf *conf;
 	struct arena *arena;
 	const struct unit_path *path;
-	const char *file; /* in the arena */
+	const char *file; /* as it is shown; in the arena */
 	const struct assignment *at;
 	const struct directive *d;
 	size_t value_at; /* offset in the value that complaints point at */
@@ -113,6 +113,8 @@ int enum_parse(enum enum_table t, const char *word); /* -EINVAL */
 const char *enum_explain(enum enum_table t, const char *word, struct err *e);
 
 /* ---- diagnostics (diag.c) ---- */
+/* The name of a file for people; arena memory. */
+char *shown_file(struct parser *p, const char *file);
 void diag_at(struct parser *p, enum code code, const struct text_pos *at, const char *hint,
 	const char *format, ...) PRINTF_LIKE(5, 6);
 /* About the current assignment's value, at p->value_at. */

@@ -123,6 +123,20 @@ static bool is_unreadable(int r)
 	       !is_absence(-r);
 }
 
+/* A line that goes on ends with its file: an empty one keeps the next file's out of it in a snapshot. */
+static void add_text(struct parser *p, const char *file, const struct buf *b)
+{
+	size_t n = b->size;
+	buf_printf(&p->text, "# %s\n", file);
+	buf_add(&p->text, strna(b->data), n);
+	if (n && b->data[n - 1] != '\n')
+		buf_add_byte(&p->text, '\n');
+	while (n && strchr("\r\n", b->data[n - 1]))
+		n--;
+	if (n && b->data[n - 1] == '\\')
+		buf_add_byte(&p->text, '\n');
+}
+
 /* Reads and parses one file, and adds it to the effective text. */
 static int take_file(struct parser *p, const char *file)
 {
@@ -140,13 +154,19 @@ static int take_file(struct parser *p, const char *file)
 	}
 	if (r == 0) {
 		(void)parse_text(p, file, strna(b.data), b.size);
-		buf_printf(&p->text, "# %s\n", file);
-		buf_add(&p->text, strna(b.data), b.size);
-		if (b.size && b.data[b.size - 1] != '\n')
-			buf_add_byte(&p->text, '\n');
+		add_text(p, file, &b);
 	}
 	buf_done(&b);
 	return r;
+}
+
+/* Whoever can turn an alias chooses the unit. */
+static bool links_are_safe(struct parser *p, const struct unit_found *f)
+{
+	for (size_t i = 0; i < f->links.n; i++)
+		if (check_access(p, f->links.v[i]) < 0)
+			return false;
+	return true;
 }
 
 static bool is_masked_file(struct parser *p, const char *file)
@@ -262,6 +282,8 @@ static void load_from_path(struct parser *p, const char *asked, const struct uni
 		p->conf->load = LOAD_MASKED;
 		p->conf->fragment_path = arena_strdup(p->arena, f->file);
 		return;
+	} else if (!links_are_safe(p, f)) {
+		p->conf->fragment_path = arena_strdup(p->arena, f->links.v[0]);
 	} else if (f->file) {
 		p->conf->fragment_path = arena_strdup(p->arena, f->file);
 		if (f->error)

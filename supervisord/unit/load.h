@@ -6,8 +6,9 @@
 
 /* What a name leads to in the unit path. Strings are malloc'ed. */
 struct unit_found {
-	char *name; /* after following aliases */
-	char *file; /* the fragment; NULL: none */
+	char *name;        /* after following aliases */
+	char *file;        /* the fragment; NULL: none */
+	struct strv links; /* the aliases on the way to it */
 	bool is_masked, is_loop;
 	int error; /* the file is there and cannot be looked at */
 };

@@ -59,6 +59,15 @@ bool unit_name_is_valid(const char *name)
 	return true;
 }
 
+/* It is a directory's name, a word in files and shown to people. */
+bool release_name_is_valid(const char *s)
+{
+	size_t n = strlen(s);
+	return n <= RELEASE_NAME_MAX && s[0] != '.' &&
+	       strspn(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-+:@~") ==
+		       n;
+}
+
 /* Where the instance part starts and ends: '@' and the dot of the type. */
 static bool find_instance(const char *name, const char **ret_at, const char **ret_dot)
 {

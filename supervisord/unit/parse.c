@@ -257,7 +257,7 @@ static void on_trouble(void *ctx, enum reader_trouble t, const struct text_pos *
 int parse_text(struct parser *p, const char *file, const char *text, size_t size)
 {
 	static const struct reader_ops ops = {on_section, on_assign, on_trouble};
-	p->file = arena_strdup(p->arena, file);
+	p->file = shown_file(p, file);
 	p->section = NULL;
 	p->section_known = false;
 	return reader_run(text, size, &ops, p);

@@ -73,9 +73,16 @@ struct reader {
 
 static void locate(const struct reader *r, size_t offset, struct text_pos *ret)
 {
-	const struct piece *p = &r->pieces[0];
-	for (size_t i = 1; i < r->n_pieces && r->pieces[i].offset <= offset; i++)
-		p = &r->pieces[i];
+	/* A line may have half a million pieces, and as many findings. */
+	size_t low = 0, high = r->n_pieces;
+	while (high - low > 1) {
+		size_t middle = low + (high - low) / 2;
+		if (r->pieces[middle].offset <= offset)
+			low = middle;
+		else
+			high = middle;
+	}
+	const struct piece *p = &r->pieces[low];
 	*ret = (struct text_pos){
 		.line = p->line,
 		.column = (unsigned)(offset - p->offset + p->skipped + 1),

@@ -44,7 +44,8 @@ struct unit_conf *unit_load_text(const struct unit_path *p, const char *name, co
 int unit_list_files(const struct unit_path *p, struct strv *ret_names);
 
 /* ---- names ---- */
-bool unit_name_is_valid(const char *name);       /* prefix@instance.type, systemd's character set */
+bool unit_name_is_valid(const char *name); /* prefix@instance.type, systemd's character set */
+bool release_name_is_valid(const char *s);
 enum unit_type unit_name_type(const char *name); /* UNIT_TYPE_MAX when none */
 /* "web" -> "web.service", "/mnt/x" -> "mnt-x.mount", "web@1" -> "web@1.service" */
 char *unit_name_complete(const char *s);

@@ -72,6 +72,20 @@ def main():
         tap(rc == 0 and out == "", "the example of the manual is clean", out + err)
 
 
+        odd = os.fsencode(d) + b"/odd\x1b[31m\xff.service"
+        with open(odd, "w") as f:
+            f.write("[Service]\nExecStart=/bin/true\nFoo=1\n")
+        put("plain.service", "[Service]\nExecStart=/bin/true\n")
+        os.makedirs(d + "/plain.service.d")
+        os.link(odd, os.fsencode(d) + b"/plain.service.d/x\x1b[31m\xff.conf")
+        for what, code in ((odd, "S0004"), ("plain.service", "S0101")):
+            rc, out, err = run("check", "--unit-path", d, what)
+            tap(rc == 1 and code in out and "\x1b" not in out, "a file's name drives no terminal", repr(out))
+            rc, out, err = run("check", "--unit-path", d, "--json", what)
+            units = json.loads(out)["units"]
+            tap(len(units) == 1 and units[0]["diagnostics"][0]["code"] == code,
+                "JSON has the findings of a file with an odd name", out)
+
 if __name__ == "__main__":
     signal.alarm(300)
     main()

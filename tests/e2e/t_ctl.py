@@ -49,7 +49,7 @@ def json_is_one_document_that_begins_with_its_schema():
     with Stage(lambda s: {"a.service": s.puppets.unit("print:hello")}) as (s, d):
         d.ctl("start", "a")
         for words in ("status", "status a", "ps", "list-units", "show a", "cat a", "logs a", "events", "is-active a", "is-enabled a",
-                      "version", "ping", "start a", "wait a", "check a"):
+                      "version", "ping", "start a", "wait a", "disable --now a", "enable --now a", "check a"):
             r = d.ctl(*words.split(), "--json", check=False, env=dict(os.environ, STAYD_UNIT_PATH=d.units_dir))
             if words == "check a":
                 continue  # reads files of its own search path
@@ -178,6 +178,38 @@ def hostile_unit_files_are_refused_and_harm_nothing():
         check(max(len(l) for l in d.log_text().splitlines()) < 8192, "no endless line in the log")
         check(d.status()["daemon"]["core_pid"] == core and d.status()["daemon"]["restarts_of_core"] == 0, "the core is the same")
         check(d.unit("good.service")["main_pid"] == pid and is_alive(pid), "and so is the service")
+
+
+class Answers:
+    """A daemon that says what it is told to, and what it was asked."""
+
+    def __init__(self, path, answers):
+        self.answers, self.asked = answers, queue.Queue()
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.bind(path)
+        self.sock.listen(16)
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self):
+        with contextlib.suppress(OSError):
+            while True:
+                k, _ = self.sock.accept()
+                with k, k.makefile("rb") as f:
+                    method = json.loads(f.read1(65536).rstrip(b"\0"))["method"].rsplit(".", 1)[1]
+                    k.sendall(json.dumps({"parameters": self.answers[method]}).encode() + b"\0")
+                self.asked.put(method)
+
+
+@test
+def a_reexec_that_is_waited_for_can_be_interrupted():
+    with temp_dir() as dir:
+        a = Answers(dir + "/sock", {"Status": {"daemon": {"reexecs": 0}}, "Reexec": {}})
+        p = subprocess.Popen([STAYCTL, "--socket", dir + "/sock", "reexec"], stderr=subprocess.PIPE, text=True)
+        for want in ("Status", "Reexec", "Status", "Status"):  # and so on: no other core comes
+            check(a.asked.get(timeout=10 * PATIENCE) == want, want)
+        p.send_signal(signal.SIGINT)
+        err = p.communicate(timeout=10 * PATIENCE)[1]
+        check(p.returncode == 130 and "goes on in the daemon" in err, (p.returncode, err))
 
 
 main()

@@ -108,6 +108,26 @@ def a_stopped_process_is_found_killed_and_replaced():
         wait_check(d, "a.service", "live", "passing")
 
 
+
+@test
+def variables_of_a_target_are_those_the_service_has():
+    need(STAY_NET)
+    port = free_ports(1)[0]
+    server = ("import http.server, sys\nclass H(http.server.BaseHTTPRequestHandler):\n"
+              "    def do_GET(self):\n        self.send_response(200 if self.path == \"/ok\" else 503)\n        self.end_headers()\n"
+              "    def log_message(self, *a):\n        pass\n"
+              "http.server.HTTPServer((\"127.0.0.1\", int(sys.argv[1])), H).serve_forever()\n")
+    # PORT=9 is for systemd, where nobody else gives one
+    with Stage(lambda s: {"h@.service": "[Service]\nEnvironment=PORT=9 WHERE=bad\nEnvironment=WHERE=ok\n"
+                                        "ExecStart=/usr/bin/python3 %s ${PORT}\n[X-Replicas]\nCount=1\nPorts=%d-%d\n"
+                                        "[X-Health]\nReady=http://127.0.0.1:${PORT}/${WHERE}\nIntervalSec=100ms\nTimeoutSec=5s\n"
+                                        % (s.path("server.py"), port, port)}) as (s, d):
+        with open(s.path("server.py"), "w") as f:
+            f.write(server)
+        d.ctl("start", "--no-wait", "h")
+        wait_check(d, "h@1.service", "ready", "passing", 20)
+
+
 @test
 def a_probe_that_hangs_is_ended_and_counts_as_failed():
     with Stage(lambda s: {"a.service": s.puppets.unit("event:up", section=(

@@ -359,4 +359,40 @@ def a_noisy_user_does_not_slow_the_restarts_of_others():
         check(best <= bound, "restarts of others take %.1f times as long at best" % best)
 
 
+# Binds the name as that uid and answers one question; "pid" stands for the pid namespace.
+IMPOSTOR = """import os, socket, sys
+name, uid = sys.argv[1].replace("pid", os.readlink("/proc/self/ns/pid")), int(sys.argv[2])
+os.setuid(uid)
+os.umask(0o022)
+if name[0] == "/":
+    os.makedirs(os.path.dirname(name), exist_ok=True)
+s = socket.socket(socket.AF_UNIX)
+s.bind(name if name[0] == "/" else "\\0" + name[1:])
+s.listen(8)
+print("listens", flush=True)
+while True:
+    k, _ = s.accept()
+    if k.recv(65536):
+        k.sendall(b'{"parameters":{"version":"of somebody"}}\\0')
+    k.close()
+"""
+
+
+@test
+def stayctl_takes_nobody_elses_socket_for_the_daemons():
+    need_root()
+    script = ("mount -t tmpfs -o mode=755 r /run && mount -t tmpfs -o mode=1777 s /dev/shm || exit 77\n"
+              "/usr/bin/python3 -c \"$0\" \"$1\" \"$2\" >/run/said & p=$!\n"
+              "until test -s /run/said; do kill -0 $p || exit 78; done\n"
+              "\"$3\" ping; r=$?; kill $p; exit $r")
+    env = {k: v for k, v in os.environ.items() if k != "STAYD_SOCKET"}
+    for name in ("/dev/shm/stayd-0/control.sock", "@stayd-0-pid/control.sock"):
+        for uid, want in ((0, 0), (65534, 154)):
+            p = subprocess.run(["unshare", "-mn", "sh", "-c", script, IMPOSTOR, name, str(uid), STAYCTL], env=env,
+                               capture_output=True, text=True, timeout=60 * PATIENCE)
+            if p.returncode == 77:
+                skip("no mounts here: " + p.stderr)
+            check(p.returncode == want and ("of somebody" in p.stdout) == (want == 0), (name, uid, p))
+
+
 main()

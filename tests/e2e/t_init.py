@@ -2,7 +2,7 @@
 """Init mode beside tini (and catatonit): the same cases, the same answers.
 
 Each case runs as PID 1 of a new pid namespace and as a plain process (a subreaper)."""
-import os, shutil, signal, subprocess, sys, tempfile, time
+import os, pty, shutil, signal, subprocess, sys, tempfile, time
 
 BUILD = os.environ.get("STAYD_BUILD", "build")
 STAYD = os.path.join(BUILD, "stayd")
@@ -140,6 +140,36 @@ def testbed():
             report(p.returncode == 3, name, "%s %s" % (p.returncode, p.stderr))
 
 
+def shell(front, w):
+    """As a shell with job control starts a job: in a group of its own, and in front or not."""
+    def place():
+        os.setpgid(0, 0)
+        if front:
+            signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+            os.tcsetpgrp(0, os.getpgrp())
+            signal.signal(signal.SIGTTOU, signal.SIG_DFL)
+    p = subprocess.Popen(INITS["stayd"] + ["/usr/bin/python3", "-c", "import os; os.write(%d, b'%%d' %% (os.tcgetpgrp(0) == os.getpgrp()))" % w],
+                         pass_fds=[w], preexec_fn=place)
+    p.wait(DEADLINE)
+    os.write(w, b"%d" % (os.tcgetpgrp(0) == os.getpgrp()))
+
+
+def terminal():
+    for front, want in ((True, b"10"), (False, b"01")):
+        r, w = os.pipe()
+        pid, master = pty.fork()
+        if pid == 0:
+            shell(front, w)
+            os._exit(0)
+        os.close(w)
+        with os.fdopen(r, "rb") as f:
+            got = f.read()
+        os.waitpid(pid, 0)
+        os.close(master)
+        report(got == want, "a command %s" % ("in front gets the terminal" if front else "in the background takes it from nobody"),
+               "has it: %s of command, shell" % got)
+
+
 def main():
     if not os.access(STAYD, os.X_OK):
         report(False, "build/stayd exists", "run make first")
@@ -163,6 +193,7 @@ def main():
                     theirs = case(peer, pid1)
                     report(mine == theirs, "%s: equal to %s, %s" % (name, peer, where), "%s, %s: %s" % (mine, peer, theirs))
     testbed()
+    terminal()
     for peer in ("tini", "catatonit"):
         if peer not in peers:
             skip("comparison with " + peer, "not installed")

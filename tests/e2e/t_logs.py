@@ -85,4 +85,12 @@ def output_goes_on_while_the_core_is_dead_and_after():
         check(said == ["o hello"] + [w % i for i in range(3) for w in ("o without %d", "o with %d")], said)
 
 
+@test
+def options_count_behind_a_unit_too():
+    with Stage(lambda s: {"a.service": s.puppets.unit("print:hello there")}, targets=("a.service", "--log-console")) as (s, d):
+        wait_for(lambda: "hello there" in d.log_text(), 10, lambda: "the line: %s" % d.log_text())
+        check(d.unit("a.service")["active_state"] in ("active", "inactive"), d.unit("a.service"))
+        check("no unit" not in d.log_text(), d.log_text())
+
+
 main()

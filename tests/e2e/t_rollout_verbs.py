@@ -164,5 +164,42 @@ def scaling_to_the_count_it_has_starts_the_members_that_ended():
         check(d.unit("set@1.service")["main_pid"] not in (0, first), "the one that had failed runs again")
         check(d.unit("set@2.service")["active_state"] == "inactive", "the one stopped by hand does not")
 
+
+
+@test
+def names_with_dots_are_sets_of_their_own():
+    rollout = "[X-Rollout]\nMinReadySec=0\n"
+    with Stage(lambda s: {"org.%s.service" % n: s.puppets.unit("event:" + n, section=rollout) for n in "ab"}) as (s, d):
+        d.ctl("start", "org.a", "org.b")
+        first = {n: s.puppets.wait(n).pid for n in "ab"}
+        d.ctl("deploy", "org.a", "v1")
+        check(s.puppets.wait("a").pid == d.unit("org.a.service")["main_pid"] != first["a"], "a is new")
+        check(d.unit("org.b.service")["main_pid"] == first["b"], "b is not concerned")
+        d.ctl("deploy", "org.b.service", "v2")
+        check(s.puppets.wait("b").pid == d.unit("org.b.service")["main_pid"], "b runs its own program")
+        releases = {x["name"]: x["release"] for x in d.status()["sets"]}
+        check(releases == {"org.a": "v1", "org.b": "v2"}, releases)
+
+
+@test
+def a_link_to_what_is_no_release_names_none():
+    odd = {"a": b"v0\x1b[2J", "b": b"v\xff", "c": b"..", "d": b"v1\nv9"}
+
+    def units(s):
+        os.makedirs(s.path("releases/v1"))
+        for n, name in odd.items():
+            os.symlink(s.path("releases/").encode() + name, s.path(n + ".current"))
+        return {n + ".service": s.puppets.unit("event:" + n, section="[X-Rollout]\nMinReadySec=0\nReleaseRoot=%s\nReleaseLink=%s\n"
+                                               % (s.path("releases"), s.path(n + ".current"))) for n in odd}
+    with Stage(units) as (s, d):
+        for n in odd:
+            d.ctl("start", n)
+            check(not d.unit(n + ".service")["release"], (n, d.unit(n + ".service")["release"]))
+            d.ctl("deploy", n, "v1")
+            check(d.unit(n + ".service")["release"] == "v1", d.unit(n + ".service"))
+            history = d.ctl("rollout", "history", n, "--json").json["rollouts"]
+            check([x["state"] for x in history] == ["done"], (n, history))  # from nothing to v1, and it is in the journal
+
+
 if __name__ == "__main__":
     main()

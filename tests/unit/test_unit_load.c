@@ -351,6 +351,45 @@ START_TEST(a_template_is_enabled_as_an_instance)
 }
 END_TEST
 
+/* What is found then is of that value, not of the unit, whose findings stand already. */
+START_TEST(an_install_value_that_cannot_be_expanded_is_refused)
+{
+	static const char bad[] = "v@\\xff.service"; /* \xff alone is no UTF-8 */
+	struct strv changes = {0};
+	struct buf b = {0};
+	struct err e;
+	for (int i = 0; i < 50; i++)
+		buf_printf(&b, "[Unit]\nNosuch%d=1\n", i);
+	buf_add_str(&b, SERVICE "[Install]\nWantedBy=%I.target\n");
+	put("lib/v@.service", b.data);
+	buf_done(&b);
+	ck_assert_int_eq(unit_enable(&path, bad, false, &changes, &e), -EINVAL);
+	ck_assert_uint_eq(changes.n, 0);
+	ck_assert_str_eq(unit_file_state(&path, bad), "disabled");
+	ck_assert_int_eq(unit_enable(&path, "v@good.service", false, &changes, &e), 0);
+	ck_assert_str_eq(unit_file_state(&path, "v@good.service"), "enabled");
+	strv_done(&changes);
+}
+END_TEST
+
+START_TEST(what_enable_made_disable_removes_wherever_the_path_begins)
+{
+	struct strv changes = {0};
+	struct err e;
+	struct unit_path other;
+	CLEANUP_FREE char *arg = xasprintf("/usr/..%s/etc", top);
+	put("etc/a.service", SERVICE "[Install]\nWantedBy=multi-user.target\n");
+	unit_path_default(&other, arg);
+	other.is_system = false;
+	ck_assert_int_eq(unit_enable(&other, "a.service", false, &changes, &e), 0);
+	ck_assert_str_eq(unit_file_state(&other, "a.service"), "enabled");
+	ck_assert_int_eq(unit_disable(&other, "a.service", &changes, &e), 0);
+	ck_assert_str_eq(unit_file_state(&other, "a.service"), "disabled");
+	unit_path_done(&other);
+	strv_done(&changes);
+}
+END_TEST
+
 START_TEST(a_snapshot_loads_as_the_unit_did)
 {
 	struct err e;
@@ -365,6 +404,49 @@ START_TEST(a_snapshot_loads_as_the_unit_did)
 	ck_assert_int_eq(c->exec.limits.nice, 7);
 	ck_assert_str_eq(c->service.exec[EXEC_START].v[0].argv[1], "a.service");
 	ck_assert_uint_eq(c->n_diagnostics, 0);
+	unit_conf_unref(c);
+}
+END_TEST
+
+/* The end of a file ends a line, also one that goes on. */
+START_TEST(a_snapshot_keeps_the_files_of_a_unit_apart)
+{
+	static const char *const ends[] = {"", "\n", "\r\n"};
+	struct err e;
+	CLEANUP_FREE char *dir = xasprintf("%s/rev/3", top);
+	put("etc/a.service.d/x.conf", "[Service]\nNice=7\n");
+	for (size_t i = 0; i < ARRAY_SIZE(ends); i++) {
+		CLEANUP_FREE char *text = xasprintf("[Service]\nExecStart=/bin/x 1 \\%s", ends[i]);
+		put("etc/a.service", text);
+		ck_assert_int_eq(unit_snapshot_write(&path, "a.service", dir, &e), 0);
+		for (int k = 0; k < 2; k++) {
+			struct unit_conf *c = unit_load(&path, "a.service", k ? dir : NULL);
+			ck_assert_uint_eq(c->service.exec[EXEC_START].v[0].argc, 2);
+			ck_assert_int_eq(c->exec.limits.nice, 7);
+			unit_conf_unref(c);
+		}
+	}
+}
+END_TEST
+
+START_TEST(a_link_that_somebody_else_may_turn_is_refused_for_the_system)
+{
+	if (geteuid() != 0)
+		return;
+	put("lib/real.service", SERVICE);
+	put("his/readme", "");
+	put_link("his/link.service", "../lib/real.service");
+	put_link("etc/nick.service", "../his/link.service");
+	CLEANUP_FREE char *his = xasprintf("%s/his", top);
+	ck_assert_int_eq(chown(his, 65534, 65534), 0);
+	path.is_system = true;
+	struct unit_conf *c = unit_load(&path, "real.service", NULL);
+	ck_assert_int_eq(c->load, LOAD_LOADED);
+	unit_conf_unref(c);
+	c = unit_load(&path, "nick.service", NULL);
+	ck_assert_int_eq(c->load, LOAD_BAD);
+	ck_assert_ptr_nonnull(find_code(c, "S0003"));
+	ck_assert_uint_eq(c->service.exec[EXEC_START].n, 0);
 	unit_conf_unref(c);
 }
 END_TEST
@@ -438,6 +520,28 @@ START_TEST(huge_files_and_lines_end_in_a_diagnostic)
 	c = unit_load(&path, "deps.service", NULL);
 	ck_assert_uint_eq(c->deps[DEP_WANTS].n, 3);
 	unit_conf_unref(c);
+}
+END_TEST
+
+START_TEST(findings_in_a_line_of_many_lines_cost_little)
+{
+	struct buf b = {0};
+	struct timespec before, after;
+	buf_add_str(&b, "[Unit]\nAfter=x.service");
+	for (int i = 0; i < 200000; i++)
+		buf_add_str(&b, "\\\n");
+	for (int i = 0; i < 50000; i++)
+		buf_add_str(&b, " a/");
+	buf_add_str(&b, "\n" SERVICE);
+	put("etc/a.service", b.data);
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &before);
+	struct unit_conf *c = unit_load(&path, "a.service", NULL);
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &after);
+	ck_assert_uint_eq(c->deps[DEP_AFTER].n, 3); /* and two by default */
+	ck_assert_uint_eq(c->diagnostics[0].line, 200002);
+	ck_assert_int_lt(after.tv_sec - before.tv_sec, 5); /* it was half a minute */
+	unit_conf_unref(c);
+	buf_done(&b);
 }
 END_TEST
 
@@ -536,10 +640,15 @@ Suite *suite(void)
 	tcase_add_test(t, what_cannot_be_read_is_not_absent_and_is_looked_at_again);
 	tcase_add_test(t, enable_and_disable_are_done_or_say_what_is_in_the_way);
 	tcase_add_test(t, a_template_is_enabled_as_an_instance);
+	tcase_add_test(t, an_install_value_that_cannot_be_expanded_is_refused);
+	tcase_add_test(t, what_enable_made_disable_removes_wherever_the_path_begins);
 	tcase_add_test(t, a_snapshot_loads_as_the_unit_did);
+	tcase_add_test(t, a_snapshot_keeps_the_files_of_a_unit_apart);
+	tcase_add_test(t, a_link_that_somebody_else_may_turn_is_refused_for_the_system);
 	tcase_add_test(t, a_file_everybody_may_write_is_refused_for_the_system);
 	tcase_add_test(t, hostile_names_are_refused);
 	tcase_add_test(t, huge_files_and_lines_end_in_a_diagnostic);
+	tcase_add_test(t, findings_in_a_line_of_many_lines_cost_little);
 	tcase_add_test(t, nul_bom_crlf_and_bad_utf8_are_survived_with_a_place);
 	tcase_add_test(t, a_circle_of_a_thousand_units_loads_quickly);
 	suite_add_tcase(s, t);
