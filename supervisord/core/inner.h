@@ -118,7 +118,7 @@ struct unit_core {
 	uint64_t oom_kills;           /* memory.events when last read */
 	bool waits_empty;
 	bool is_cgroup_gone;  /* removed; until it is made again */
-	bool is_cgroup_spent; /* cgroup.kill was written: nothing can be started in it */
+	bool is_cgroup_spent; /* cgroup.kill was, or may have been, written: nothing starts in it */
 	bool is_empty; /* seen so since its last start: nobody to signal, nothing to look up */
 	struct source empty_source; /* cgroup.events while waits_empty */
 	int empty_fd;

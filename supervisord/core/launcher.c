@@ -47,6 +47,9 @@ static void killed_at_birth(struct core *c, struct proc *p)
 			ev.code = p->early[i].code;
 			ev.status = p->early[i].status;
 		}
+	/* By its cgroup, maybe, which somebody has killed: see kill_cgroup(). */
+	if (ev.status == SIGKILL)
+		uc(ev.unit)->is_cgroup_spent = true;
 	proc_drop(&c->procs, p);
 	core_step(c, &ev);
 	keeper_forget(c, &ev.id, 0);
