@@ -215,6 +215,7 @@ struct core {
 	uint64_t
 		notify_hold_until; /* of n_answered: see notify.c; 0 = not holding for a stranger */
 	bool notify_is_held;       /* until it has: see notify.c */
+	unsigned notify_looks;     /* in a row that could not tell whose a process is */
 	uint64_t relist_at_us;     /* when to ask keeper for its list: a launcher died; 0 = not */
 	bool is_relisting;
 	bool is_launcher_synced; /* at our start: all that was asked for before us is born or failed */
