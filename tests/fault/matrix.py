@@ -552,11 +552,15 @@ class MainRig(Rig):
         for name, text in units.items():
             if "@DIR@" in text:
                 self.d.write_unit(name, text.replace("@DIR@", self.dir))
-        self.start()
-        self.client.call("Start", names=["keep.service"])
-        self.keep = self.units()["keep.service"]["main_pid"]
-        self.learn([n[:-8] for n in units if n != "keep.service" and n.endswith(".service") and "@" not in n] +
-                   ["web"] * ("web@.service" in units))
+        try:
+            self.start()
+            self.client.call("Start", names=["keep.service"])
+            self.keep = self.units()["keep.service"]["main_pid"]
+            self.learn([n[:-8] for n in units if n != "keep.service" and n.endswith(".service") and "@" not in n] +
+                       ["web"] * ("web@.service" in units))
+        except BaseException:  # nobody else knows of it yet
+            self.destroy()
+            raise
 
     def learn(self, names):
         """The most descriptors that anybody has: every unit and every restart once. What is kept open
