@@ -209,23 +209,26 @@ bool adopt_signal(const struct spawn_id *id, int signo, int then)
 	return true;
 }
 
-/* By keeper, or by a shim of its own? Both tell. */
+/* By keeper, or by a shim of its own? Both tell. If that cannot be seen, no: a pidfd tells of anybody. */
 static bool is_reaped_by_us(struct core *c, pid_t pid)
 {
 	struct proc_stat s;
-	if (procfs_stat(pid, &s) < 0 || s.parent == c->keeper_pid)
-		return true; /* who is gone keeper may have met */
+	int r = procfs_stat(pid, &s);
+	if (r < 0)
+		return r == -ENOENT || r == -ESRCH; /* who is gone keeper may have met */
+	if (s.parent == c->keeper_pid)
+		return true;
 	const struct proc *p = proc_find_pid(&c->procs, s.parent);
 	return p && p->shim_pid == s.parent && proc_is_below(s.parent, c->keeper_pid);
 }
 
-bool adopt_track(struct core *c, const struct spawn_id *id, pid_t pid)
+int adopt_track(struct core *c, const struct spawn_id *id, pid_t pid)
 {
 	if (is_reaped_by_us(c, pid))
-		return false;
+		return 0;
 	int fd = pidfd_of(pid);
 	if (fd < 0)
-		return false;
+		return fd == -ESRCH ? 0 : fd;
 	struct kp_frame f = {.kind = KP_CHILD, .role = KP_ROW_TRACKED, .id = *id, .pid = pid};
 	char name[KP_NAME_MAX];
 	name_of(&f, name);
@@ -233,7 +236,7 @@ bool adopt_track(struct core *c, const struct spawn_id *id, pid_t pid)
 	struct adopted *a = entry_new(c, &f, fd);
 	if (a->f.code) /* faster than we: the loop tells of it, not this step */
 		(void)loop_add(&c->loop, &a->source, fd, EPOLLIN, PRIO_KEEPER, on_adopted);
-	return true;
+	return 1;
 }
 
 /* ---- who is it? ----------------------------------------------------------------------------------- */

@@ -393,6 +393,16 @@ static bool reopen_base(struct core *c)
 	return true;
 }
 
+/* One that is there without our having made it may have been killed: see kill_cgroup(). With somebody in
+ * it, it stays: EBUSY. */
+static bool make_unit(struct core *c, const struct unit *u)
+{
+	int base = c->cgroup_base_fd;
+	return mkdirat(base, u->name, 0755) == 0 ||
+	       (errno == EEXIST && unlinkat(base, u->name, AT_REMOVEDIR) == 0 &&
+		       mkdirat(base, u->name, 0755) == 0);
+}
+
 int cgroup_open_unit(struct core *c, struct unit *u, struct err *e)
 {
 	struct unit_core *x = uc(u);
@@ -403,10 +413,10 @@ int cgroup_open_unit(struct core *c, struct unit *u, struct err *e)
 		return x->cgroup_fd;
 	}
 	x->is_cgroup_gone = x->is_cgroup_spent = false;
-	bool is_new = mkdirat(c->cgroup_base_fd, u->name, 0755) == 0;
+	bool is_new = make_unit(c, u);
 	if (!is_new && errno == ENOENT && reopen_base(c))
-		is_new = mkdirat(c->cgroup_base_fd, u->name, 0755) == 0;
-	if (!is_new && errno != EEXIST)
+		is_new = make_unit(c, u);
+	if (!is_new && errno != EEXIST && errno != EBUSY)
 		return err_set(
 			e, -errno, "cgroup %s/%s: %s", c->cgroup_base, u->name, errno_name(errno));
 	x->cgroup_fd = openat(c->cgroup_base_fd, u->name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -424,9 +434,11 @@ int cgroup_open_unit(struct core *c, struct unit *u, struct err *e)
 int cgroup_fd_of(struct core *c, struct unit *u)
 {
 	struct unit_core *x = uc(u);
-	if (x->cgroup_fd < 0 && c->cgroup_base && !x->is_cgroup_gone)
+	if (x->cgroup_fd < 0 && c->cgroup_base && !x->is_cgroup_gone) {
 		x->cgroup_fd =
 			openat(c->cgroup_base_fd, u->name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		x->is_cgroup_spent = x->cgroup_fd >= 0; /* for all that we know */
+	}
 	return x->cgroup_fd;
 }
 

@@ -42,6 +42,7 @@ struct proc {
 	int32_t pid;         /* of the program; 0 = not known yet */
 	int32_t shim_pid;    /* 0 = none */
 	int32_t tracked_pid; /* named by MAINPID= or PIDFile=: it is the main process now */
+	bool is_unwatched;   /* that one's end is seen by nobody yet: no descriptor was left */
 	bool is_shimmed;     /* keeper's child is a shim, the program is below it */
 	bool is_spawned;     /* LN_SPAWNED came */
 	bool has_exited;     /* EV_EXITED was said */
@@ -118,7 +119,7 @@ struct unit_core {
 	uint64_t oom_kills;           /* memory.events when last read */
 	bool waits_empty;
 	bool is_cgroup_gone;  /* removed; until it is made again */
-	bool is_cgroup_spent; /* cgroup.kill was written: nothing can be started in it */
+	bool is_cgroup_spent; /* cgroup.kill was, or may have been, written: nothing starts in it */
 	bool is_empty; /* seen so since its last start: nobody to signal, nothing to look up */
 	struct source empty_source; /* cgroup.events while waits_empty */
 	int empty_fd;
@@ -215,6 +216,7 @@ struct core {
 	uint64_t
 		notify_hold_until; /* of n_answered: see notify.c; 0 = not holding for a stranger */
 	bool notify_is_held;       /* until it has: see notify.c */
+	unsigned notify_looks;     /* in a row that could not tell whose a process is */
 	uint64_t relist_at_us;     /* when to ask keeper for its list: a launcher died; 0 = not */
 	bool is_relisting;
 	bool is_launcher_synced; /* at our start: all that was asked for before us is born or failed */
@@ -304,6 +306,7 @@ void keeper_adopt_begin(
 void keeper_adopt(struct core *c); /* children of before, after the records are restored */
 void keeper_flush(struct core *c); /* what was put off to the end of the turn */
 void keeper_relist(struct core *c);
+void keeper_watch_again(struct core *c); /* main processes that there was no descriptor for */
 void proc_ended(struct core *c, struct proc *p, enum kp_row row, pid_t pid, int code, int status);
 #define EXIT_UNKNOWN (-1) /* in place of a CLD_*: it has ended, the kernel does not tell how */
 void keeper_child_exited(struct core *c, const struct kp_frame *f);
@@ -377,7 +380,8 @@ void adopt_find(struct core *c); /* once, between the records and keeper_adopt_b
 bool adopt_deposit(struct core *c, const char *name, int fd); /* false: not one of these */
 bool adopt_forget(struct core *c, const struct spawn_id *id, pid_t pid);
 bool adopt_signal(const struct spawn_id *id, int signo, int then); /* then: 0 = no second one */
-bool adopt_track(struct core *c, const struct spawn_id *id, pid_t pid);
+/* 1: its end is told by here; 0: keeper tells, or a shim; -errno: not now. */
+int adopt_track(struct core *c, const struct spawn_id *id, pid_t pid);
 bool adopt_is_main(struct core *c, const struct unit *u);
 bool adopt_stray(struct core *c, const struct kp_frame *f);
 

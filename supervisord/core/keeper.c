@@ -343,6 +343,17 @@ bool main_is_named(struct unit *u, pid_t pid)
 	return true;
 }
 
+/* Without a descriptor for it, it is tried again. */
+static void main_watch(struct core *c, struct proc *p)
+{
+	int r = adopt_track(c, &p->id, p->tracked_pid);
+	p->is_unwatched = r < 0;
+	if (r == 0)
+		keeper_track(c, &p->id, p->tracked_pid);
+	else if (r < 0)
+		core_again(c);
+}
+
 /* Under the identity that it has now. */
 void main_pid_changed(struct core *c, struct unit *u, pid_t pid)
 {
@@ -351,8 +362,7 @@ void main_pid_changed(struct core *c, struct unit *u, pid_t pid)
 	struct proc *p = proc_new(&c->procs, &u->rec.main, PROC_UNIT, u);
 	p->child_gone = p->is_spawned = true;
 	p->pid = p->tracked_pid = pid;
-	if (!adopt_track(c, &u->rec.main, pid))
-		keeper_track(c, &u->rec.main, pid);
+	main_watch(c, p);
 }
 
 /* ---- links to the other roles ---------------------------------------------------------------- */
@@ -481,6 +491,30 @@ static void main_lost(struct core *c, const struct kp_frame *f)
 	struct kp_frame end = {
 		.role = KP_ROW_TRACKED, .id = f->id, .pid = f->pid, .code = EXIT_UNKNOWN};
 	keeper_child_exited(c, &end);
+}
+
+/* Its pid may be another's by now. */
+static void main_watch_again(struct core *c, struct proc *p)
+{
+	const struct kp_frame f = {.id = p->id, .pid = p->tracked_pid};
+	unsigned unread = files_unread();
+	bool is_it = cgroup_unit_of(c, p->tracked_pid) == p->unit;
+	if (is_it)
+		main_watch(c, p);
+	else if (files_unread() != unread)
+		core_again(c);
+	else
+		main_lost(c, &f);
+}
+
+void keeper_watch_again(struct core *c)
+{
+	for (size_t i = 0; i < c->world->n_units; i++) {
+		struct unit *u = c->world->units[i];
+		struct proc *p = u->rec.main.seq ? proc_find(&c->procs, &u->rec.main) : NULL;
+		if (p && p->is_unwatched)
+			main_watch_again(c, p);
+	}
 }
 
 static void frame_received(struct core *c, const struct kp_frame *f, int fd)

@@ -47,6 +47,9 @@ static void killed_at_birth(struct core *c, struct proc *p)
 			ev.code = p->early[i].code;
 			ev.status = p->early[i].status;
 		}
+	/* By its cgroup, maybe, which somebody has killed: see kill_cgroup(). */
+	if (ev.status == SIGKILL)
+		uc(ev.unit)->is_cgroup_spent = true;
 	proc_drop(&c->procs, p);
 	core_step(c, &ev);
 	keeper_forget(c, &ev.id, 0);
@@ -307,6 +310,7 @@ void launcher_connected(struct core *c, int fd)
 	launcher_hold_lock(c);
 	loop_add(&c->loop, &c->launcher_source, fd, EPOLLIN, PRIO_LAUNCHER, on_launcher);
 	loop_urgent(&c->loop, &c->launcher_source);
+	launch_remove_left_over(c->runtime_root);
 	if (!c->world || c->world->n_units == 0)
 		return;
 	/* What the old one was asked and had not answered: some of it runs. A child it had just

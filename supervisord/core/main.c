@@ -172,6 +172,7 @@ static void on_timer(struct loop *l)
 		c->again_us = 0;
 		(void)record_settle(c);
 		record_write_dirty(c);
+		keeper_watch_again(c);
 		cgroup_kill_again(c);
 		cgroup_check_again(c);
 		journal_again(c);

@@ -19,6 +19,8 @@
  *     between would leave a service that said READY=1 waiting for its start's time limit. So its
  *     successor may hear a message a second time; a descriptor that is stored already is not stored
  *     again.
+ *  7. A message stays there, too, while it cannot be seen whose its sender or its MAINPID= is (no
+ *     descriptor left): LOOKS_MAX times, and then no other does until that works again.
  */
 #include "core/inner.h"
 
@@ -36,11 +38,13 @@
 /* Thousand messages a second of one unit, about; and of those that say more. */
 #define UNIT_SHARE  ((struct share_size){.percent = 3, .max_us = 1000})
 #define FLOOD_SHARE ((struct share_size){.percent = 10, .max_us = 500})
-#define STATUS_MAX     512
+#define STATUS_MAX  512
 /* Comparisons of one message's descriptors with the stored ones; those beyond count as new. */
 #define SAME_FILE_MAX 1024
 /* What is refused is said at most so often, of one unit and one kind. */
 #define NOTIFY_WARN_US USEC_PER_SEC
+#define LOOKS_MAX      50
+#define LOOK_US        (20 * USEC_PER_MSEC)
 
 struct message {
 	char text[NOTIFY_MAX + 1];
@@ -138,6 +142,18 @@ static void listen_again(struct core *c)
 {
 	bool is_listening = !c->notify_is_held && !c->notify_rest_us;
 	loop_modify(&c->loop, &c->notify_source, is_listening ? EPOLLIN : 0);
+}
+
+/* u of a process could not be told, as files were not read since unread: is it looked at again? */
+static bool look_again(struct core *c, const struct unit *u, unsigned unread)
+{
+	if (u || files_unread() == unread || c->notify_looks >= LOOKS_MAX)
+		return false;
+	c->notify_looks++;
+	c->notify_rest_us = now_boot_us() + LOOK_US;
+	listen_again(c);
+	core_arm(c);
+	return true;
 }
 
 static void hold(struct core *c, bool is_held)
@@ -341,24 +357,31 @@ void fdstore_clear(struct core *c, struct unit *u)
 
 /* ---- one message --------------------------------------------------------------------------------- */
 
-static void main_pid_message(struct core *c, struct unit *u, const char *text)
+/* False: not now. */
+static bool main_pid_message(struct core *c, struct unit *u, const char *text)
 {
 	bool has;
 	uint64_t pid = field_number(text, "MAINPID", &has);
 	if (!has || pid == (uint64_t)u->rec.main_pid)
-		return;
+		return true;
 	bool is_control = pid == (uint64_t)u->rec.control_pid; /* refused as under systemd */
-	if (pid <= 1 || pid > INT32_MAX || is_control || cgroup_unit_of(c, (pid_t)pid) != u) {
+	bool is_good = pid > 1 && pid <= INT32_MAX && !is_control;
+	unsigned unread = files_unread();
+	const struct unit *of = is_good ? cgroup_unit_of(c, (pid_t)pid) : NULL;
+	if (look_again(c, of, unread))
+		return false;
+	if (of != u) {
 		if (may_warn(u, NOTIFY_FAULT_MAIN))
 			log_warn(u->name, "MAINPID=%llu is %s: ignored", (unsigned long long)pid,
 				is_control ? "the control process" : "not a process of this unit");
-		return;
+		return true;
 	}
 	struct event ev = {.kind = EV_MAIN_PID,
 		.unit = u,
 		.pid = (int32_t)pid,
 		.id = proc_known_as(u, (pid_t)pid)};
 	core_step(c, &ev);
+	return true;
 }
 
 void notify_forget(struct unit *u, const struct spawn_id *id)
@@ -383,7 +406,8 @@ static void status_message(struct unit *u, const char *text)
 	u->status_text = status;
 }
 
-static void handle(struct core *c, struct unit *u, struct message *m)
+/* False: not now. */
+static bool handle(struct core *c, struct unit *u, struct message *m)
 {
 	static const struct {
 		const char *key, *value;
@@ -398,10 +422,11 @@ static void handle(struct core *c, struct unit *u, struct message *m)
 	if (!u || u->conf->type != UNIT_SERVICE || !sender_is_allowed(u, m->cred.pid)) {
 		log_trace(u ? u->name : NULL, "notification from pid %d not accepted",
 			(int)m->cred.pid);
-		return;
+		return true;
 	}
 	struct event ev = {.kind = EV_NOTIFY, .unit = u, .pid = m->cred.pid};
-	main_pid_message(c, u, m->text);
+	if (!main_pid_message(c, u, m->text))
+		return false;
 	for (size_t i = 0; i < ARRAY_SIZE(words); i++)
 		if (field_is(m->text, words[i].key, words[i].value))
 			ev.bits |= words[i].bit;
@@ -434,6 +459,7 @@ static void handle(struct core *c, struct unit *u, struct message *m)
 		core_step(c, &ev);
 	/* BARRIER=1: the sender waits for its descriptor to be closed, which message_close() does now
 	 * that everything before it has been handled. */
+	return true;
 }
 
 /* Has this turn time for one message more? */
@@ -452,16 +478,25 @@ static void read_messages(struct core *c, unsigned n, uint64_t until_us)
 			return;
 		uint64_t began_us = now_boot_us();
 		pid_t pid = m.cred.pid;
+		unsigned unread = files_unread();
 		struct unit *u = pid > 0 && pid != stranger ? unit_of_sender(c, pid) : NULL;
 		if (is_early(c, pid, u)) {
 			message_close(&m);
 			hold(c, true);
 			return;
 		}
+		if (look_again(c, u, unread)) {
+			message_close(&m);
+			return;
+		}
 		c->notify_hold_until = 0;
 		stranger = u ? 0 : pid;
-		if (m.text[0])
-			handle(c, u, &m);
+		if (m.text[0] && !handle(c, u, &m)) {
+			message_close(&m);
+			return;
+		}
+		if (files_unread() == unread)
+			c->notify_looks = 0;
 		record_write_dirty(c);
 		message_take(sock, &m);
 		charge(c, u, now_boot_us() - began_us);
@@ -473,7 +508,8 @@ static void on_notify(struct source *s, uint32_t events)
 	(void)events;
 	struct core *c = container_of(s, struct core, notify_source);
 	read_messages(c, NOTIFY_BATCH, now_boot_us() + NOTIFY_TURN_US);
-	c->notify_rest_us = share_wait_until(&c->notify_flood, FLOOD_SHARE);
+	if (!c->notify_rest_us)
+		c->notify_rest_us = share_wait_until(&c->notify_flood, FLOOD_SHARE);
 	if (c->notify_rest_us) {
 		listen_again(c);
 		core_arm(c);

@@ -7,7 +7,7 @@
  *  3. Core has had a new program tried (--role=trial) before it asks. All in the table goes over as it is;
  *     core is replaced at once, the other roles when the new core says so.
  *  4. The previous program stays open until the new core has said hello and lived timing.prove_us
- *     from then on; else it comes back, with everything, and tells its core.
+ *     from then on; else it comes back, as soon as that can be, with everything, and tells its core.
  */
 #include "private.h"
 
@@ -172,8 +172,7 @@ void reexec_begin(int state)
 		say_line("the state is damaged or not ours (%s): starting without it", errno_name(r));
 	/* Of a program before this one: core says which now. */
 	table.role[ROLE_NET].is_wanted = table.role[ROLE_WEB].is_wanted = 0;
-	if (table.kept.previous_fd)
-		K.prove_by_us = now_mono_us() + timing.prove_us;
+	K.prove_by_us = table.kept.previous_fd ? now_mono_us() + timing.prove_us : 0;
 	K.prove_cores = table.kept.cores + PROVE_STARTS;
 	if (!table.row[ROLE_CORE].code && kill(table.row[ROLE_CORE].pid, SIGKILL) < 0)
 		core_gone(); /* it leaves when its link ends */
@@ -191,15 +190,16 @@ void reexec_asked(const struct kp_frame *f, int *fd)
 void reexec_tick(uint64_t now, uint64_t *next)
 {
 	bool is_dead = table.kept.cores == K.prove_cores && table.row[ROLE_CORE].code;
-	if (!K.prove_by_us || (K.prove_by_us > now && !is_dead)) {
-		earliest(next, K.prove_by_us);
-		return;
-	}
-	K.prove_by_us = 0;
-	if (!K.has_hello) {
+	bool is_due = K.prove_by_us && (K.prove_by_us <= now || is_dead);
+	if (is_due && K.has_hello) {
+		K.prove_by_us = 0;
+		drop_fd(&table.kept.previous_fd);
+	} else if (is_due) {
+		K.prove_by_us = now + timing.backoff_max_us;
+		K.prove_cores = 0; /* from now on by time alone */
 		say_line("the new program's core does not come up: going back to the previous one");
-		say_line("cannot go back: %s",
+		say_line("cannot go back, trying again: %s",
 			errno_name(exec_self(table.kept.previous_fd, 0, -ECANCELED)));
 	}
-	drop_fd(&table.kept.previous_fd);
+	earliest(next, K.prove_by_us);
 }

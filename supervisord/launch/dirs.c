@@ -8,6 +8,7 @@
  *  3. Walks are iterative and at most TREE_DEPTH_MAX deep; what is deeper stays and is an error.
  *  4. Core removes ENTRIES_AT_ONCE itself. What has more is put aside, so that the next start makes its
  *     own, and removed by a child of the launcher: how many files there are is the service's choice.
+ *     What is left of it when that child was killed goes with the next such removal, or the next start.
  *
  * child_make_dirs() runs in forked children only (it opens directory streams); the clean-up runs
  * in core.
@@ -20,6 +21,10 @@
 
 #define TREE_DEPTH_MAX  128
 #define ENTRIES_AT_ONCE 1000
+#define GONE_PREFIX     ".stayd-gone-"
+#define GONE_DIGITS     16
+#define LEFT_OVER_MAX   16    /* a process each */
+#define LEFT_OVER_LOOKS 10000 /* entries of /tmp, which anybody fills */
 
 enum tree_action { TREE_CHOWN, TREE_REMOVE };
 
@@ -237,14 +242,52 @@ void dir_remove(int at, const char *name)
 	(void)remove_up_to(at, name, 0);
 }
 
+/* Nobody else made it: it is in a directory that only we write to, or closed to all but us. */
+static bool is_left_over(int at, const char *name, bool is_ours)
+{
+	const char *number = startswith(name, GONE_PREFIX) ? name + strlen(GONE_PREFIX) : "";
+	struct stat st;
+	return strlen(number) == GONE_DIGITS && strspn(number, "0123456789abcdef") == GONE_DIGITS &&
+	       fstatat(at, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(st.st_mode) &&
+	       (is_ours || (st.st_uid == geteuid() && (st.st_mode & 077) == 0));
+}
+
+static void remove_left_over(int dir)
+{
+	struct stat st;
+	int at = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), n = 0, looks = 0;
+	DIR *d = at < 0 ? NULL : fdopendir(at);
+	if (!d) {
+		fd_close(at);
+		return;
+	}
+	bool is_ours = fstat(at, &st) == 0 && st.st_uid == geteuid() && (st.st_mode & 022) == 0;
+	for (struct dirent *e; n < LEFT_OVER_MAX && looks++ < LEFT_OVER_LOOKS && (e = readdir(d));)
+		if (is_left_over(at, e->d_name, is_ours))
+			n += remove_fn(remove_arg, at, e->d_name) < 0 ? LEFT_OVER_MAX : 1;
+	closedir(d);
+}
+
+void launch_remove_left_over(const char *runtime_root)
+{
+	const char *where[] = {runtime_root, "/tmp", "/var/tmp"};
+	for (size_t i = 0; remove_fn && i < ARRAY_SIZE(where); i++) {
+		CLEANUP_CLOSE int at =
+			where[i] ? open(where[i], O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+		if (at >= 0)
+			remove_left_over(at);
+	}
+}
+
 static void remove_tree(int at, const char *name)
 {
 	char aside[64];
 	uint64_t number;
 	if (remove_up_to(at, name, remove_fn ? ENTRIES_AT_ONCE : 0) != -EAGAIN)
 		return;
+	remove_left_over(at);
 	random_bytes(&number, sizeof(number));
-	snprintf(aside, sizeof(aside), ".stayd-gone-%016llx", (unsigned long long)number);
+	snprintf(aside, sizeof(aside), GONE_PREFIX "%016llx", (unsigned long long)number);
 	if (renameat(at, name, at, aside) < 0)
 		dir_remove(at, name);
 	else if (remove_fn(remove_arg, at, aside) < 0)

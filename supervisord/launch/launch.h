@@ -101,6 +101,8 @@ void launch_cleanup_dirs(
  * is more than core may wait for. 0, or -errno: nobody does. Without one all is removed at once. */
 typedef int launch_remove_fn(void *arg, int dir, const char *name);
 void launch_remove_by(launch_remove_fn *fn, void *arg);
+/* What was put aside for that, in the root or as a private /tmp, and is there still: by the fn again. */
+void launch_remove_left_over(const char *runtime_root);
 
 /* The launcher process: links at ROLE_KEEPER_FD and ROLE_CORE_FD. Returns the exit code. */
 int launcher_main(int argc, char **argv);

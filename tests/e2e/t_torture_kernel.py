@@ -206,6 +206,52 @@ def cgroup_base_removed_under_us_is_made_again():
         d.ctl("stop", "a")
 
 
+def killed(s):
+    more = {"prefix": "[Unit]\nStartLimitIntervalSec=0\n", "Restart": "always", "RestartSec": "0", "TimeoutStopSec": "2"}
+    return {"a.service": s.puppets.unit("fork", "event:up", ExecStopPost=s.say("post"), **more),
+            "u.service": s.puppets.unit("event:up-u", section="User=nobody\nProtectSystem=yes\n", **more)}
+
+
+def kill_group(path):
+    if not os.path.exists(path + "/cgroup.kill"):
+        skip("no cgroup.kill before Linux 5.14")
+    with open(path + "/cgroup.kill", "w") as f:
+        f.write("1")
+
+
+@test
+def cgroup_killed_by_somebody_is_replaced_for_the_next_start():
+    """Whoever is cloned into it afterwards dies at birth, at least up to Linux 6.18."""
+    with with_cgroups(killed) as r:
+        base_of(r)
+
+        def round():
+            r.ctl("start", "a", "u", check=True)
+            for unit, up in ("a.service", "up"), ("u.service", "up-u"):
+                r.puppets.wait(up)
+                kill_group(r.cgroup(unit))
+                r.puppets.wait(up, deadline=20)
+                r.d.wait_unit(unit, sub_state="running")
+        r.torture(round)
+
+
+@test
+def cgroup_killed_by_a_core_that_died_is_replaced_by_the_next():
+    """It could not say so any more: nothing of the unit may die of it, not even ExecStopPost=."""
+    with with_cgroups(killed) as r:
+        base_of(r)
+        r.ctl("start", "a", check=True)
+        r.puppets.wait("up")
+        path, core = r.cgroup("a.service"), r.d.status()["daemon"]["core_pid"]
+        os.kill(core, signal.SIGSTOP)
+        kill_group(path)
+        os.kill(core, signal.SIGKILL)
+        r.puppets.wait("up", deadline=20)
+        r.d.wait_unit("a.service", sub_state="running")
+        check("post" in r.trace(), "ExecStopPost= did what it is for")
+        check(r.d.unit("a.service")["n_restarts"] == 1, "it was started once: %s" % r.d.unit("a.service"))
+
+
 @test
 def cgroup_made_threaded_fails_its_unit_alone_or_is_replaced():
     with with_cgroups() as r:

@@ -66,6 +66,9 @@ UNITS = {
     "en.service": service(SVC, section="[Install]\nWantedBy=rest.target\n"),
     "web@.service": service(SVC + " print:%i", section="[X-Replicas]\nCount=2\n[X-Rollout]\nMinReadySec=0\nMaxSurge=0\nMaxUnavailable=1\n"
                             "AutoRollback=yes\nReleaseRoot=@DIR@/releases\nReleaseLink=@DIR@/current\n"),
+    # Whose main process is not the one that was started: an orphan, and the child of another.
+    "fork.service": service("%s daemonize pidfile:@DIR@/fork.pid" % SVC, Type="forking", PIDFile="@DIR@/fork.pid"),
+    "named.service": service("%s under-parent notify-me" % SVC, Type="notify", NotifyAccess="all"),
 }
 
 
@@ -130,24 +133,28 @@ class Once(Op):
 
 
 class Stays(Op):
-    """a.service runs before and after."""
+    """Its units run before and after; the first is what is done something to."""
     running = {"a.service": "active"}
 
+    @property
+    def unit(self):
+        return next(iter(self.running))
+
     def before(self, r):
-        r.client.call("Start", names=["a.service"])
-        self.pid = r.units()["a.service"]["main_pid"]
+        r.client.call("Start", names=list(self.running))
+        self.pid = r.units()[self.unit]["main_pid"]
 
 
 class Crash(Stays):
     name = "crash of a service"
 
     def act(self, r):
-        pid = r.units()["a.service"]["main_pid"]
+        pid = r.units()[self.unit]["main_pid"]
         with contextlib.suppress(ProcessLookupError):
             slay(pid)
 
         def next_one():
-            u = r.units()["a.service"]
+            u = r.units()[self.unit]
             return u["main_pid"] not in (0, pid) and u["active_state"] == "active"
         wait_for(next_one, r.client)
 
@@ -372,6 +379,69 @@ class ShimCrash(Crash):
     name, kind, whos = "crash below a shim", "shim", ("core", "launcher", "child", "keeper")
 
 
+class Named:
+    """A main process that is not the one that was started. The launcher and its child do what they do
+    for any other service."""
+    whos = ("core", "keeper")
+
+    def place(self, kind):
+        self.kind = kind
+        self.name += " below a shim" * (kind == "shim")
+        return self
+
+
+def parent_of(pid):
+    """The process that it was named by: another of the same service, 0 without one."""
+    above = (lib.proc_stat(pid) or (0, 0))[1]
+    return above if above > 1 and lib.cmdline(above) == lib.cmdline(pid) else 0
+
+
+class NamedStart(Named, Start):
+    def verify(self, r):
+        pid = r.units()[self.unit]["main_pid"]
+        if self.unit == "fork.service":
+            with open(r.dir + "/fork.pid") as f:
+                named = int(f.read())
+            if named != pid:
+                raise Violation("pid %d is in the PID file, and %d the main process" % (named, pid))
+        elif not parent_of(pid) and "MAINPID=" not in r.log_since():  # may not be looked at: said
+            raise Violation("pid %d is not the main process that was named" % pid)
+
+
+class NamedStop(Named, Stop):
+    def __init__(self, unit):
+        super().__init__(unit)
+        self.unit, self.name = unit + ".service", "stop " + unit
+
+
+class NamedCrash(Named, Crash):
+    def __init__(self, unit):
+        self.running, self.name = {unit + ".service": "active"}, "crash " + unit
+
+
+class OrphanCrash(NamedCrash):
+    """The parent of the main process has ended: that one is keeper's now, which was not told of it."""
+
+    def __init__(self, unit):
+        super().__init__(unit)
+        self.name += " without its parent"
+
+    def before(self, r):
+        super().before(r)
+        parent = parent_of(self.pid)
+        if parent:
+            slay(parent)
+            wait_for(lambda: lib.proc_stat(self.pid)[1] != parent, 10)
+
+
+class NamedCoreDies(Named, RoleDies):
+    running = {"fork.service": "active", "named.service": "active"}
+
+    def __init__(self):
+        RoleDies.__init__(self, "core")
+        self.name, self.whos = "core dies beside named mains", Named.whos
+
+
 class StartUp(Op):
     """A daemon of its own for each cell: it comes up with its unit, or says why not."""
     name, kind, whos = "start-up of the daemon", "fresh", ("keeper", "core", "launcher", "logger", "child", "role-child")
@@ -437,7 +507,9 @@ class ShutDown(StartUp):
 
 OPS = [StartUp(), ShutDown(), Start("a"), Stop("a"), Crash(), Restart(), Start("n"), Start("steps"), Stop("steps"), Start("box"), Once(), Kill(), Status(), Logs(),
        Reload(), Enable(), Scale(), Deploy(), DeployCrash(), RoleDies("core"), RoleDies("launcher"), RoleDies("logger"), Reexec(), Rotate(), Probe(),
-       ShimStart("a"), ShimCrash()]
+       ShimStart("a"), ShimCrash()] + [
+    op.place(kind) for kind in ("main", "shim") for op in
+    [what(unit) for unit in ("fork", "named") for what in (NamedStart, NamedStop, NamedCrash)] + [OrphanCrash("named"), NamedCoreDies()]]
 
 
 def wait_for(predicate, deadline):
@@ -477,13 +549,18 @@ class MainRig(Rig):
         for v in ("v1", "v2"):
             os.makedirs(self.dir + "/releases/" + v)
         os.symlink("releases/v1", self.dir + "/current")
-        if "web@.service" in units:
-            self.d.write_unit("web@.service", units["web@.service"].replace("@DIR@", self.dir))
-        self.start()
-        self.client.call("Start", names=["keep.service"])
-        self.keep = self.units()["keep.service"]["main_pid"]
-        self.learn([n[:-8] for n in units if n != "keep.service" and n.endswith(".service") and "@" not in n] +
-                   ["web"] * ("web@.service" in units))
+        for name, text in units.items():
+            if "@DIR@" in text:
+                self.d.write_unit(name, text.replace("@DIR@", self.dir))
+        try:
+            self.start()
+            self.client.call("Start", names=["keep.service"])
+            self.keep = self.units()["keep.service"]["main_pid"]
+            self.learn([n[:-8] for n in units if n != "keep.service" and n.endswith(".service") and "@" not in n] +
+                       ["web"] * ("web@.service" in units))
+        except BaseException:  # nobody else knows of it yet
+            self.destroy()
+            raise
 
     def learn(self, names):
         """The most descriptors that anybody has: every unit and every restart once. What is kept open
@@ -508,9 +585,12 @@ class MainRig(Rig):
         self.is_learning = False
 
     def shims(self, strangers, allowed):
-        """Each stranger is the parent of a main process."""
-        parents = {(lib.proc_stat(p) or (0, 0))[1] for p in allowed}
-        return self.kind == "shim" and strangers <= parents
+        """Each stranger is above a main process."""
+        above = set(allowed)
+        for p in allowed:
+            while (p := (lib.proc_stat(p) or (0, 0))[1]) > 1 and p != self.keeper:
+                above.add(p)
+        return strangers <= above
 
 
 class FreshRig(Rig):
@@ -666,7 +746,7 @@ class Matrix:
                 raise Violation("keep.service was pid %d and is %d" % (r.keep, now))
             after = r.status()["daemon"]["core_pid"]
             if after != core and c.action == FAIL and c.who != "core" or after != core and c.action == FAIL and c.error != ERRNO["ENOMEM"]:
-                if c.op.kind != "main" or c.op.name not in ("core killed", "reexec", "core killed in a deploy"):
+                if not isinstance(c.op, DeployCrash) and getattr(c.op, "role", "") != "core":
                     self.core_deaths["%s %s %s" % (c.who, c.call, "SHORT" if c.error == SHORT else errno_name(c.error))] += 1
             c.op.after(r)
             r.wait_steady({"keep.service": "active"} if not isinstance(c.op, (Deploy, Scale, Stays)) else

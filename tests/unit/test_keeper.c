@@ -3,7 +3,8 @@
  * A real keeper process with roles of our own: this program links keeper.a, so keeper executes it
  * again for each role. The core and the launcher here only connect to the test's socket ($KT_SOCKET):
  * the core hands over its link, so that the test itself speaks as core, and the launcher makes
- * children as it is told. A copy of this program called "...-broken" has a core that cannot start.
+ * children as it is told. A copy of this program called "...-broken" has a core that cannot start;
+ * one called "...-stuck" in addition takes from keeper for a while what it needs for the way back.
  */
 #include <fcntl.h>
 #include <poll.h>
@@ -17,6 +18,8 @@
 
 #include "keeper/private.h"
 #include "unit/check_main.h"
+
+#include <sys/resource.h> /* has a PRIO_MAX, too */
 
 #define DEADLINE_MS 60000
 
@@ -63,6 +66,16 @@ static void wait_for_end(int fd)
 	_exit(0);
 }
 
+/* The size of the files that keeper may write, as its state is one: 5, 4, ... 0 bytes, then any again. */
+static void hold_keeper(void)
+{
+	struct rlimit l;
+	if (prlimit(getppid(), RLIMIT_FSIZE, NULL, &l) < 0)
+		_exit(7);
+	l.rlim_cur = l.rlim_cur == RLIM_INFINITY ? 5 : l.rlim_cur ? l.rlim_cur - 1 : RLIM_INFINITY;
+	_exit(prlimit(getppid(), RLIMIT_FSIZE, &l, NULL) < 0 ? 8 : 7);
+}
+
 static void core_of_test(void)
 {
 	char self[512];
@@ -70,6 +83,8 @@ static void core_of_test(void)
 	self[n > 0 ? n : 0] = '\0';
 	if (endswith(self, "-broken"))
 		_exit(7);
+	if (endswith(self, "-stuck"))
+		hold_keeper();
 	/* the test holds our link now; its connection ends with the test */
 	wait_for_end(connect_test(ROLE_CORE, ROLE_KEEPER_FD));
 }
@@ -961,10 +976,10 @@ START_TEST(a_program_that_cannot_be_executed_changes_nothing)
 }
 END_TEST
 
-START_TEST(a_program_whose_core_cannot_start_is_left_for_the_previous_one)
+static void is_left_for_the_previous_one(const char *suffix)
 {
 	char path[64], before[256], after[256];
-	copy_self(path, "-broken");
+	copy_self(path, suffix);
 	daemon_start();
 	hello();
 	exe_of(T.keeper, before);
@@ -979,6 +994,17 @@ START_TEST(a_program_whose_core_cannot_start_is_left_for_the_previous_one)
 	ck_assert_int_eq(kill(pid, 0), 0);
 	daemon_stop();
 	unlink(path);
+}
+
+START_TEST(a_program_whose_core_cannot_start_is_left_for_the_previous_one)
+{
+	is_left_for_the_previous_one("-broken");
+}
+END_TEST
+
+START_TEST(the_way_back_is_tried_until_it_works)
+{
+	is_left_for_the_previous_one("-stuck");
 }
 END_TEST
 
@@ -1070,6 +1096,7 @@ Suite *suite(void)
 	tcase_add_test(t, a_program_of_before_a_reexec_is_not_started_again);
 	tcase_add_test(t, a_program_that_cannot_be_executed_changes_nothing);
 	tcase_add_test(t, a_program_whose_core_cannot_start_is_left_for_the_previous_one);
+	tcase_add_test(t, the_way_back_is_tried_until_it_works);
 	tcase_add_test(t, exit_ends_children_grandchildren_and_roles);
 	tcase_add_test(t, as_pid_1_it_speaks_of_the_pids_of_its_namespace);
 	tcase_add_test(t, keeper_stops_by_itself_when_no_core_can_start);

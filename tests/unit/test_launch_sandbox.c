@@ -597,6 +597,49 @@ START_TEST(what_has_many_files_is_put_aside_and_removed_by_the_launcher)
 }
 END_TEST
 
+static struct {
+	unsigned n;
+	char names[8][64];
+} left;
+
+static int note_left(void *arg, int dir, const char *name)
+{
+	const char *root = arg;
+	struct stat a, b;
+	if (stat(root, &a) < 0 || fstat(dir, &b) < 0 || a.st_ino != b.st_ino || left.n == 8)
+		return 0; /* /tmp and its like */
+	str_copy(left.names[left.n++], name, sizeof(left.names[0]));
+	return 0;
+}
+
+/* What nobody else can have made: never a link, nor what others could put there. */
+START_TEST(what_a_killed_removal_left_is_removed_and_no_more)
+{
+	start();
+	char *run = make_dir("run");
+	make_dir("run/.stayd-gone-0123456789abcdef");
+	make_dir("run/.stayd-gone-0123456789abcde");
+	make_dir("run/.stayd-gone-0123456789abcdeg");
+	make_dir("other");
+	ck_assert_int_eq(symlink("../other", below("run/.stayd-gone-1111111111111111")), 0);
+	fd_close(open(below("run/.stayd-gone-2222222222222222"), O_CREAT | O_CLOEXEC, 0600));
+	launch_remove_by(note_left, run);
+	launch_remove_left_over(run);
+	ck_assert_uint_eq(left.n, 1);
+	ck_assert_str_eq(left.names[0], ".stayd-gone-0123456789abcdef");
+	left.n = 0;
+	ck_assert_int_eq(chmod(run, 01777), 0);
+	ck_assert_int_eq(chmod(below("run/.stayd-gone-0123456789abcdef"), 0755), 0);
+	launch_remove_left_over(run);
+	ck_assert_uint_eq(left.n, 0);
+	ck_assert_int_eq(chmod(below("run/.stayd-gone-0123456789abcdef"), 0700), 0);
+	launch_remove_left_over(run);
+	ck_assert_uint_eq(left.n, 1);
+	launch_remove_by(NULL, NULL);
+	stop();
+}
+END_TEST
+
 START_TEST(output_files_are_opened_by_the_launcher)
 {
 	struct buf b = {0}, plan = {0};
@@ -645,6 +688,7 @@ Suite *suite(void)
 	tcase_add_test(t, a_new_owner_gets_what_the_old_one_had_and_no_more);
 	tcase_add_test(t, a_link_half_way_leads_no_removal_elsewhere);
 	tcase_add_test(t, what_has_many_files_is_put_aside_and_removed_by_the_launcher);
+	tcase_add_test(t, what_a_killed_removal_left_is_removed_and_no_more);
 	tcase_add_test(t, output_files_are_opened_by_the_launcher);
 	suite_add_tcase(s, t);
 	return s;
