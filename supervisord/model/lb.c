@@ -23,8 +23,8 @@
  *     came back. The wanted row does not change then: the reconciler pushes it again.
  *  5. A server a load balancer does not know is never drained and never in.
  *  6. Every wait has an end (DrainTimeoutSec=, for LEAVING at least LEAVE_US) except the entry, which is
- *     bounded by whoever waits for it (a rollout's progress deadline), and OnDrainTimeout=wait, which
- *     was asked for.
+ *     bounded by whoever waits for it (a rollout's progress deadline), a drain that nobody waits for,
+ *     and OnDrainTimeout=wait, which was asked for; a shutdown ends that, too.
  *
  * Core reports a load balancer as unreachable when it loses its link to the process that talks to
  * it: serials may begin again only across such a break or a new generation.
@@ -647,12 +647,26 @@ void lb_unit_gone(struct world *w, struct unit *u)
 	entry_is_off(w, u, "its process ended before it was in the load balancer");
 }
 
+/* Invariant 6: the time of a drain may have passed before anybody wanted a stop of it; the stop gets
+ * that time once more. */
+static void bound_drain(struct world *w, struct unit *u)
+{
+	bool is_draining = u->rec.lb_phase == LBP_DRAINING;
+	bool is_endless =
+		is_draining && u->conf->lb.on_drain_timeout == DRAIN_WAIT && !w->is_shutting_down;
+
+	is_draining |= u->rec.lb_phase == LBP_HELD && u->lb->wanted == LB_DRAIN;
+	if (is_draining && !is_endless && !u->timers[TIMER_LB].at_us)
+		arm_drain(w, u);
+}
+
 bool lb_hold_stop(struct world *w, struct unit *u)
 {
 	if (!attach(w, u))
 		return false;
 	if (u->rec.lb_phase != LBP_DRAINING && u->rec.lb_phase != LBP_LEAVING)
 		feed(w, u, LBE_HOLD);
+	bound_drain(w, u);
 	if (u->rec.lb_phase == LBP_HELD)
 		return u->lb->wanted == LB_DRAIN;
 	return u->rec.lb_phase != LBP_OUT;
