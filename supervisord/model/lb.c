@@ -328,10 +328,13 @@ static enum lb_phase pick_drain_timeout(struct world *w, struct unit *u)
 {
 	enum drain_policy policy = u->conf->lb.on_drain_timeout;
 	enum lb_phase next = LBP_DRAINING;
+	bool is_given_up = false;
 	struct buf text = {0};
 
-	if (w->is_shutting_down)
-		policy = DRAIN_FORCE; /* a shutdown is bounded whatever the file says */
+	/* A shutdown is bounded whatever the file says. And of the replacement of one that is not live
+	 * there is nothing to give up: nobody asked for it, and nobody wants the instance back. */
+	if (w->is_shutting_down || (policy == DRAIN_ABORT && u->rec.is_unhealthy))
+		policy = DRAIN_FORCE;
 	buf_add_str(&text, "drain timeout: ");
 	sessions_text(u, &text);
 	if (policy == DRAIN_FORCE) {
@@ -340,15 +343,16 @@ static enum lb_phase pick_drain_timeout(struct world *w, struct unit *u)
 		next = LBP_LEAVING;
 	} else if (policy == DRAIN_ABORT && is_stop_wanted(u)) {
 		buf_add_str(&text, "; the stop is given up");
-		next = LBP_CHECKING;
+		is_given_up = true;
 	} else {
 		buf_add_str(&text, "; still waiting");
 	}
 	fx_event(w, EVENT_LB_FORCED, u, NULL, "%s", text.data);
-	if (next == LBP_CHECKING)
+	if (is_given_up)
 		give_up_stop(w, u, text.data);
 	buf_done(&text);
-	return next;
+	/* One that is not ready stays out until it is. */
+	return is_given_up && is_enterable(u) ? LBP_CHECKING : next;
 }
 
 /* HELD has two halves: wanted drain until drained, then maint. */
