@@ -853,6 +853,22 @@ void lb_restored(struct world *w, struct unit *u)
 	set_unit_changed(w, u);
 }
 
+/* Its revision has other load balancers than the one before, or another server at them: to those the
+ * row was never said. */
+void lb_conf_swapped(struct world *w, struct unit *u, const struct unit_conf *from)
+{
+	bool is_same = from->lb.address.n == u->conf->lb.address.n &&
+		       streq(strna(from->lb.server), strna(u->conf->lb.server));
+	struct lb_member *m = u->lb;
+
+	if (is_same || !lb_count(u) || !m || u->rec.lb_phase == LBP_NONE ||
+		m->wanted == LB_STATE_MAX)
+		return;
+	enum lb_state wanted = m->wanted;
+	m->wanted = LB_STATE_MAX;
+	lb_want(w, u, wanted, m->weight);
+}
+
 /* ---- for people -------------------------------------------------------------------------------- */
 
 static bool is_check_failing(const struct unit *u)

@@ -529,6 +529,7 @@ static void swap_conf(struct world *w, struct unit *u)
 	u->next_revision = revision;
 	if (u->next_release)
 		str_copy(u->next_release, release, RELEASE_NAME_MAX + 1);
+	lb_conf_swapped(w, u, conf);
 	unit_touch(w, u);
 }
 
