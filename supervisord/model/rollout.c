@@ -161,11 +161,15 @@ static enum rollout_state pick_rolled_back(struct world *w, struct set *s, struc
 static enum rollout_state pick_retry(struct world *w, struct set *s, struct unit *u)
 {
 	(void)w, (void)u;
-	for (unsigned i = 0; i < rollout_total(s); i++)
-		if (s->rollout.step[i] != STEP_DONE)
+	for (unsigned i = 0; i < rollout_total(s); i++) {
+		bool has_left = rollout_is_extra(s, i) && unit_is_down(s->members[i]);
+		if (s->rollout.step[i] != STEP_DONE || has_left)
 			s->rollout.step[i] = STEP_PENDING;
+	}
 	if (s->rollout.is_rollback_wanted)
 		return ROLL_ROLLING_BACK;
+	if (rollout_all_done(s, 0, s->rollout.count))
+		return pick_rolled(w, s, u); /* an extra one did not leave */
 	for (unsigned i = s->rollout.count; i < rollout_total(s); i++)
 		if (s->rollout.step[i] != STEP_DONE)
 			return ROLL_SURGE;
