@@ -777,6 +777,12 @@ static bool select_back(struct world *w, struct set *s)
 	return false;
 }
 
+/* An extra member of a rollout that was aborted or halted: it still runs what that brought. */
+static bool is_left_over(const struct set *s, const struct unit *u)
+{
+	return !unit_is_down(u) && u->rec.state != INST_AUTO_RESTART && !rollout_is_on_target(s, u);
+}
+
 static bool select_surge(struct world *w, struct set *s)
 {
 	bool any = false;
@@ -784,12 +790,19 @@ static bool select_surge(struct world *w, struct set *s)
 	for (unsigned i = s->rollout.count; i < rollout_total(s); i++) {
 		if (s->rollout.step[i] != STEP_PENDING)
 			continue;
-		begin_step(w, s, i, STEP_START);
-		if (s->members[i]->rec.state == INST_FAILED)
-			unit_restart(w, s->members[i], 0);
-		else
-			unit_want(w, s->members[i], WANT_UP, true, 0);
-		any = true;
+		struct unit *u = s->members[i];
+		if (is_left_over(s, u)) {
+			if (!may_take_down(s, u))
+				continue;
+			begin_member(w, s, i);
+		} else {
+			begin_step(w, s, i, STEP_START);
+			if (u->rec.state == INST_FAILED)
+				unit_restart(w, u, 0);
+			else
+				unit_want(w, u, WANT_UP, true, 0);
+		}
+		any |= s->rollout.step[i] != STEP_PENDING;
 	}
 	return any;
 }

@@ -192,6 +192,25 @@ START_TEST(resume_after_an_extra_member_did_not_leave_takes_it_away)
 }
 END_TEST
 
+START_TEST(extra_member_left_by_an_aborted_rollout_is_replaced_by_the_next)
+{
+	struct rig *r = rig_new(3, 1, 1, 13);
+	rig_start(r);
+	rig_deploy(r, 2, 2);
+	while (r->s->rollout.state != ROLL_ROLLING)
+		rig_turn(r);
+	rig_request(r, REQ_ABORT, 3, 0, NULL, NULL);
+	ck_assert_int_eq(r->s->rollout.state, ROLL_ABORTED);
+	rig_run(r, SEC(30));
+	ck_assert(r->process[3].is_running);
+	ck_assert_uint_eq(r->u[3]->rec.revision, 2);
+	rig_deploy(r, 4, 3);
+	r->floor = 3;
+	r->is_watching = true;
+	finish(r, 4, REPLY_DONE, 3);
+}
+END_TEST
+
 START_TEST(deploy_mends_a_set_whose_old_revision_is_broken)
 {
 	struct rig *r = rig_new(4, 0, 1, 14);
@@ -553,6 +572,7 @@ Suite *suite(void)
 	tcase_add_test(c, without_auto_rollback_a_failure_halts_and_stops_no_further_member);
 	tcase_add_test(c, abort_of_a_halted_rollout_answers_who_waits_for_the_set);
 	tcase_add_test(c, resume_after_an_extra_member_did_not_leave_takes_it_away);
+	tcase_add_test(c, extra_member_left_by_an_aborted_rollout_is_replaced_by_the_next);
 	tcase_add_test(c, deploy_mends_a_set_whose_old_revision_is_broken);
 	tcase_add_test(c, old_member_that_crashes_during_a_rollout_restarts_on_its_old_revision);
 	tcase_add_test(c, second_deploy_and_scaling_are_refused_while_one_is_under_way);
