@@ -192,6 +192,29 @@ START_TEST(resume_after_an_extra_member_did_not_leave_takes_it_away)
 }
 END_TEST
 
+START_TEST(scale_of_a_halted_set_leaves_nothing_to_resume)
+{
+	struct rig *r = rig_new(2, 2, 1, 13);
+	rig_start(r);
+	rig_set_kind(r, 2, RIG_CRASH);
+	RIG_POLICY(r, rollout.auto_rollback, false);
+	rig_deploy(r, 2, 2);
+	ck_assert(rig_until_reply(r, 2, SEC(300)));
+	ck_assert_int_eq(r->reply[2], REPLY_HALTED);
+	rig_set_kind(r, 2, RIG_GOOD);
+	rig_request(r, REQ_SCALE, 3, 4, NULL, NULL);
+	ck_assert(rig_until_reply(r, 3, SEC(60)));
+	rig_request(r, REQ_RESUME, 4, 0, NULL, NULL);
+	rig_run(r, SEC(120));
+	ck_assert_int_eq(r->reply[4], REPLY_REFUSED);
+	for (unsigned i = 0; i < 4; i++)
+		ck_assert(r->process[i].is_running);
+	RIG_POLICY(r, rollout.max_surge.value, 0);
+	rig_deploy(r, 5, 3);
+	finish(r, 5, REPLY_DONE, 3);
+}
+END_TEST
+
 START_TEST(extra_member_left_by_an_aborted_rollout_is_replaced_by_the_next)
 {
 	struct rig *r = rig_new(3, 1, 1, 13);
@@ -572,6 +595,7 @@ Suite *suite(void)
 	tcase_add_test(c, without_auto_rollback_a_failure_halts_and_stops_no_further_member);
 	tcase_add_test(c, abort_of_a_halted_rollout_answers_who_waits_for_the_set);
 	tcase_add_test(c, resume_after_an_extra_member_did_not_leave_takes_it_away);
+	tcase_add_test(c, scale_of_a_halted_set_leaves_nothing_to_resume);
 	tcase_add_test(c, extra_member_left_by_an_aborted_rollout_is_replaced_by_the_next);
 	tcase_add_test(c, deploy_mends_a_set_whose_old_revision_is_broken);
 	tcase_add_test(c, old_member_that_crashes_during_a_rollout_restarts_on_its_old_revision);
