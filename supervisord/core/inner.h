@@ -145,6 +145,7 @@ struct set_core {
 	bool is_commit_due; /* journal_commit() failed: tried again */
 	uint16_t lb_base;   /* wire number of its first load balancer */
 	bool has_lb_base;
+	bool is_conf_new; /* of a member: its load balancers are told */
 };
 
 /* ---- net link: probes and load balancers --------------------------------------------------- */
@@ -392,6 +393,7 @@ void store_attach(struct core *c, struct unit *u);
 void store_load_sets(struct core *c);
 struct unit *store_restore_unit(struct core *c, const char *name, const struct unit_rec *r);
 void store_restore_rollouts(struct core *c);
+void store_committed(struct core *c, struct set *s);
 int store_reload(struct core *c, struct buf *notes);
 bool store_is_unread(struct core *c); /* is something not known that may be there? */
 void store_look_later(struct core *c);

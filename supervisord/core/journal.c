@@ -354,6 +354,7 @@ static void prune_revisions(struct core *c, struct set *s, unsigned keep)
 
 void journal_commit(struct core *c, struct set *s)
 {
+	store_committed(c, s);
 	const struct rollout_conf *conf = &sc(s)->conf->rollout;
 	CLEANUP_FREE char *text = xasprintf("%u %s\n", s->revision, s->release);
 	int r = state_write(c, s->name, "current", text);

@@ -7,6 +7,9 @@
  *  2. A probe that cannot be sent is answered as failed, so the model always gets its answer.
  *  3. Unix sockets of load balancers are opened here, where the privilege is, and handed over:
  *     stay-net parses what comes back.
+ *  4. A set's load balancers are those of its committed revision. What a rollout's revision has beside
+ *     them is there from its beginning; another one in the place of one takes it at the commit:
+ *     members of before are behind the old one until then.
  */
 #include "core/inner.h"
 
@@ -47,14 +50,31 @@ static struct set *set_of_lb(const struct core *c, uint16_t lb, unsigned *ret_in
 	return NULL;
 }
 
+/* Who says where load balancer i of the set is (invariant 4); NULL: there is none. */
+static const struct lb_conf *lb_conf_of(const struct set *s, unsigned i)
+{
+	const struct lb_conf *conf = &sc(s)->conf->lb;
+	if (conf->is_set && i < conf->address.n)
+		return conf;
+	for (unsigned k = 0; i < SET_LBS_MAX && k < SET_MEMBERS_MAX; k++) {
+		const struct unit *u = s->members[k];
+		if (u && u->conf->lb.is_set && i < u->conf->lb.address.n)
+			return &u->conf->lb;
+		if (u && u->next_conf && rollout_is_active(s) && u->next_conf->lb.is_set &&
+			i < u->next_conf->lb.address.n)
+			return &u->next_conf->lb;
+	}
+	return NULL;
+}
+
 /* We open it with privileges that stay-net does not have: only what the unit files name as that load
  * balancer's address, or whoever takes stay-net over could have any socket of the host. */
 static bool is_address_of_lb(const struct core *c, const struct nt_frame *q)
 {
 	unsigned index;
 	const struct set *s = set_of_lb(c, q->lb, &index);
-	const struct lb_conf *conf = s ? &sc(s)->conf->lb : NULL;
-	return conf && index < conf->address.n && streq(conf->address.v[index], q->text);
+	const struct lb_conf *conf = s ? lb_conf_of(s, index) : NULL;
+	return conf && streq(conf->address.v[index], q->text);
 }
 
 static void connect_for(struct core *c, const struct nt_frame *q)
@@ -177,10 +197,10 @@ static void on_net(struct source *s, uint32_t events)
 
 static void say_set(struct core *c, struct set *s)
 {
-	const struct lb_conf *conf = &sc(s)->conf->lb;
 	for (unsigned i = 0; i < s->n_lbs; i++) {
+		const struct lb_conf *conf = lb_conf_of(s, i);
 		struct nt_frame f = {.kind = NT_LB, .lb = (uint16_t)(sc(s)->lb_base + i)};
-		if (i < conf->address.n)
+		if (conf)
 			snprintf(f.text, sizeof(f.text), "%s\n%s\n%s", strna(conf->driver),
 				conf->address.v[i], strna(conf->backend));
 		else
@@ -219,20 +239,27 @@ void net_connected(struct core *c, int fd)
 	}
 }
 
-/* The set's load balancers as its conf says now. */
+/* The set's load balancers as its conf says now. To one that is new the rows are said. */
 void net_set_configure(struct core *c, struct set *s)
 {
-	const struct lb_conf *conf = &sc(s)->conf->lb;
-	if ((!conf->is_set || !conf->address.n) && !sc(s)->has_lb_base)
+	unsigned n = 0;
+	while (n < SET_LBS_MAX && lb_conf_of(s, n))
+		n++;
+	if (!n && !sc(s)->has_lb_base)
 		return;
 	if (!sc(s)->has_lb_base) {
 		sc(s)->has_lb_base = true;
 		sc(s)->lb_base = c->next_lb;
 		c->next_lb += SET_LBS_MAX;
 	}
-	s->n_lbs = MAX(s->n_lbs, (unsigned)MIN(conf->address.n, (size_t)SET_LBS_MAX));
+	s->n_lbs = MAX(s->n_lbs, n);
 	want_net(c);
 	say_set(c, s);
+	for (unsigned i = 0; i < SET_MEMBERS_MAX; i++) {
+		struct unit *u = s->members[i];
+		if (u && u->lb && u->rec.lb_phase != LBP_NONE && u->lb->wanted < LB_STATE_MAX)
+			net_lb_want(c, u, u->lb->wanted, u->lb->weight);
+	}
 }
 
 void net_probe(struct core *c, struct unit *u, enum check_kind check, uint64_t number,
@@ -269,7 +296,8 @@ static const char *server_name(const struct unit *u)
 void net_lb_want(struct core *c, struct unit *u, enum lb_state state, unsigned weight)
 {
 	struct set *s = u->set;
-	for (unsigned i = 0; s && i < s->n_lbs; i++) {
+	/* No other than its own conf has: on those its drain would not be waited for. */
+	for (unsigned i = 0; s && i < MIN((size_t)s->n_lbs, u->conf->lb.address.n); i++) {
 		char key[160];
 		uint16_t lb = (uint16_t)(sc(s)->lb_base + i);
 		row_key(key, lb, server_name(u));

@@ -25,6 +25,7 @@
 
 static struct unit *put(struct core *c, const char *name, uint32_t revision, bool has_revision);
 static void reload_unit(struct core *c, struct unit *u, struct buf *notes);
+static void configure_again(struct core *c);
 
 static char *revision_dir(struct core *c, const char *set, uint32_t revision)
 {
@@ -358,6 +359,7 @@ struct unit *core_load_unit(struct core *c, const char *name, struct err *e)
 	} else if (uc(u)->is_unread) {
 		struct buf notes = {0};
 		reload_unit(c, u, &notes);
+		configure_again(c);
 		store_load_closure(c);
 		buf_done(&notes);
 	}
@@ -424,18 +426,38 @@ static void give_next_confs(struct core *c, struct set *s, uint32_t from, const 
 	}
 }
 
+/* The settings of the set are those of what is committed now. */
+void store_committed(struct core *c, struct set *s)
+{
+	struct set_core *x = sc(s);
+	struct unit_conf *conf = NULL;
+	for (unsigned i = 0; i < SET_MEMBERS_MAX && !conf; i++) {
+		const struct unit *u = s->members[i];
+		if (u && u->rec.revision == s->revision)
+			conf = u->conf;
+		else if (u && u->next_revision == s->revision)
+			conf = u->next_conf;
+	}
+	if (conf) {
+		unit_conf_ref(conf);
+		unit_conf_unref(x->conf);
+		x->conf = conf;
+	}
+	net_set_configure(c, s);
+}
+
 void store_restore_rollouts(struct core *c)
 {
 	for (size_t i = 0; i < c->world->n_sets; i++) {
 		struct set *s = c->world->sets[i];
 		struct rollout_rec r;
-		if (journal_last(c, s, &r) < 0 || world_restore_rollout(c->world, s, &r) < 0)
-			continue;
-		if (!rollout_is_active(s) && r.state != ROLL_HALTED)
-			continue;
-		load_members(c, s, 1, r.count + r.surge);
-		give_next_confs(c, s, r.from_revision, r.from_release, r.to_revision, r.to_release,
-			r.count + r.surge);
+		if (journal_last(c, s, &r) == 0 && world_restore_rollout(c->world, s, &r) == 0 &&
+			(rollout_is_active(s) || r.state == ROLL_HALTED)) {
+			load_members(c, s, 1, r.count + r.surge);
+			give_next_confs(c, s, r.from_revision, r.from_release, r.to_revision,
+				r.to_release, r.count + r.surge);
+		}
+		store_committed(c, s); /* the member seen first may have been another's */
 	}
 }
 
@@ -496,12 +518,24 @@ static void reload_unit(struct core *c, struct unit *u, struct buf *notes)
 			unit_conf_unref(sc(u->set)->conf);
 			sc(u->set)->conf = unit_conf_ref(conf);
 			snapshot_write(c, u->set, 0, &e);
-			net_set_configure(c, u->set);
 		}
-		if (!u->set)
+		if (u->set)
+			sc(u->set)->is_conf_new = true;
+		else
 			unit_conf_drop_text(conf);
 	}
 	unit_conf_unref(conf);
+}
+
+/* When all its members have their new settings: each has rows where those say. */
+static void configure_again(struct core *c)
+{
+	for (size_t i = 0; i < c->world->n_sets; i++) {
+		struct set *s = c->world->sets[i];
+		if (sc(s)->is_conf_new)
+			net_set_configure(c, s);
+		sc(s)->is_conf_new = false;
+	}
 }
 
 bool store_is_unread(struct core *c)
@@ -530,6 +564,7 @@ void store_look_again(struct core *c)
 		if (core_unit_is_unread(c->world->units[i]))
 			reload_unit(c, c->world->units[i], &notes);
 	buf_done(&notes);
+	configure_again(c);
 	store_load_closure(c);
 	if (store_is_unread(c)) {
 		store_look_later(c);
@@ -549,6 +584,7 @@ int store_reload(struct core *c, struct buf *notes)
 	size_t n = c->world->n_units;
 	for (size_t i = 0; i < n; i++)
 		reload_unit(c, c->world->units[i], notes);
+	configure_again(c);
 	int r = store_load_closure(c);
 	(void)malloc_trim(0); /* what the old settings took lies between what is kept */
 	return r;
@@ -616,8 +652,9 @@ static int roll_to(struct core *c, struct set *s, uint32_t revision, const char 
 	struct err ignored = {0};
 	CLEANUP_FREE char *first = member_name(s, 1);
 	struct unit_conf *conf = load_revision(c, first, s->name, revision);
+	int r = 0;
 	if (conf->load != LOAD_LOADED) {
-		int r = err_set(e, -EBADMSG, "%s", unit_conf_error(conf));
+		r = err_set(e, -EBADMSG, "%s", unit_conf_error(conf));
 		log_diagnostics(conf);
 		unit_conf_unref(conf);
 		return r;
@@ -635,8 +672,7 @@ static int roll_to(struct core *c, struct set *s, uint32_t revision, const char 
 		world_set_next_conf(c->world, u, next, revision, release);
 		unit_conf_unref(next);
 	}
-	unit_conf_unref(sc(s)->conf);
-	sc(s)->conf = conf;
+	unit_conf_unref(conf);
 	struct request q = {.id = request,
 		.verb = verb,
 		.set = s,
@@ -644,7 +680,10 @@ static int roll_to(struct core *c, struct set *s, uint32_t revision, const char 
 		.pause_after = pause_after,
 		.release = release,
 		.actor = actor};
-	return core_submit(c, &q);
+	r = core_submit(c, &q);
+	if (rollout_is_active(s))
+		net_set_configure(c, s);
+	return r;
 }
 
 int core_deploy(struct core *c, struct set *s, const char *release, unsigned pause_after,

@@ -23,8 +23,8 @@
  *     came back. The wanted row does not change then: the reconciler pushes it again.
  *  5. A server a load balancer does not know is never drained and never in.
  *  6. Every wait has an end (DrainTimeoutSec=, for LEAVING at least LEAVE_US) except the entry, which is
- *     bounded by whoever waits for it (a rollout's progress deadline), and OnDrainTimeout=wait, which
- *     was asked for.
+ *     bounded by whoever waits for it (a rollout's progress deadline), a drain that nobody waits for,
+ *     and OnDrainTimeout=wait, which was asked for; a shutdown ends that, too.
  *
  * Core reports a load balancer as unreachable when it loses its link to the process that talks to
  * it: serials may begin again only across such a break or a new generation.
@@ -328,10 +328,13 @@ static enum lb_phase pick_drain_timeout(struct world *w, struct unit *u)
 {
 	enum drain_policy policy = u->conf->lb.on_drain_timeout;
 	enum lb_phase next = LBP_DRAINING;
+	bool is_given_up = false;
 	struct buf text = {0};
 
-	if (w->is_shutting_down)
-		policy = DRAIN_FORCE; /* a shutdown is bounded whatever the file says */
+	/* A shutdown is bounded whatever the file says. And of the replacement of one that is not live
+	 * there is nothing to give up: nobody asked for it, and nobody wants the instance back. */
+	if (w->is_shutting_down || (policy == DRAIN_ABORT && u->rec.is_unhealthy))
+		policy = DRAIN_FORCE;
 	buf_add_str(&text, "drain timeout: ");
 	sessions_text(u, &text);
 	if (policy == DRAIN_FORCE) {
@@ -340,15 +343,16 @@ static enum lb_phase pick_drain_timeout(struct world *w, struct unit *u)
 		next = LBP_LEAVING;
 	} else if (policy == DRAIN_ABORT && is_stop_wanted(u)) {
 		buf_add_str(&text, "; the stop is given up");
-		next = LBP_CHECKING;
+		is_given_up = true;
 	} else {
 		buf_add_str(&text, "; still waiting");
 	}
 	fx_event(w, EVENT_LB_FORCED, u, NULL, "%s", text.data);
-	if (next == LBP_CHECKING)
+	if (is_given_up)
 		give_up_stop(w, u, text.data);
 	buf_done(&text);
-	return next;
+	/* One that is not ready stays out until it is. */
+	return is_given_up && is_enterable(u) ? LBP_CHECKING : next;
 }
 
 /* HELD has two halves: wanted drain until drained, then maint. */
@@ -647,12 +651,26 @@ void lb_unit_gone(struct world *w, struct unit *u)
 	entry_is_off(w, u, "its process ended before it was in the load balancer");
 }
 
+/* Invariant 6: the time of a drain may have passed before anybody wanted a stop of it; the stop gets
+ * that time once more. */
+static void bound_drain(struct world *w, struct unit *u)
+{
+	bool is_draining = u->rec.lb_phase == LBP_DRAINING;
+	bool is_endless =
+		is_draining && u->conf->lb.on_drain_timeout == DRAIN_WAIT && !w->is_shutting_down;
+
+	is_draining |= u->rec.lb_phase == LBP_HELD && u->lb->wanted == LB_DRAIN;
+	if (is_draining && !is_endless && !u->timers[TIMER_LB].at_us)
+		arm_drain(w, u);
+}
+
 bool lb_hold_stop(struct world *w, struct unit *u)
 {
 	if (!attach(w, u))
 		return false;
 	if (u->rec.lb_phase != LBP_DRAINING && u->rec.lb_phase != LBP_LEAVING)
 		feed(w, u, LBE_HOLD);
+	bound_drain(w, u);
 	if (u->rec.lb_phase == LBP_HELD)
 		return u->lb->wanted == LB_DRAIN;
 	return u->rec.lb_phase != LBP_OUT;
@@ -833,6 +851,22 @@ void lb_restored(struct world *w, struct unit *u)
 			timer_arm(w, &u->timers[TIMER_LB], drain_at_us);
 	}
 	set_unit_changed(w, u);
+}
+
+/* Its revision has other load balancers than the one before, or another server at them: to those the
+ * row was never said. */
+void lb_conf_swapped(struct world *w, struct unit *u, const struct unit_conf *from)
+{
+	bool is_same = from->lb.address.n == u->conf->lb.address.n &&
+		       streq(strna(from->lb.server), strna(u->conf->lb.server));
+	struct lb_member *m = u->lb;
+
+	if (is_same || !lb_count(u) || !m || u->rec.lb_phase == LBP_NONE ||
+		m->wanted == LB_STATE_MAX)
+		return;
+	enum lb_state wanted = m->wanted;
+	m->wanted = LB_STATE_MAX;
+	lb_want(w, u, wanted, m->weight);
 }
 
 /* ---- for people -------------------------------------------------------------------------------- */

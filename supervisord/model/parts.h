@@ -135,6 +135,7 @@ void lb_timer(struct world *w, struct unit *u, enum timer_kind kind);
 bool lb_is_in(const struct unit *u); /* traffic flows, or no LB */
 void lb_request(struct world *w, struct unit *u, const struct request *r); /* DRAIN, UNDRAIN */
 void lb_restored(struct world *w, struct unit *u);
+void lb_conf_swapped(struct world *w, struct unit *u, const struct unit_conf *from);
 /* "draining, 14 sessions left on 1 of 2 load balancers"; adds nothing when it waits for nothing. */
 void lb_waiting_text(const struct world *w, const struct unit *u, struct buf *out);
 /* A load balancer of the set that forbids a change now (unreachable, not yet heard of): false and

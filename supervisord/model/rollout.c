@@ -161,11 +161,15 @@ static enum rollout_state pick_rolled_back(struct world *w, struct set *s, struc
 static enum rollout_state pick_retry(struct world *w, struct set *s, struct unit *u)
 {
 	(void)w, (void)u;
-	for (unsigned i = 0; i < rollout_total(s); i++)
-		if (s->rollout.step[i] != STEP_DONE)
+	for (unsigned i = 0; i < rollout_total(s); i++) {
+		bool has_left = rollout_is_extra(s, i) && unit_is_down(s->members[i]);
+		if (s->rollout.step[i] != STEP_DONE || has_left)
 			s->rollout.step[i] = STEP_PENDING;
+	}
 	if (s->rollout.is_rollback_wanted)
 		return ROLL_ROLLING_BACK;
+	if (rollout_all_done(s, 0, s->rollout.count))
+		return pick_rolled(w, s, u); /* an extra one did not leave */
 	for (unsigned i = s->rollout.count; i < rollout_total(s); i++)
 		if (s->rollout.step[i] != STEP_DONE)
 			return ROLL_SURGE;
@@ -529,6 +533,7 @@ static void swap_conf(struct world *w, struct unit *u)
 	u->next_revision = revision;
 	if (u->next_release)
 		str_copy(u->next_release, release, RELEASE_NAME_MAX + 1);
+	lb_conf_swapped(w, u, conf);
 	unit_touch(w, u);
 }
 
@@ -772,6 +777,12 @@ static bool select_back(struct world *w, struct set *s)
 	return false;
 }
 
+/* An extra member of a rollout that was aborted or halted: it still runs what that brought. */
+static bool is_left_over(const struct set *s, const struct unit *u)
+{
+	return !unit_is_down(u) && u->rec.state != INST_AUTO_RESTART && !rollout_is_on_target(s, u);
+}
+
 static bool select_surge(struct world *w, struct set *s)
 {
 	bool any = false;
@@ -779,12 +790,19 @@ static bool select_surge(struct world *w, struct set *s)
 	for (unsigned i = s->rollout.count; i < rollout_total(s); i++) {
 		if (s->rollout.step[i] != STEP_PENDING)
 			continue;
-		begin_step(w, s, i, STEP_START);
-		if (s->members[i]->rec.state == INST_FAILED)
-			unit_restart(w, s->members[i], 0);
-		else
-			unit_want(w, s->members[i], WANT_UP, true, 0);
-		any = true;
+		struct unit *u = s->members[i];
+		if (is_left_over(s, u)) {
+			if (!may_take_down(s, u))
+				continue;
+			begin_member(w, s, i);
+		} else {
+			begin_step(w, s, i, STEP_START);
+			if (u->rec.state == INST_FAILED)
+				unit_restart(w, u, 0);
+			else
+				unit_want(w, u, WANT_UP, true, 0);
+		}
+		any |= s->rollout.step[i] != STEP_PENDING;
 	}
 	return any;
 }

@@ -239,6 +239,14 @@ static void steer(struct world *w, const struct request *r, enum rollout_event e
 	enum rollout_state before = s->rollout.state;
 	bool is_refused;
 
+	/* Members that came since have the revision of before, and were its extra ones perhaps. */
+	if (before == ROLL_HALTED && s->count > s->rollout.count &&
+		(event == RE_RESUME || (event == RE_ABORT && s->rollout.surge))) {
+		fx_reply(w, r->id, REPLY_REFUSED,
+			"%s: it has %u members now, %u when the rollout began: deploy again",
+			s->name, s->count, s->rollout.count);
+		return;
+	}
 	if (event == RE_ABORT || event == RE_ABORT_STAY) {
 		bool is_over = !rollout_is_active(s) && before != ROLL_HALTED;
 		if (!is_over && before != ROLL_ROLLING_BACK)

@@ -13,7 +13,8 @@
  *     one descriptor and delays nobody. No round starts without rows (but one at configuration, to
  *     report reachability).
  *  4. A change that did not help is repeated with growing pauses (LB_FAST_US ... LB_BACKOFF_MAX_US).
- *  5. serial grows with every reading; generation with every restart or reload that was noticed.
+ *  5. serial grows with every reading, also from one core to the next, which may find samples for
+ *     the one before in its link; generation with every restart or reload that was noticed.
  *     A reading by a stopping process is dropped: the drain of an old worker is not the drain.
  *
  * Called by main.c with the frames of core and the time.
@@ -64,7 +65,7 @@ static struct {
 	struct link *link;
 	struct lb *v[NET_LBS_MAX];
 	size_t n;
-	uint64_t last_number;
+	uint64_t last_number, last_serial;
 } lbs;
 
 static void lb_finish(struct exchange *x, int error, const char *text);
@@ -321,7 +322,7 @@ static void round_read(struct lb *l, const struct lb_report *report, const char 
 	bool is_new = note_identity(l, report);
 	for (size_t i = 0; i < report->n_seen; i++)
 		(void)map_put(&seen, report->seen[i].server, &report->seen[i]);
-	l->serial++;
+	l->serial = ++lbs.last_serial;
 	l->is_read = true;
 	l->backoff_us = 0;
 	for (size_t i = 0; i < l->n_rows; i++)

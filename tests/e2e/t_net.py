@@ -433,6 +433,7 @@ def lb_hello_forgets_everything(d):
     with HAProxy(d) as lb, Origin() as o, Net() as net:
         net.lb(1, lb.socket)
         net.enter("web1", o.port)
+        last = net.samples[1, "web1"].sample.serial
         net.send(wire.HELLO)
         net.lb(1, lb.socket)
         net.status.clear()
@@ -441,6 +442,10 @@ def lb_hello_forgets_everything(d):
         connects = net.connects
         assert not net.probe("tcp://127.0.0.1:%d" % free_port()).ok
         assert net.connects == connects, "rows of the old core are still sampled"
+        # The new core may have read what was meant for the old one.
+        net.samples.clear()
+        net.enter("web1", o.port)
+        assert net.samples[1, "web1"].sample.serial > last, "samples begin again below those of before"
 
 
 def lb_many_rows_take_several_requests(d):

@@ -130,6 +130,53 @@ def with_unreachable_wait_a_deploy_begins_when_the_load_balancer_is_back():
 
 
 @test
+def a_deploy_may_name_another_address_and_a_refused_one_changes_nothing():
+    with Rig(releases={"bad": "exit-after-ms 50\n"}) as r:
+        r.start_load()
+        other = r.dir + "/other.sock"
+        os.symlink(r.lb.socket, other)
+        r.rewrite_unit(X_LoadBalancer={"Address": other}, X_Rollout={"Gate": "exec:/bin/true"})
+        r.deploy("v2", rc=152)
+        r.rewrite_unit(X_Rollout={"Gate": None})
+        with r.accounted("the address is another one, and the release is bad"):
+            r.deploy("bad", rc=150)
+        with r.accounted("a deploy that names another address"):
+            r.deploy("v2")
+            r.check_all_on("v2")
+        r.hide()
+        with r.accounted("without the address of before"):
+            r.deploy("v3")
+            r.check_all_on("v3")
+
+
+def second_load_balancer(tell):
+    def run():
+        r = Rig(lbs=2, start=False)
+        r.conf["X_LoadBalancer"]["Address"] = r.address(0)
+        with r:
+            r.d.ctl("start", "web")
+            r.start_load()
+            r.rewrite_unit(X_LoadBalancer={"Address": [r.address(0), r.address(1)]})
+            with r.accounted("a second load balancer", counters=False):
+                tell(r)
+                wait_for(lambda: all(m["lb_state"] == "in" for m in r.members()) and len(r.up(r.lbs[1])) == 4, 20,
+                         lambda: "the second to be told; there are up: %s" % r.up(r.lbs[1]))
+            second = Load("http://127.0.0.1:%d/" % r.lbs[1].port("web"), rate=RATE // 2)
+            with r.accounted("with both", counters=False):
+                r.deploy("v3")
+                r.check_all_on("v3")
+            t = second.finish()
+            check(t["failed"] == 0, "the clients of the second lost requests: %s" % t)
+    return run
+
+
+@test
+def a_load_balancer_is_added_by_a_deploy_or_a_daemon_reload():
+    fork_each({"deploy": second_load_balancer(lambda r: r.deploy("v2")),
+               "daemon-reload": second_load_balancer(lambda r: r.d.ctl("daemon-reload"))})
+
+
+@test
 def a_load_balancer_that_stays_away_ends_the_rollout_at_its_deadline():
     # Lost when the member is out already, and when it has entered.
     fork_each({step: stays_away(step) for step in ("stopping", "entering the load balancer")})

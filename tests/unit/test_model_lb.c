@@ -248,6 +248,96 @@ START_TEST(timeout_forces_waits_or_gives_the_stop_up)
 }
 END_TEST
 
+/* Its drain was over in vain before anybody wanted it stopped. */
+static struct rig *worn_out_rig(enum drain_policy policy)
+{
+	struct rig *r = silent_rig(1);
+	RIG_POLICY(r, lb.on_drain_timeout, policy);
+	bring_in(r, 1);
+	r->process[0].kind = RIG_UNREADY;
+	rig_run(r, SEC(1));
+	agree(r, 0, 2, 5);
+	rig_run(r, SEC(60));
+	ck_assert_int_eq(phase(r), LBP_DRAINING);
+	return r;
+}
+
+START_TEST(stop_of_one_whose_drain_was_in_vain_is_given_up_in_time)
+{
+	struct rig *r = worn_out_rig(DRAIN_ABORT);
+	begin_stop(r, 2);
+	ck_assert_uint_eq(r->replies[2], 0);
+	rig_run(r, SEC(31));
+	ck_assert_uint_eq(r->replies[2], 1);
+	ck_assert_int_eq(r->reply[2], REPLY_REFUSED);
+	rig_free(r);
+}
+END_TEST
+
+START_TEST(shutdown_ends_a_drain_that_was_to_be_waited_for)
+{
+	for (unsigned held = 0; held < 2; held++) {
+		struct rig *r = worn_out_rig(DRAIN_WAIT);
+		if (held) {
+			rig_request(r, REQ_DRAIN, 3, 0, r->u[0], NULL);
+			agree(r, 0, 2, 5);
+			rig_run(r, SEC(31));
+			ck_assert_int_eq(phase(r), LBP_HELD);
+		} else {
+			begin_stop(r, 2);
+			rig_run(r, SEC(60));
+		}
+		ck_assert_uint_eq(r->n_kills, 0);
+		rig_step(r, (struct event){.kind = EV_SHUTDOWN});
+		ck_assert_uint_eq(r->n_kills, 0);
+		rig_run(r, SEC(40));
+		ck_assert_uint_eq(r->n_kills, 1);
+		rig_free(r);
+	}
+}
+END_TEST
+
+START_TEST(stop_that_is_given_up_brings_back_only_what_is_ready)
+{
+	struct rig *r = silent_rig(1);
+	RIG_POLICY(r, lb.on_drain_timeout, DRAIN_ABORT);
+	bring_in(r, 1);
+	begin_stop(r, 2);
+	agree(r, 0, 2, 5);
+	r->process[0].kind = RIG_UNREADY;
+	rig_run(r, SEC(31));
+	ck_assert_int_eq(r->reply[2], REPLY_REFUSED);
+	agree(r, 0, 2, 5);
+	agree(r, 0, 2, 5);
+	ck_assert_str_eq(r->wants, "MDRD");
+	r->process[0].kind = RIG_GOOD;
+	rig_run(r, SEC(1));
+	agree(r, 0, 2, 5);
+	agree(r, 0, 2, 5);
+	ck_assert_int_eq(phase(r), LBP_IN);
+	rig_free(r);
+}
+END_TEST
+
+START_TEST(one_that_is_not_live_is_replaced_whatever_becomes_of_its_sessions)
+{
+	struct rig *r = silent_rig(1);
+	RIG_POLICY(r, lb.on_drain_timeout, DRAIN_ABORT);
+	for (unsigned rev = 1; rev < 4; rev++)
+		r->conf[rev][0].health[CHECK_LIVE] = r->conf[rev][0].health[CHECK_READY];
+	bring_in(r, 1);
+	rig_run(r, SEC(1));
+	r->process[0].kind = RIG_UNREADY;
+	rig_run(r, SEC(2));
+	ck_assert(r->u[0]->rec.is_unhealthy);
+	agree(r, 0, 2, 5);
+	rig_run(r, SEC(40));
+	ck_assert_str_eq(r->wants, "MDRDM");
+	ck_assert_uint_ge(r->n_kills, 1);
+	rig_free(r);
+}
+END_TEST
+
 START_TEST(unreachable_one_is_skipped_or_waited_for_as_long_as_a_drain_may_take)
 {
 	for (unsigned policy = UNREACHABLE_ABORT; policy <= UNREACHABLE_SKIP; policy++) {
@@ -467,6 +557,10 @@ Suite *suite(void)
 	tcase_add_test(c, every_load_balancer_has_to_be_drained);
 	tcase_add_test(c, server_that_is_unknown_is_never_drained);
 	tcase_add_test(c, timeout_forces_waits_or_gives_the_stop_up);
+	tcase_add_test(c, stop_of_one_whose_drain_was_in_vain_is_given_up_in_time);
+	tcase_add_test(c, shutdown_ends_a_drain_that_was_to_be_waited_for);
+	tcase_add_test(c, stop_that_is_given_up_brings_back_only_what_is_ready);
+	tcase_add_test(c, one_that_is_not_live_is_replaced_whatever_becomes_of_its_sessions);
 	tcase_add_test(c, unreachable_one_is_skipped_or_waited_for_as_long_as_a_drain_may_take);
 	tcase_add_test(c, death_of_the_process_takes_it_out_at_once_and_it_enters_from_the_start);
 	tcase_add_test(c, restart_of_a_load_balancer_keeps_the_row_and_counts_anew);

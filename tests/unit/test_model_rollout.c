@@ -150,6 +150,90 @@ START_TEST(abort_of_a_halted_rollout_answers_who_waits_for_the_set)
 }
 END_TEST
 
+/* One extra member has left; the other cannot, because the load balancer went away. NULL: it was as
+ * quick. */
+static struct rig *half_unsurged(uint64_t seed)
+{
+	struct rig *r = rig_new(2, 2, 1, seed);
+
+	RIG_POLICY(r, rollout.progress_deadline_us, SEC(20));
+	rig_start(r);
+	rig_deploy(r, 2, 2);
+	while (r->s->rollout.step[2] != STEP_DRAIN || r->s->rollout.step[3] != STEP_DRAIN)
+		rig_turn(r);
+	while (r->process[2].is_running && r->process[3].is_running)
+		rig_turn(r);
+	fakelb_cut(r->f, 0, r->now_us + SEC(22));
+	ck_assert(rig_until_reply(r, 2, SEC(300)));
+	if (r->reply[2] == REPLY_HALTED)
+		return r;
+	rig_free(r);
+	return NULL;
+}
+
+START_TEST(resume_after_an_extra_member_did_not_leave_takes_it_away)
+{
+	struct rig *r = NULL;
+
+	for (uint64_t seed = 1; !r && seed < 50; seed++)
+		r = half_unsurged(seed);
+	ck_assert_ptr_nonnull(r);
+	ck_assert_int_eq(r->process[2].is_running + r->process[3].is_running, 1);
+	r->floor = 2;
+	rig_run(r, SEC(3));
+	r->is_watching = true;
+	rig_request(r, REQ_RESUME, 3, 0, NULL, NULL);
+	for (uint64_t end = r->now_us + SEC(300); rollout_is_active(r->s) && r->now_us < end;)
+		rig_turn(r);
+	ck_assert_str_eq(rollout_state_name(r->s->rollout.state), "done");
+	ck_assert(!r->process[2].is_running && !r->process[3].is_running);
+	ck_assert(rig_all_on(r, 2));
+	rig_free(r);
+}
+END_TEST
+
+START_TEST(scale_of_a_halted_set_leaves_nothing_to_resume)
+{
+	struct rig *r = rig_new(2, 2, 1, 13);
+	rig_start(r);
+	rig_set_kind(r, 2, RIG_CRASH);
+	RIG_POLICY(r, rollout.auto_rollback, false);
+	rig_deploy(r, 2, 2);
+	ck_assert(rig_until_reply(r, 2, SEC(300)));
+	ck_assert_int_eq(r->reply[2], REPLY_HALTED);
+	rig_set_kind(r, 2, RIG_GOOD);
+	rig_request(r, REQ_SCALE, 3, 4, NULL, NULL);
+	ck_assert(rig_until_reply(r, 3, SEC(60)));
+	rig_request(r, REQ_RESUME, 4, 0, NULL, NULL);
+	rig_run(r, SEC(120));
+	ck_assert_int_eq(r->reply[4], REPLY_REFUSED);
+	for (unsigned i = 0; i < 4; i++)
+		ck_assert(r->process[i].is_running);
+	RIG_POLICY(r, rollout.max_surge.value, 0);
+	rig_deploy(r, 5, 3);
+	finish(r, 5, REPLY_DONE, 3);
+}
+END_TEST
+
+START_TEST(extra_member_left_by_an_aborted_rollout_is_replaced_by_the_next)
+{
+	struct rig *r = rig_new(3, 1, 1, 13);
+	rig_start(r);
+	rig_deploy(r, 2, 2);
+	while (r->s->rollout.state != ROLL_ROLLING)
+		rig_turn(r);
+	rig_request(r, REQ_ABORT, 3, 0, NULL, NULL);
+	ck_assert_int_eq(r->s->rollout.state, ROLL_ABORTED);
+	rig_run(r, SEC(30));
+	ck_assert(r->process[3].is_running);
+	ck_assert_uint_eq(r->u[3]->rec.revision, 2);
+	rig_deploy(r, 4, 3);
+	r->floor = 3;
+	r->is_watching = true;
+	finish(r, 4, REPLY_DONE, 3);
+}
+END_TEST
+
 START_TEST(deploy_mends_a_set_whose_old_revision_is_broken)
 {
 	struct rig *r = rig_new(4, 0, 1, 14);
@@ -510,6 +594,9 @@ Suite *suite(void)
 	tcase_add_test(c, broken_surge_member_is_taken_away_and_nobody_else_was_touched);
 	tcase_add_test(c, without_auto_rollback_a_failure_halts_and_stops_no_further_member);
 	tcase_add_test(c, abort_of_a_halted_rollout_answers_who_waits_for_the_set);
+	tcase_add_test(c, resume_after_an_extra_member_did_not_leave_takes_it_away);
+	tcase_add_test(c, scale_of_a_halted_set_leaves_nothing_to_resume);
+	tcase_add_test(c, extra_member_left_by_an_aborted_rollout_is_replaced_by_the_next);
 	tcase_add_test(c, deploy_mends_a_set_whose_old_revision_is_broken);
 	tcase_add_test(c, old_member_that_crashes_during_a_rollout_restarts_on_its_old_revision);
 	tcase_add_test(c, second_deploy_and_scaling_are_refused_while_one_is_under_way);
