@@ -190,7 +190,7 @@ void reexec_asked(const struct kp_frame *f, int *fd)
 void reexec_tick(uint64_t now, uint64_t *next)
 {
 	bool is_dead = table.kept.cores == K.prove_cores && table.row[ROLE_CORE].code;
-	bool is_due = K.prove_by_us && (K.prove_by_us <= now || is_dead);
+	bool is_due = !K.stop && K.prove_by_us && (K.prove_by_us <= now || is_dead);
 	if (is_due && K.has_hello) {
 		K.prove_by_us = 0;
 		drop_fd(&table.kept.previous_fd);
@@ -201,5 +201,5 @@ void reexec_tick(uint64_t now, uint64_t *next)
 		say_line("cannot go back, trying again: %s",
 			errno_name(exec_self(table.kept.previous_fd, 0, -ECANCELED)));
 	}
-	earliest(next, K.prove_by_us);
+	earliest(next, K.stop ? 0 : K.prove_by_us);
 }

@@ -166,6 +166,8 @@ static __attribute__((constructor)) void dispatch(int argc, char **argv)
 	timing.backoff_max_us = 10000;
 	if (getenv("KT_HANG_MS"))
 		timing.hang_us = strtoull(getenv("KT_HANG_MS"), NULL, 10) * USEC_PER_MSEC;
+	if (getenv("KT_PROVE_MS"))
+		timing.prove_us = strtoull(getenv("KT_PROVE_MS"), NULL, 10) * USEC_PER_MSEC;
 	if (streq(argv[1], "--role=core"))
 		core_of_test();
 	if (streq(argv[1], "--role=launcher"))
@@ -1010,6 +1012,23 @@ END_TEST
 
 /* ---- the end ---- */
 
+START_TEST(an_end_during_probation_is_no_reason_to_go_back)
+{
+	char path[64];
+	copy_self(path, "");
+	setenv("KT_PROVE_MS", "300", 1);
+	daemon_start();
+	hello();
+	ask_reexec(path);
+	accept_role(ROLE_CORE);
+	hello();
+	ck_assert_int_eq(kill(T.launcher_pid, SIGSTOP), 0); /* so the roles' end takes longer */
+	daemon_stop();
+	unsetenv("KT_PROVE_MS");
+	unlink(path);
+}
+END_TEST
+
 START_TEST(exit_ends_children_grandchildren_and_roles)
 {
 	daemon_start();
@@ -1097,6 +1116,7 @@ Suite *suite(void)
 	tcase_add_test(t, a_program_that_cannot_be_executed_changes_nothing);
 	tcase_add_test(t, a_program_whose_core_cannot_start_is_left_for_the_previous_one);
 	tcase_add_test(t, the_way_back_is_tried_until_it_works);
+	tcase_add_test(t, an_end_during_probation_is_no_reason_to_go_back);
 	tcase_add_test(t, exit_ends_children_grandchildren_and_roles);
 	tcase_add_test(t, as_pid_1_it_speaks_of_the_pids_of_its_namespace);
 	tcase_add_test(t, keeper_stops_by_itself_when_no_core_can_start);
