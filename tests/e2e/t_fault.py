@@ -10,10 +10,14 @@ FAULT = os.path.join(TOP, "tests/fault")
 CELLS = int(os.environ.get("STAYD_CELLS", "200"))
 
 
+# Sanitizers bring functions of their own: what is looked at is the other build, where there is one.
+PLAIN = os.path.join(TOP, os.path.basename(BUILD).replace("-san", ""))
+
+
 def symbols(pattern):
     """(undefined, defined) of objects and archives."""
     undefined, defined = set(), set()
-    for path in glob.glob(os.path.join(TOP, os.path.basename(BUILD), pattern), recursive=True):
+    for path in glob.glob(os.path.join(PLAIN, pattern), recursive=True):
         for line in subprocess.run(["nm", path], capture_output=True, text=True).stdout.splitlines():
             f = line.split()
             if len(f) >= 2 and f[-2] == "U":
@@ -25,11 +29,11 @@ def symbols(pattern):
 
 @test
 def every_function_that_may_fail_is_in_the_table():
-    if "-san" in BUILD:
-        skip("sanitizers bring functions of their own")
+    if "-san" in BUILD and not os.path.exists(PLAIN + "/core.a"):
+        skip("sanitizers bring functions of their own, and there is no build without")
     undefined, defined = symbols("*.a")
     more = symbols("supervisord/net/**/*.o")
-    check(undefined, "no archives in %s" % BUILD)
+    check(undefined, "no archives in %s" % PLAIN)
     with open(FAULT + "/calls.def") as f:
         calls = set(re.findall(r"^CALL\((\w+)", f.read(), re.M))
     with open(FAULT + "/pure.txt") as f:
