@@ -10,8 +10,9 @@
  *  4. When faults are over a rollout ends, and its members agree on a revision if it ended well.
  *  5. What a rollout does to a member is in the journal before the member feels it: its DRAIN before
  *     the first signal, its START before the spawn; and DONE before the revision is committed. Only
- *     a stop that somebody else decided (by name, of the set, the process itself, or a core that died
- *     before the journal was written) may come before: the rollout then takes over what it finds.
+ *     a stop that somebody else decided (by name, of the set, the process itself, a core that died
+ *     before the journal was written, whatever was under way when the rollout began) may come
+ *     before: the rollout then takes over what it finds.
  */
 #include "sim/fakelb.h"
 #include "sim/sim.h"
@@ -27,6 +28,7 @@ struct sets {
 	uint32_t revision;
 	unsigned count;
 	struct rollout_rec journal;
+	uint64_t rollout_id;           /* before the step under way */
 	bool is_asked[MEMBERS + 1];    /* the stop under way was not decided by a rollout */
 	bool is_stopping[MEMBERS + 1]; /* before the step under way */
 	bool is_named[MEMBERS + 1];    /* the event of this step is about it, or all */
@@ -439,6 +441,7 @@ void fake_lb_before(struct sim *s, const struct event *ev)
 	const struct request *r = ev->kind == EV_REQUEST ? ev->request : NULL;
 	if (!t)
 		return;
+	t->rollout_id = set_of(s)->rollout.id;
 	bool is_for_all = ev->kind == EV_SHUTDOWN ||
 			  (r && r->set && (r->verb == REQ_STOP || r->verb == REQ_SCALE));
 	bool is_of_process = ev->kind == EV_EXITED || ev->kind == EV_NOTIFY ||
@@ -489,10 +492,11 @@ void fake_lb_check(struct sim *s)
 	check_serving(s);
 	for (unsigned i = 0; i <= MEMBERS; i++)
 		check_phase(s, set_of(s)->members[i]);
+	bool has_begun = set_of(s)->rollout.id != t->rollout_id;
 	for (unsigned i = 0; i <= MEMBERS; i++) {
-		bool is_stopping = is_going(&set_of(s)->members[i]->rec);
-		t->is_asked[i] =
-			is_stopping && (t->is_asked[i] || (!t->is_stopping[i] && t->is_named[i]));
+		bool is_new = !t->is_stopping[i] && t->is_named[i];
+		t->is_asked[i] = is_going(&set_of(s)->members[i]->rec) &&
+				 (t->is_asked[i] || is_new || has_begun);
 	}
 	if (s->w->n_set_queue)
 		sim_fail(s, "a set is left in the queue");
