@@ -267,12 +267,19 @@ static void answer(struct world *w, struct set *s, enum reply_result result, con
 	s->op_request = 0;
 }
 
+/* Somebody wants it down or restarted himself, and waits for that. */
+static bool is_drained_by_hand(const struct unit *u)
+{
+	return u->rec.want == WANT_DOWN || (u->n_requests && u->request_verb == REQ_RESTART);
+}
+
 /* Nothing further is taken down: members that still only drain stay. */
 static void call_off_drains(struct world *w, struct set *s)
 {
 	for (unsigned i = 0; i < s->rollout.count; i++) {
 		struct unit *u = s->members[i];
-		if (!u || s->rollout.step[i] != STEP_DRAIN || !unit_is_up(u))
+		if (!u || s->rollout.step[i] != STEP_DRAIN || !unit_is_up(u) ||
+			is_drained_by_hand(u))
 			continue;
 		u->rec.restart_wanted = 0; /* else taking the stop back would be a restart */
 		unit_want(w, u, WANT_UP, u->rec.is_manual, 0);

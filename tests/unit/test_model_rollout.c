@@ -340,6 +340,48 @@ START_TEST(abort_rolls_back_and_both_waiters_are_answered)
 }
 END_TEST
 
+/* The rollout drains the first member when a person asks something of it; then the rollout is aborted. */
+static struct rig *aborted_while_it_drains(enum request_verb verb, bool is_back)
+{
+	struct rig *r = rig_new(3, 0, 2, 20);
+	rig_start(r);
+	rig_deploy(r, 2, 2);
+	while (r->u[0]->rec.lb_phase != LBP_DRAINING)
+		rig_turn(r);
+	ck_assert_int_eq(r->s->rollout.step[0], STEP_DRAIN);
+	rig_request(r, verb, 3, 0, r->u[0], NULL);
+	rig_request(r, REQ_ABORT, 4, is_back, NULL, NULL);
+	ck_assert(rig_until_reply(r, 3, SEC(60)));
+	ck_assert_int_eq(r->reply[3], REPLY_DONE);
+	ck_assert(rig_until_reply(r, 4, SEC(300)));
+	ck_assert_int_eq(r->s->rollout.state, is_back ? ROLL_ROLLED_BACK : ROLL_ABORTED);
+	rig_run(r, SEC(60));
+	ck_assert_uint_eq(r->u[0]->rec.revision, 1);
+	ck_assert_uint_eq(r->n_kills, 1);
+	return r;
+}
+
+START_TEST(member_stopped_by_hand_while_it_drains_stays_down_when_the_rollout_is_aborted)
+{
+	for (int is_back = 0; is_back < 2; is_back++) {
+		struct rig *r = aborted_while_it_drains(REQ_STOP, is_back);
+		ck_assert(!r->process[0].is_running);
+		ck_assert_int_eq(r->u[0]->rec.want, WANT_DOWN);
+		rig_free(r);
+	}
+}
+END_TEST
+
+START_TEST(member_restarted_by_hand_while_it_drains_is_restarted_though_the_rollout_is_aborted)
+{
+	for (int is_back = 0; is_back < 2; is_back++) {
+		struct rig *r = aborted_while_it_drains(REQ_RESTART, is_back);
+		ck_assert(unit_is_available(r->u[0]));
+		rig_free(r);
+	}
+}
+END_TEST
+
 START_TEST(undo_skips_soak_and_canary)
 {
 	struct rig *r = rig_new(3, 0, 1, 21);
@@ -604,6 +646,10 @@ Suite *suite(void)
 	tcase_add_test(c, canary_waits_for_a_person_after_its_members);
 	tcase_add_test(c, canary_with_a_time_goes_on_by_itself);
 	tcase_add_test(c, abort_rolls_back_and_both_waiters_are_answered);
+	tcase_add_test(
+		c, member_stopped_by_hand_while_it_drains_stays_down_when_the_rollout_is_aborted);
+	tcase_add_test(c,
+		member_restarted_by_hand_while_it_drains_is_restarted_though_the_rollout_is_aborted);
 	tcase_add_test(c, undo_skips_soak_and_canary);
 	tcase_add_test(c, rolling_restart_replaces_each_member_once_on_its_own_revision);
 	tcase_add_test(c, stopped_set_switches_revision_without_starting_anything);
