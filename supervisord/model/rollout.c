@@ -273,12 +273,14 @@ static bool is_drained_by_hand(const struct unit *u)
 	return u->rec.want == WANT_DOWN || (u->n_requests && u->request_verb == REQ_RESTART);
 }
 
-/* Nothing further is taken down: members that still only drain stay. */
+/* Nothing further is taken down: members whose stop was decided and has not begun stay. STOP as well:
+ * one that is up then waits for another unit, or has just been found to have sessions. */
 static void call_off_drains(struct world *w, struct set *s)
 {
 	for (unsigned i = 0; i < s->rollout.count; i++) {
 		struct unit *u = s->members[i];
-		if (!u || s->rollout.step[i] != STEP_DRAIN || !unit_is_up(u) ||
+		enum rollout_step step = s->rollout.step[i];
+		if (!u || (step != STEP_DRAIN && step != STEP_STOP) || !unit_is_up(u) ||
 			is_drained_by_hand(u))
 			continue;
 		u->rec.restart_wanted = 0; /* else taking the stop back would be a restart */

@@ -382,6 +382,44 @@ START_TEST(member_restarted_by_hand_while_it_drains_is_restarted_though_the_roll
 }
 END_TEST
 
+/* A new member does not get ready, and a load balancer that was restarted sent it a client: it is out
+ * and has a session all the same, so that going back has to drain it. */
+static struct rig *drains_while_out(enum drain_policy policy)
+{
+	struct rig *r = rig_new(3, 0, 1, 20);
+	RIG_POLICY(r, lb.on_drain_timeout, policy);
+	rig_start(r);
+	rig_deploy(r, 2, 2);
+	r->unready = 1;
+	while (r->s->rollout.step[0] != STEP_READY)
+		rig_turn(r);
+	rig_run(r, SEC(5));
+	fakelb_restart(r->f, 0);
+	struct fakelb_server *v = server(r->f, 0, 0);
+	v->ends_us[v->n_sessions++] = r->now_us + SEC(100);
+	rig_run(r, SEC(1));
+	ck_assert_int_eq(r->u[0]->rec.lb_phase, LBP_OUT);
+	ck_assert_uint_eq(fakelb_sessions(r->f, r->u[0], r->now_us), 1);
+	rig_request(r, REQ_ABORT, 3, 1, NULL, NULL);
+	while (r->u[0]->rec.lb_phase == LBP_OUT)
+		rig_turn(r);
+	ck_assert_int_eq(r->u[0]->rec.lb_phase, LBP_DRAINING);
+	ck_assert(unit_is_up(r->u[0]));
+	return r;
+}
+
+START_TEST(member_that_still_drains_is_not_stopped_when_a_rollback_is_aborted)
+{
+	struct rig *r = drains_while_out(DRAIN_FORCE);
+	unsigned kills = r->n_kills;
+	rig_request(r, REQ_ABORT, 4, 0, NULL, NULL);
+	ck_assert_int_eq(r->s->rollout.state, ROLL_ABORTED);
+	rig_run(r, SEC(200));
+	ck_assert_uint_eq(r->n_kills, kills);
+	rig_free(r);
+}
+END_TEST
+
 START_TEST(undo_skips_soak_and_canary)
 {
 	struct rig *r = rig_new(3, 0, 1, 21);
@@ -650,6 +688,7 @@ Suite *suite(void)
 		c, member_stopped_by_hand_while_it_drains_stays_down_when_the_rollout_is_aborted);
 	tcase_add_test(c,
 		member_restarted_by_hand_while_it_drains_is_restarted_though_the_rollout_is_aborted);
+	tcase_add_test(c, member_that_still_drains_is_not_stopped_when_a_rollback_is_aborted);
 	tcase_add_test(c, undo_skips_soak_and_canary);
 	tcase_add_test(c, rolling_restart_replaces_each_member_once_on_its_own_revision);
 	tcase_add_test(c, stopped_set_switches_revision_without_starting_anything);
