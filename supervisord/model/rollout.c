@@ -600,7 +600,9 @@ static enum rollout_step next_step(struct world *w, struct set *s, unsigned i)
 	case STEP_DRAIN:
 		return has_left_lb(u) ? STEP_STOP : step;
 	case STEP_STOP:
-		return step; /* rollout_unit_starting() goes on from here */
+		/* One that is out may have to be drained all the same (lb.c, has_doubt()). From here
+		 * rollout_unit_starting() goes on. */
+		return has_left_lb(u) ? step : STEP_DRAIN;
 	case STEP_START:
 		return unit_is_up(u) && rollout_is_on_target(s, u) ? STEP_READY : step;
 	case STEP_READY:

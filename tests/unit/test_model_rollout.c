@@ -420,6 +420,21 @@ START_TEST(member_that_still_drains_is_not_stopped_when_a_rollback_is_aborted)
 }
 END_TEST
 
+START_TEST(drain_of_one_that_is_out_is_waited_for_as_a_drain_and_given_up_as_one)
+{
+	struct rig *r = drains_while_out(DRAIN_ABORT);
+	unsigned kills = r->n_kills;
+	rig_run(r, SEC(1));
+	ck_assert_int_eq(r->s->rollout.step[0], STEP_DRAIN);
+	ck_assert_ptr_nonnull(strstr(r->s->wait_text, "1 session left"));
+	ck_assert(rig_until_reply(r, 2, SEC(30)));
+	ck_assert_int_eq(r->reply[2], REPLY_HALTED);
+	ck_assert_ptr_nonnull(strstr(r->s->rollout.reason, "the stop is given up"));
+	ck_assert_uint_eq(r->n_kills, kills);
+	rig_free(r);
+}
+END_TEST
+
 START_TEST(undo_skips_soak_and_canary)
 {
 	struct rig *r = rig_new(3, 0, 1, 21);
@@ -689,6 +704,7 @@ Suite *suite(void)
 	tcase_add_test(c,
 		member_restarted_by_hand_while_it_drains_is_restarted_though_the_rollout_is_aborted);
 	tcase_add_test(c, member_that_still_drains_is_not_stopped_when_a_rollback_is_aborted);
+	tcase_add_test(c, drain_of_one_that_is_out_is_waited_for_as_a_drain_and_given_up_as_one);
 	tcase_add_test(c, undo_skips_soak_and_canary);
 	tcase_add_test(c, rolling_restart_replaces_each_member_once_on_its_own_revision);
 	tcase_add_test(c, stopped_set_switches_revision_without_starting_anything);
