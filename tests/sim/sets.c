@@ -32,6 +32,7 @@ struct sets {
 	bool is_asked[MEMBERS + 1];    /* the stop under way was not decided by a rollout */
 	bool is_stopping[MEMBERS + 1]; /* before the step under way */
 	bool is_named[MEMBERS + 1];    /* the event of this step is about it, or all */
+	bool is_by_hand[MEMBERS + 1];  /* and it is a request to stop or restart it, and no other */
 };
 
 static struct sim *the_sim;
@@ -435,6 +436,12 @@ void fake_lb_quiet(struct sim *s)
 		sets_ask(s, sim_chance(s, 5000) ? REQ_ABORT : REQ_RESUME, 1);
 }
 
+static bool is_stop_verb(enum request_verb verb)
+{
+	return verb == REQ_STOP || verb == REQ_RESTART || verb == REQ_TRY_RESTART ||
+	       verb == REQ_RELOAD_OR_RESTART;
+}
+
 void fake_lb_before(struct sim *s, const struct event *ev)
 {
 	struct sets *t = sets_of(s);
@@ -449,6 +456,7 @@ void fake_lb_before(struct sim *s, const struct event *ev)
 	for (unsigned i = 0; i <= MEMBERS; i++) {
 		const struct unit *u = set_of(s)->members[i];
 		t->is_stopping[i] = is_going(&u->rec);
+		t->is_by_hand[i] = r && r->unit == u && is_stop_verb(r->verb);
 		t->is_named[i] =
 			is_for_all || (r && r->unit == u) || (ev->unit == u && is_of_process);
 	}
@@ -494,7 +502,7 @@ void fake_lb_check(struct sim *s)
 		check_phase(s, set_of(s)->members[i]);
 	bool has_begun = set_of(s)->rollout.id != t->rollout_id;
 	for (unsigned i = 0; i <= MEMBERS; i++) {
-		bool is_new = !t->is_stopping[i] && t->is_named[i];
+		bool is_new = (!t->is_stopping[i] && t->is_named[i]) || t->is_by_hand[i];
 		t->is_asked[i] = is_going(&set_of(s)->members[i]->rec) &&
 				 (t->is_asked[i] || is_new || has_begun);
 	}
