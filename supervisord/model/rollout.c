@@ -267,12 +267,21 @@ static void answer(struct world *w, struct set *s, enum reply_result result, con
 	s->op_request = 0;
 }
 
-/* Nothing further is taken down: members that still only drain stay. */
+/* Somebody wants it down or restarted himself, and waits for that. */
+static bool is_drained_by_hand(const struct unit *u)
+{
+	return u->rec.want == WANT_DOWN || (u->n_requests && u->request_verb == REQ_RESTART);
+}
+
+/* Nothing further is taken down: members whose stop was decided and has not begun stay. STOP as well:
+ * one that is up then waits for another unit, or has just been found to have sessions. */
 static void call_off_drains(struct world *w, struct set *s)
 {
 	for (unsigned i = 0; i < s->rollout.count; i++) {
 		struct unit *u = s->members[i];
-		if (!u || s->rollout.step[i] != STEP_DRAIN || !unit_is_up(u))
+		enum rollout_step step = s->rollout.step[i];
+		if (!u || (step != STEP_DRAIN && step != STEP_STOP) || !unit_is_up(u) ||
+			is_drained_by_hand(u))
 			continue;
 		u->rec.restart_wanted = 0; /* else taking the stop back would be a restart */
 		unit_want(w, u, WANT_UP, u->rec.is_manual, 0);
@@ -591,7 +600,9 @@ static enum rollout_step next_step(struct world *w, struct set *s, unsigned i)
 	case STEP_DRAIN:
 		return has_left_lb(u) ? STEP_STOP : step;
 	case STEP_STOP:
-		return step; /* rollout_unit_starting() goes on from here */
+		/* One that is out may have to be drained all the same (lb.c, has_doubt()). From here
+		 * rollout_unit_starting() goes on. */
+		return has_left_lb(u) ? step : STEP_DRAIN;
 	case STEP_START:
 		return unit_is_up(u) && rollout_is_on_target(s, u) ? STEP_READY : step;
 	case STEP_READY:

@@ -10,8 +10,11 @@
  *  4. When faults are over a rollout ends, and its members agree on a revision if it ended well.
  *  5. What a rollout does to a member is in the journal before the member feels it: its DRAIN before
  *     the first signal, its START before the spawn; and DONE before the revision is committed. Only
- *     a stop that somebody else decided (by name, of the set, the process itself, or a core that died
- *     before the journal was written) may come before: the rollout then takes over what it finds.
+ *     a stop that somebody else decided (by name, of the set, the process itself, a core that died
+ *     before the journal was written, whatever was under way when the rollout began) may come
+ *     before: the rollout then takes over what it finds.
+ *  6. A member that is wanted down is wanted up again only by a request that says so, for it or the
+ *     set, or because its drain was given up; not because of what becomes of a rollout.
  */
 #include "sim/fakelb.h"
 #include "sim/sim.h"
@@ -27,9 +30,12 @@ struct sets {
 	uint32_t revision;
 	unsigned count;
 	struct rollout_rec journal;
+	uint64_t rollout_id;           /* before the step under way */
 	bool is_asked[MEMBERS + 1];    /* the stop under way was not decided by a rollout */
 	bool is_stopping[MEMBERS + 1]; /* before the step under way */
 	bool is_named[MEMBERS + 1];    /* the event of this step is about it, or all */
+	bool was_down[MEMBERS + 1];    /* wanted down before it, and nothing in it says otherwise */
+	bool is_by_hand[MEMBERS + 1];  /* and it is a request to stop or restart it, and no other */
 };
 
 static struct sim *the_sim;
@@ -433,19 +439,30 @@ void fake_lb_quiet(struct sim *s)
 		sets_ask(s, sim_chance(s, 5000) ? REQ_ABORT : REQ_RESUME, 1);
 }
 
+static bool is_stop_verb(enum request_verb verb)
+{
+	return verb == REQ_STOP || verb == REQ_RESTART || verb == REQ_TRY_RESTART ||
+	       verb == REQ_RELOAD_OR_RESTART;
+}
+
 void fake_lb_before(struct sim *s, const struct event *ev)
 {
 	struct sets *t = sets_of(s);
 	const struct request *r = ev->kind == EV_REQUEST ? ev->request : NULL;
 	if (!t)
 		return;
+	t->rollout_id = set_of(s)->rollout.id;
 	bool is_for_all = ev->kind == EV_SHUTDOWN ||
 			  (r && r->set && (r->verb == REQ_STOP || r->verb == REQ_SCALE));
 	bool is_of_process = ev->kind == EV_EXITED || ev->kind == EV_NOTIFY ||
 			     ev->kind == EV_SPAWN_FAILED || ev->kind == EV_EMPTY;
+	bool is_set_up = r && r->set && (r->verb == REQ_START || r->verb == REQ_SCALE);
 	for (unsigned i = 0; i <= MEMBERS; i++) {
 		const struct unit *u = set_of(s)->members[i];
+		t->was_down[i] = u->rec.want == WANT_DOWN && !is_set_up && !(r && r->unit == u) &&
+				 u->conf->lb.on_drain_timeout != DRAIN_ABORT;
 		t->is_stopping[i] = is_going(&u->rec);
+		t->is_by_hand[i] = r && r->unit == u && is_stop_verb(r->verb);
 		t->is_named[i] =
 			is_for_all || (r && r->unit == u) || (ev->unit == u && is_of_process);
 	}
@@ -489,10 +506,15 @@ void fake_lb_check(struct sim *s)
 	check_serving(s);
 	for (unsigned i = 0; i <= MEMBERS; i++)
 		check_phase(s, set_of(s)->members[i]);
+	for (unsigned i = 0; i < MIN(set_of(s)->count, set_of(s)->rollout.count); i++)
+		if (t->was_down[i] && set_of(s)->members[i]->rec.want == WANT_UP)
+			sim_fail(s, "%s was told to be down, and nobody said otherwise",
+				set_of(s)->members[i]->name);
+	bool has_begun = set_of(s)->rollout.id != t->rollout_id;
 	for (unsigned i = 0; i <= MEMBERS; i++) {
-		bool is_stopping = is_going(&set_of(s)->members[i]->rec);
-		t->is_asked[i] =
-			is_stopping && (t->is_asked[i] || (!t->is_stopping[i] && t->is_named[i]));
+		bool is_new = (!t->is_stopping[i] && t->is_named[i]) || t->is_by_hand[i];
+		t->is_asked[i] = is_going(&set_of(s)->members[i]->rec) &&
+				 (t->is_asked[i] || is_new || has_begun);
 	}
 	if (s->w->n_set_queue)
 		sim_fail(s, "a set is left in the queue");

@@ -504,6 +504,12 @@ static bool may_give_up(const struct sim *s, uint32_t unit)
 	return c->is_set && c->on_drain_timeout == DRAIN_ABORT;
 }
 
+/* An extra member of a rollout that goes on is begun anew by it, whoever stopped what it was before. */
+static bool may_be_begun(const struct unit *u)
+{
+	return u->set && rollout_is_active(u->set) && u->rec.index > u->set->rollout.count;
+}
+
 /* Some leave with a stop whose effects core dies of: it must be done all the same. */
 static void last_words(struct sim *s)
 {
@@ -515,7 +521,8 @@ static void last_words(struct sim *s)
 	if (is_told && sim_chance(s, 5000) && !s->has_failed)
 		sim_death(s, DEATH_BEFORE_EFFECT);
 	if (!s->has_failed)
-		s->units[i].expects_down = is_told && !has_triggers(s) && !may_give_up(s, i);
+		s->units[i].expects_down = is_told && !has_triggers(s) && !may_give_up(s, i) &&
+					   !may_be_begun(s->w->units[i]);
 }
 
 static void quiet_time(struct sim *s)

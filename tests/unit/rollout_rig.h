@@ -35,6 +35,7 @@ struct rig {
 	struct world *w;
 	struct set *s;
 	struct unit *u[RIG_MEMBERS];
+	unsigned unready; /* number of a member that serves, and is found not ready */
 	struct unit_conf conf[4][RIG_MEMBERS]; /* by revision, by member */
 	char *addresses[SET_LBS_MAX];
 	unsigned n_members;
@@ -163,7 +164,7 @@ static void rig_perform(struct rig *r, const struct effect *fx)
 		break;
 	case FX_PROBE:
 		ev = (struct event){.kind = EV_PROBED, .check = fx->check, .number = fx->number};
-		ev.ok = rig_serves(fx->unit);
+		ev.ok = rig_serves(fx->unit) && fx->unit->rec.index != r->unready;
 		ev.text = ev.ok ? "http 200" : "http 503 db: connection refused";
 		rig_later(r, i, MS(2), ev);
 		break;

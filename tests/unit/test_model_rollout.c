@@ -340,6 +340,101 @@ START_TEST(abort_rolls_back_and_both_waiters_are_answered)
 }
 END_TEST
 
+/* The rollout drains the first member when a person asks something of it; then the rollout is aborted. */
+static struct rig *aborted_while_it_drains(enum request_verb verb, bool is_back)
+{
+	struct rig *r = rig_new(3, 0, 2, 20);
+	rig_start(r);
+	rig_deploy(r, 2, 2);
+	while (r->u[0]->rec.lb_phase != LBP_DRAINING)
+		rig_turn(r);
+	ck_assert_int_eq(r->s->rollout.step[0], STEP_DRAIN);
+	rig_request(r, verb, 3, 0, r->u[0], NULL);
+	rig_request(r, REQ_ABORT, 4, is_back, NULL, NULL);
+	ck_assert(rig_until_reply(r, 3, SEC(60)));
+	ck_assert_int_eq(r->reply[3], REPLY_DONE);
+	ck_assert(rig_until_reply(r, 4, SEC(300)));
+	ck_assert_int_eq(r->s->rollout.state, is_back ? ROLL_ROLLED_BACK : ROLL_ABORTED);
+	rig_run(r, SEC(60));
+	ck_assert_uint_eq(r->u[0]->rec.revision, 1);
+	ck_assert_uint_eq(r->n_kills, 1);
+	return r;
+}
+
+START_TEST(member_stopped_by_hand_while_it_drains_stays_down_when_the_rollout_is_aborted)
+{
+	for (int is_back = 0; is_back < 2; is_back++) {
+		struct rig *r = aborted_while_it_drains(REQ_STOP, is_back);
+		ck_assert(!r->process[0].is_running);
+		ck_assert_int_eq(r->u[0]->rec.want, WANT_DOWN);
+		rig_free(r);
+	}
+}
+END_TEST
+
+START_TEST(member_restarted_by_hand_while_it_drains_is_restarted_though_the_rollout_is_aborted)
+{
+	for (int is_back = 0; is_back < 2; is_back++) {
+		struct rig *r = aborted_while_it_drains(REQ_RESTART, is_back);
+		ck_assert(unit_is_available(r->u[0]));
+		rig_free(r);
+	}
+}
+END_TEST
+
+/* A new member does not get ready, and a load balancer that was restarted sent it a client: it is out
+ * and has a session all the same, so that going back has to drain it. */
+static struct rig *drains_while_out(enum drain_policy policy)
+{
+	struct rig *r = rig_new(3, 0, 1, 20);
+	RIG_POLICY(r, lb.on_drain_timeout, policy);
+	rig_start(r);
+	rig_deploy(r, 2, 2);
+	r->unready = 1;
+	while (r->s->rollout.step[0] != STEP_READY)
+		rig_turn(r);
+	rig_run(r, SEC(5));
+	fakelb_restart(r->f, 0);
+	struct fakelb_server *v = server(r->f, 0, 0);
+	v->ends_us[v->n_sessions++] = r->now_us + SEC(100);
+	rig_run(r, SEC(1));
+	ck_assert_int_eq(r->u[0]->rec.lb_phase, LBP_OUT);
+	ck_assert_uint_eq(fakelb_sessions(r->f, r->u[0], r->now_us), 1);
+	rig_request(r, REQ_ABORT, 3, 1, NULL, NULL);
+	while (r->u[0]->rec.lb_phase == LBP_OUT)
+		rig_turn(r);
+	ck_assert_int_eq(r->u[0]->rec.lb_phase, LBP_DRAINING);
+	ck_assert(unit_is_up(r->u[0]));
+	return r;
+}
+
+START_TEST(member_that_still_drains_is_not_stopped_when_a_rollback_is_aborted)
+{
+	struct rig *r = drains_while_out(DRAIN_FORCE);
+	unsigned kills = r->n_kills;
+	rig_request(r, REQ_ABORT, 4, 0, NULL, NULL);
+	ck_assert_int_eq(r->s->rollout.state, ROLL_ABORTED);
+	rig_run(r, SEC(200));
+	ck_assert_uint_eq(r->n_kills, kills);
+	rig_free(r);
+}
+END_TEST
+
+START_TEST(drain_of_one_that_is_out_is_waited_for_as_a_drain_and_given_up_as_one)
+{
+	struct rig *r = drains_while_out(DRAIN_ABORT);
+	unsigned kills = r->n_kills;
+	rig_run(r, SEC(1));
+	ck_assert_int_eq(r->s->rollout.step[0], STEP_DRAIN);
+	ck_assert_ptr_nonnull(strstr(r->s->wait_text, "1 session left"));
+	ck_assert(rig_until_reply(r, 2, SEC(30)));
+	ck_assert_int_eq(r->reply[2], REPLY_HALTED);
+	ck_assert_ptr_nonnull(strstr(r->s->rollout.reason, "the stop is given up"));
+	ck_assert_uint_eq(r->n_kills, kills);
+	rig_free(r);
+}
+END_TEST
+
 START_TEST(undo_skips_soak_and_canary)
 {
 	struct rig *r = rig_new(3, 0, 1, 21);
@@ -604,6 +699,12 @@ Suite *suite(void)
 	tcase_add_test(c, canary_waits_for_a_person_after_its_members);
 	tcase_add_test(c, canary_with_a_time_goes_on_by_itself);
 	tcase_add_test(c, abort_rolls_back_and_both_waiters_are_answered);
+	tcase_add_test(
+		c, member_stopped_by_hand_while_it_drains_stays_down_when_the_rollout_is_aborted);
+	tcase_add_test(c,
+		member_restarted_by_hand_while_it_drains_is_restarted_though_the_rollout_is_aborted);
+	tcase_add_test(c, member_that_still_drains_is_not_stopped_when_a_rollback_is_aborted);
+	tcase_add_test(c, drain_of_one_that_is_out_is_waited_for_as_a_drain_and_given_up_as_one);
 	tcase_add_test(c, undo_skips_soak_and_canary);
 	tcase_add_test(c, rolling_restart_replaces_each_member_once_on_its_own_revision);
 	tcase_add_test(c, stopped_set_switches_revision_without_starting_anything);
