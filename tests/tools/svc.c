@@ -325,13 +325,14 @@ static void do_notify(char *arg)
 	event(path ? "notified" : "no-notify-socket");
 }
 
+/* Again and again: what it says while no keeper lives nobody hears. */
 static void do_notify_me(char *arg)
 {
 	const char *path = getenv("NOTIFY_SOCKET");
 	char text[64];
 	(void)arg;
 	snprintf(text, sizeof(text), "READY=1\nMAINPID=%d", (int)getpid());
-	if (path)
+	for (; path; wait_for(200))
 		send_to(path, text);
 }
 
@@ -569,7 +570,7 @@ static const struct step {
 	{"under-parent",  do_under_parent,   "the parent waits, the child does the rest"   },
 	{"pidfile",       do_pidfile,        "PATH"					},
 	{"notify",        do_notify,         "TEXT, \\n allowed"                           },
-	{"notify-me",     do_notify_me,      "READY=1, and that it is the main process"    },
+	{"notify-me",     do_notify_me,      "READY=1 and its MAINPID, for ever"             },
 	{"notify-child",  do_notify_child,   "TEXT, from a child process"                  },
 	{"notify-fd",     do_notify_fd,      "NAME: FDSTORE=1 with a memfd"                },
 	{"watchdog",      do_watchdog,       "N: WATCHDOG=1 so many times, on time"        },
