@@ -666,7 +666,8 @@ bool adopt_is_main(struct core *c, const struct unit *u)
 static bool keep_stray(struct core *c, const struct kp_frame *f)
 {
 	struct unit *u;
-	if (f->role != KP_ROW_CHILD || f->id.seq & PROBE_SEQ)
+	bool is_named = f->role == KP_ROW_TRACKED && c->cgroup_base; /* below a shim: by its shim */
+	if ((f->role != KP_ROW_CHILD && !is_named) || f->id.seq & PROBE_SEQ)
 		return false;
 	if (c->cgroup_base) {
 		CLEANUP_FREE char *name = cgroup_unit_name(c, f->pid);
@@ -680,10 +681,14 @@ static bool keep_stray(struct core *c, const struct kp_frame *f)
 	if (!u)
 		return false;
 	if (lacks_record(u)) {
-		found[0].pid = f->program ? f->program : f->pid;
+		/* The program, unless it daemonized and left: then what it left below its shim. */
+		if (f->program && proc_is_below(f->program, f->pid))
+			found[0].pid = f->program;
 		invent_record(c, u, &f->id, &found[0]);
 		return true;
 	}
+	if (is_named)
+		return false;
 	if (c->cgroup_base && is_former_main(u, f->id.invocation)) {
 		keeper_keep_former(c, u, f);
 		return true;

@@ -517,15 +517,32 @@ def wait_roles_gone(d):
     wait_for(lambda: not [p for p in strangers() if "--role=core" in cmdline(p)], 20, "the end of the old core")
 
 
+def kill_core_and(d, spoil_it):
+    core = d.status()["daemon"]["core_pid"]
+    os.kill(core, signal.SIGSTOP)
+    spoil_it()
+    os.kill(core, signal.SIGKILL)
+    wait_for(lambda: d.ctl("status", "--json", check=False).rc == 0 and d.status()["daemon"]["core_pid"] != core, 20, "a new core")
+
+
 @test
 def damaged_records_harm_no_service_when_core_was_killed():
-    def kill(d, spoil_it):
-        core = d.status()["daemon"]["core_pid"]
-        os.kill(core, signal.SIGSTOP)
-        spoil_it()
-        os.kill(core, signal.SIGKILL)
-        wait_for(lambda: d.ctl("status", "--json", check=False).rc == 0 and d.status()["daemon"]["core_pid"] != core, 20, "a new core")
-    each_tracking(lambda args: nothing_is_harmed(args, kill))
+    each_tracking(lambda args: nothing_is_harmed(args, kill_core_and))
+
+
+@test
+def a_daemonized_service_without_its_record_is_supervised():
+    def run(args):
+        with Stage(lambda s: {"a.service": s.puppets.unit("daemonize", "event:up", Type="forking", Restart="always", RestartSec="1ms",
+                                                          prefix="[Unit]\nDefaultDependencies=no\n")}, args=args) as (s, d):
+            d.ctl("start", "a")
+            main = s.puppets.wait("up").pid
+            d.wait_unit("a.service", main_pid=main, sub_state="running")
+            kill_core_and(d, lambda: spoil(d, lambda data: bytearray()))
+            d.wait_unit("a.service", main_pid=main, sub_state="running")
+            os.kill(main, signal.SIGKILL)
+            d.wait_unit("a.service", main_pid=s.puppets.wait("up").pid, sub_state="running")
+    each_tracking(run)
 
 
 if __name__ == "__main__":
