@@ -99,9 +99,10 @@ demo: deps
 bench: deps
 	$(Q)$(MAKE) --no-print-directory -j$$(nproc) all
 	$(Q)PEER_STAYD_DIR=$(CURDIR)/$B /usr/bin/python3 tests/bench/bench.py run --peers limit,stayd --quick
-sim: $B/sim
+sim: deps $B/sim
 	$(Q)tests/sim/night.sh $B/sim $(or $(SECONDS),60) $(or $(JOBS),1) $(SEED)
-fuzz:
+fuzz: deps
+	@packaging/deps.sh clang libclang-rt-14-dev
 	$(Q)tests/fuzz/run.sh $(or $(SECONDS),60)
 fault: deps
 	$(Q)$(MAKE) --no-print-directory -j$$(nproc) all $(FAULTY) $(TOOLS)
