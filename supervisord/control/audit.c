@@ -236,8 +236,9 @@ static int64_t bucket_takes(struct bucket *k, const struct allowance *l)
 
 int audit_may_change(struct audit *a, struct call *c)
 {
-	struct user_lines *u = lines_of(a, client_peer(c->client)->uid);
-	if (c->role >= CONTROL_OPERATOR || bucket_takes(&u->changes, &owner_changes) >= 0)
+	uid_t uid = client_peer(c->client)->uid;
+	if (c->role >= CONTROL_OPERATOR ||
+		bucket_takes(&lines_of(a, uid)->changes, &owner_changes) >= 0)
 		return 0;
 	c->error = "Busy";
 	snprintf(c->hint, sizeof(c->hint), "try again in a second");

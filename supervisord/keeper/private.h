@@ -26,7 +26,7 @@ struct keeper {
 	/* whether it reads: frames sent, those read when we looked last, looks that saw no progress */
 	uint32_t sent, seen, looks;
 	uint64_t look_at_us;
-	/* probation: by then core must live, before it was started that often */
+	/* probation: by then core must live, before it was started that often; and the end */
 	uint64_t prove_by_us;
 	uint32_t prove_cores;
 	enum stop_phase stop;
