@@ -255,11 +255,15 @@ def the_end_of_a_daemonized_main_is_seen_by_the_next_core():
     each_tracking(run)
 
 
+def daemonizing(s):
+    return {"a.service": s.puppets.unit("daemonize", "event:up", Type="forking", Restart="always", RestartSec="1ms",
+                                        prefix="[Unit]\nDefaultDependencies=no\nStartLimitIntervalSec=0\n")}
+
+
 @test
 def nothing_is_left_of_main_processes_that_ended():
     def run(args):
-        with Stage(lambda s: {"a.service": s.puppets.unit("daemonize", "event:up", Type="forking", Restart="always", RestartSec="1ms",
-                                                          prefix="[Unit]\nStartLimitIntervalSec=0\n")}, args=args) as (s, d):
+        with Stage(daemonizing, args=args) as (s, d):
             d.ctl("start", "a")
             for _ in range(4):
                 pid = s.puppets.wait("up").pid
@@ -533,8 +537,7 @@ def damaged_records_harm_no_service_when_core_was_killed():
 @test
 def a_daemonized_service_without_its_record_is_supervised():
     def run(args):
-        with Stage(lambda s: {"a.service": s.puppets.unit("daemonize", "event:up", Type="forking", Restart="always", RestartSec="1ms",
-                                                          prefix="[Unit]\nDefaultDependencies=no\n")}, args=args) as (s, d):
+        with Stage(daemonizing, args=args) as (s, d):
             d.ctl("start", "a")
             main = s.puppets.wait("up").pid
             d.wait_unit("a.service", main_pid=main, sub_state="running")
