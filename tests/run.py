@@ -72,6 +72,24 @@ def programs(build):
         shutil.rmtree(top, ignore_errors=True)
 
 
+def of_process(pid, name):
+    with contextlib.suppress(OSError):
+        with open("/proc/%d/%s" % (pid, name), errors="replace") as f:
+            return f.read()
+    return ""
+
+
+def end_tree(pid, depth=0):
+    """Kills a process with all below it; a line for each of what it was doing."""
+    state = re.search(r"^State:\s*(\S)", of_process(pid, "status"), re.M)
+    line = "%s%d %s %s %s\n" % ("  " * depth, pid, state.group(1) if state else "?", of_process(pid, "wchan") or "-",
+                               of_process(pid, "cmdline").replace("\0", " ")[:160])
+    children = [int(c) for c in of_process(pid, "task/%d/children" % pid).split()]
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+    return line + "".join(end_tree(c, depth + 1) for c in children)
+
+
 def run(item, build, env):
     name, argv, timeout = item
     start = time.monotonic()
@@ -81,9 +99,11 @@ def run(item, build, env):
         try:
             rc = p.wait(timeout)
         except subprocess.TimeoutExpired:
-            os.killpg(p.pid, signal.SIGKILL)
+            found = end_tree(p.pid)
             p.wait()
             rc = "no end after %d s" % timeout
+            out.seek(0, os.SEEK_END)
+            out.write(("\nIt hung with these processes (pid, state, waits in, command):\n" + found).encode())
         out.seek(0)
         text = out.read().decode("utf-8", "replace")
     passed, failed, skipped = [], [], []

@@ -44,23 +44,34 @@ def init_pid(p, pid1):
     raise TimeoutError("unshare has no child")
 
 
+def kill_tree(pid):
+    with open("/proc/%d/task/%d/children" % (pid, pid)) as f:
+        children = f.read().split()
+    for child in children:
+        kill_tree(int(child))
+    os.kill(pid, signal.SIGKILL)
+
+
 def forward(init, signum, pid1):
     """Exit status and output when the init gets a signal that the command handles."""
-    # os.write: the signal may come within print('ready'), and print is not reentrant
+    # Blocked, then waited for: a handler of Python runs between two bytecodes, and a signal that comes
+    # between the last of them and pause(2) would be waited for in vain.
     script = ("import signal, os\n"
-              "def h(n, f):\n os.write(1, b'got %%d\\n' %% n); os._exit(40)\n"
-              "signal.signal(%d, h); os.write(1, b'ready\\n')\n"
-              "while True: signal.pause()" % signum)
+              "signal.pthread_sigmask(signal.SIG_BLOCK, [%d]); os.write(1, b'ready\\n')\n"
+              "n = signal.sigwait([%d])\n"
+              "os.write(1, b'got %%d\\n' %% n); os._exit(40)" % (signum, signum))
     p = subprocess.Popen((UNSHARE if pid1 else []) + INITS[init] + ["/usr/bin/python3", "-c", script],
                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     try:
         first = p.stdout.readline()
         os.kill(init_pid(p, pid1), signum)
-        rest = p.stdout.read()
-        return p.wait(DEADLINE), first + rest
+        rest = p.communicate(timeout=DEADLINE)[0]
+        return p.returncode, first + rest
+    except subprocess.TimeoutExpired:
+        return None, "the command has not got the signal after %d s" % DEADLINE
     finally:
         if p.poll() is None:
-            p.kill()
+            kill_tree(p.pid)
             p.wait()
 
 
