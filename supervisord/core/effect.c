@@ -111,6 +111,9 @@ static void perform(struct core *c, const struct effect *fx)
 	case FX_JOURNAL:
 		journal_write(c, fx->set, fx->text);
 		break;
+	case FX_COUNT:
+		journal_count(c, fx->set);
+		break;
 	case FX_RELEASE_LINK:
 		journal_commit(c, fx->set);
 		break;

@@ -143,6 +143,7 @@ struct set_core {
 	int journal_fd;
 	uint64_t journal_seq, journal_id;
 	bool is_commit_due; /* journal_commit() failed: tried again */
+	bool is_count_due;  /* journal_count() did */
 	uint16_t lb_base;   /* wire number of its first load balancer */
 	bool has_lb_base;
 	bool is_conf_new; /* of a member: its load balancers are told */
@@ -401,6 +402,7 @@ void store_look_again(struct core *c);
 
 /* journal.c */
 void journal_write(struct core *c, struct set *s, const char *text);
+void journal_count(struct core *c, struct set *s);  /* how many members are wanted */
 void journal_commit(struct core *c, struct set *s); /* current revision + release, ReleaseLink */
 void journal_again(struct core *c);                 /* commits that could not be written */
 int journal_last(struct core *c, struct set *s, struct rollout_rec *ret);

@@ -182,25 +182,31 @@ static void state_failed(struct core *c, const struct set *s, const char *what, 
 {
 	char text[TROUBLE_TEXT_MAX];
 	snprintf(text, sizeof(text),
-		"%s: cannot write %s of %s: %s; make room there: until then a crash of the daemon "
-		"would lose it",
+		"%s: cannot write %s of %s: %s; make room there, or make it writable: until then a crash "
+		"of the daemon would lose it",
 		c->state_dir, what, s->name, errno_name(error));
 	core_trouble(c, TROUBLE_STATE, text);
 }
 
 static void state_is_well(struct core *c)
 {
-	for (size_t i = 0; c->world && i < c->world->n_sets; i++)
-		if (sc(c->world->sets[i])->is_commit_due)
+	for (size_t i = 0; c->world && i < c->world->n_sets; i++) {
+		const struct set_core *x = sc(c->world->sets[i]);
+		if (x->is_commit_due || x->is_count_due)
 			return;
+	}
 	core_trouble(c, TROUBLE_STATE, NULL);
 }
 
 void journal_again(struct core *c)
 {
-	for (size_t i = 0; i < c->world->n_sets; i++)
-		if (sc(c->world->sets[i])->is_commit_due)
-			journal_commit(c, c->world->sets[i]);
+	for (size_t i = 0; i < c->world->n_sets; i++) {
+		struct set *s = c->world->sets[i];
+		if (sc(s)->is_commit_due)
+			journal_commit(c, s);
+		if (sc(s)->is_count_due)
+			journal_count(c, s);
+	}
 }
 
 void journal_write(struct core *c, struct set *s, const char *text)
@@ -350,6 +356,20 @@ static void prune_revisions(struct core *c, struct set *s, unsigned keep)
 		}
 		missing = rmdir(dir) < 0 && errno == ENOENT ? missing + 1 : 0;
 	}
+}
+
+void journal_count(struct core *c, struct set *s)
+{
+	char text[16];
+	snprintf(text, sizeof(text), "%u\n", s->count);
+	int r = state_write(c, s->name, "count", text);
+	sc(s)->is_count_due = r < 0;
+	if (r == 0) {
+		state_is_well(c);
+		return;
+	}
+	state_failed(c, s, "the number of members", r);
+	core_again(c);
 }
 
 void journal_commit(struct core *c, struct set *s)

@@ -605,7 +605,6 @@ int core_daemon_reload(struct core *c, const char *actor, struct buf *notes, str
 int core_scale(struct core *c, struct set *s, unsigned count, uint64_t request, const char *actor,
 	struct err *e)
 {
-	char text[16];
 	if (!s->is_template)
 		return err_set(e, -EINVAL, "%s is not a template unit: it cannot have replicas",
 			s->template);
@@ -619,14 +618,7 @@ int core_scale(struct core *c, struct set *s, unsigned count, uint64_t request, 
 	store_load_closure(c);
 	struct request q = {
 		.id = request, .verb = REQ_SCALE, .set = s, .number = count, .actor = actor};
-	int res = core_submit(c, &q);
-	if (s->count == count) {
-		snprintf(text, sizeof(text), "%u\n", count);
-		int w = state_write(c, s->name, "count", text);
-		if (w < 0)
-			log_warn(s->name, "cannot record the count: %s", errno_name(w));
-	}
-	return res;
+	return core_submit(c, &q);
 }
 
 static int check_release(const struct set *s, const char *release, struct err *e)

@@ -373,6 +373,7 @@ enum effect_kind {
 	FX_LB_FORGET,    /* unit: no longer a row */
 	FX_LB_FAST,      /* set: sample fast for a while */
 	FX_JOURNAL,      /* set: rollout_rec changed: make it durable before what follows; text */
+	FX_COUNT,        /* set: another number of members is wanted: make it durable before what follows */
 	FX_RELEASE_LINK, /* set: rollout complete: switch ReleaseLink= to release; record revision */
 	FX_REPLY,        /* request, result, text */
 	FX_EVENT,        /* event, unit or set, text: tell people */

@@ -184,6 +184,7 @@ static void request_scale(struct world *w, const struct request *r)
 		}
 	s->count = (unsigned)r->number;
 	s->is_dirty = true;
+	fx_add(w, FX_COUNT)->set = s;
 	fx_event(w, EVENT_SCALED, NULL, s, "%u to %u members", before, s->count);
 	op_begin(w, s, r);
 	for (unsigned i = SET_MEMBERS_MAX; i-- > s->count;)

@@ -3,7 +3,7 @@
  * A replica set in some universes: two revisions, the second perhaps broken, load balancers in front.
  *
  *  1. What is durable here is what core keeps: the journal at FX_JOURNAL, the committed revision at
- *     FX_RELEASE_LINK, the count with the records.
+ *     FX_RELEASE_LINK, the number of members at FX_COUNT.
  *  2. No process is stopped by request while a load balancer that can be seen has sessions on it, or
  *     offers it, unless the drain timeout forced it.
  *  3. READY is wanted only for a unit that has a main process.
@@ -311,11 +311,13 @@ bool fake_lb_effect(struct sim *s, const struct effect *e)
 		sim_fail(s, "the journal says what no core would believe");
 	if (e->kind == FX_JOURNAL)
 		t->journal = set_of(s)->rollout;
+	if (e->kind == FX_COUNT)
+		t->count = set_of(s)->count;
 	if (e->kind == FX_RELEASE_LINK)
 		t->revision = set_of(s)->revision;
 	fakelb_effect(t->lb, e, s->now_us);
 	return e->kind == FX_LB_WANT || e->kind == FX_LB_FORGET || e->kind == FX_LB_FAST ||
-	       e->kind == FX_JOURNAL || e->kind == FX_RELEASE_LINK;
+	       e->kind == FX_JOURNAL || e->kind == FX_COUNT || e->kind == FX_RELEASE_LINK;
 }
 
 /* ---- what happens ---- */
@@ -500,7 +502,6 @@ void fake_lb_check(struct sim *s)
 		return;
 	the_sim = s;
 	t->lb->ahead_us = s->ahead_us;
-	t->count = set_of(s)->count;
 	if (fakelb_trespassed(t->lb, MEMBERS + 1))
 		sim_fail(s, "a server of this host was changed by another");
 	check_serving(s);

@@ -179,11 +179,16 @@ static void rig_perform(struct rig *r, const struct effect *fx)
 		r->journal = r->s->rollout;
 		r->n_journals++;
 		break;
+	case FX_COUNT:
+		r->durable_count = r->s->count;
+		break;
 	case FX_RELEASE_LINK:
 		r->durable_revision = r->s->revision;
 		break;
 	case FX_REPLY:
 		ck_assert_uint_lt(fx->request, 64);
+		if (fx->result == REPLY_DONE)
+			ck_assert_uint_eq(r->durable_count, r->s->count);
 		r->replies[fx->request]++;
 		r->reply[fx->request] = fx->result;
 		str_copy(r->reply_text[fx->request], strna(fx->text), 256);
@@ -320,7 +325,6 @@ static void rig_write(struct rig *r)
 		u->is_dirty = u->in_dirty_list = false;
 	}
 	r->w->n_dirty = 0;
-	r->durable_count = r->s->count;
 }
 
 static void rig_step(struct rig *r, struct event ev);
