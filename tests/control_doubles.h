@@ -6,7 +6,8 @@
  */
 #pragma once
 
-#include "control/call.h"
+#include "control/control.h"
+#include "control/names.h"
 #include "logd/logd.h"
 
 #define WEAK __attribute__((weak))

@@ -4,16 +4,14 @@
  *
  * Owns nothing. Every change is an audit line before it is asked for (waits_note()), and its
  * outcome another; those that need no time have both at once.
- * Called by verbs.c.
+ * Called by server.c.
  */
 #include <signal.h>
 
-#include "control/call.h"
-
-static const char *actor(const struct call *c)
-{
-	return peer_actor(client_peer(c->client));
-}
+#include "control/audit.h"
+#include "control/json.h"
+#include "control/verbs.h"
+#include "control/waits.h"
 
 static int refuse_full(struct call *c)
 {
@@ -26,7 +24,7 @@ static int submit(struct call *c, enum request_verb verb, struct unit *u, struct
 	uint64_t id = outcomes_add(c, u ? u->name : s->name, u, s);
 	if (!id)
 		return refuse_full(c);
-	struct request r = {.id = id, .verb = verb, .unit = u, .set = s, .actor = actor(c)};
+	struct request r = {.id = id, .verb = verb, .unit = u, .set = s, .actor = call_actor(c)};
 	int e = core_submit(c->core, &r);
 	if (e < 0)
 		outcomes_refuse(c, id, errno_name(e));
@@ -48,7 +46,7 @@ static int act(struct call *c, enum request_verb verb, enum request_verb set_ver
 		r = submit(c, set_verb, NULL, t.sets[i]);
 	targets_done(&t);
 	if (r < 0) {
-		waits_client_gone(control_waits(c->control), c->client);
+		waits_client_gone(c->control->waits, c->client);
 		return r;
 	}
 	return outcomes_end(c, call_bool(c, "no_wait"));
@@ -99,7 +97,7 @@ int verb_RESET_FAILED(struct call *c)
 			r = submit(c, REQ_RESET_FAILED, t.units[i], NULL);
 	targets_done(&t);
 	if (r < 0) {
-		waits_client_gone(control_waits(c->control), c->client);
+		waits_client_gone(c->control->waits, c->client);
 		return r;
 	}
 	return outcomes_end(c, false);
@@ -152,7 +150,7 @@ int verb_KILL(struct call *c)
 		struct err e = {0};
 		waits_note(c, core_next_request(c->core), t.units[i]->name);
 		int k = core_kill(c->core, t.units[i], signo, who, &e);
-		audit_result(control_audit(c->control), c->change,
+		audit_result(c->control->audit, c->change,
 			k == 0        ? REPLY_DONE
 			: k == -ESRCH ? REPLY_NOT_RUNNING
 				      : REPLY_FAILED,
@@ -245,7 +243,7 @@ int verb_DAEMON_RELOAD(struct call *c)
 {
 	struct buf notes = {0};
 	waits_note(c, core_next_request(c->core), "");
-	int r = core_daemon_reload(c->core, actor(c), &notes, &c->e);
+	int r = core_daemon_reload(c->core, call_actor(c), &notes, &c->e);
 	if (r >= 0) {
 		j_open(&c->out, NULL, '{');
 		j_strn(&c->out, "notes", strna(notes.data), notes.size);
@@ -261,7 +259,7 @@ int verb_REEXEC(struct call *c)
 	if (path && path[0] != '/')
 		return err_set(&c->e, -EINVAL, "the path must be absolute");
 	waits_note(c, core_next_request(c->core), strna(path));
-	return MIN(core_reexec(c->core, path, actor(c), &c->e), 0);
+	return MIN(core_reexec(c->core, path, call_actor(c), &c->e), 0);
 }
 
 int verb_SHUTDOWN(struct call *c)
@@ -270,5 +268,5 @@ int verb_SHUTDOWN(struct call *c)
 	if (code < 0 || code > 255)
 		return err_set(&c->e, -EINVAL, "an exit code is 0 to 255");
 	waits_note(c, core_next_request(c->core), "");
-	return MIN(core_shutdown(c->core, (int)code, actor(c), &c->e), 0);
+	return MIN(core_shutdown(c->core, (int)code, call_actor(c), &c->e), 0);
 }

@@ -4,25 +4,15 @@
  *
  * Owns nothing and changes nothing: a unit that is not in the world is read from its files and
  * forgotten. The words are systemd's in snake case; fields are only added within a schema number.
- * Called by verbs.c.
+ * Called by server.c.
  */
-#include "control/call.h"
+#include "control/audit.h"
+#include "control/json.h"
+#include "control/names.h"
+#include "control/show.h"
+#include "control/verbs.h"
 
 /* ---- one unit ------------------------------------------------------------------------------------------ */
-
-const char *unit_health(const struct unit *u)
-{
-	bool has_check = false, is_ok = true;
-	for (int k = 0; u->conf && k < CHECK_KIND_MAX; k++) {
-		if (!u->conf->health[k].target)
-			continue;
-		has_check = true;
-		if (u->rec.check_ok[k] == 2)
-			return "failing";
-		is_ok = is_ok && u->rec.check_ok[k] == 1;
-	}
-	return !has_check ? "none" : is_ok ? "ok" : "unknown";
-}
 
 static void health_json(struct buf *b, const struct unit *u)
 {
@@ -134,7 +124,7 @@ static void unit_brief_json(struct buf *b, struct core *core, const struct unit 
 	j_close(b, '}');
 }
 
-void unit_json(struct buf *b, struct core *core, const struct unit *u)
+static void unit_json(struct buf *b, struct core *core, const struct unit *u)
 {
 	j_open(b, NULL, '{');
 	j_str(b, "name", u->name);
@@ -217,7 +207,7 @@ static void unconfined_row(void *arg, const char *process, const char *why)
 	j_close(arg, '}');
 }
 
-static void daemon_json(struct buf *b, struct control *control, struct core *core)
+static void daemon_json(struct buf *b, const struct audit *audit, struct core *core)
 {
 	const struct core_status *s = core_status(core);
 	j_open(b, "daemon", '{');
@@ -240,7 +230,7 @@ static void daemon_json(struct buf *b, struct control *control, struct core *cor
 	j_open(b, "degraded", '[');
 	core_each_unconfined(core, unconfined_row, b);
 	j_close(b, ']');
-	audit_json(b, "audit", control_audit(control));
+	audit_json(b, "audit", audit);
 	j_close(b, '}');
 }
 
@@ -336,7 +326,7 @@ static void status_json(struct call *c, const struct shown *s)
 	buf_reserve(b, 512 + s->in_world.n * (is_brief ? 160 : 768));
 	j_open(b, NULL, '{');
 	j_str(b, "schema", "stay.status/1");
-	daemon_json(b, c->control, c->core);
+	daemon_json(b, c->control->audit, c->core);
 	j_open(b, "units", '[');
 	for (size_t i = 0; i < s->in_world.n; i++)
 		if (is_brief)

@@ -8,6 +8,8 @@
 #include <sys/un.h>
 
 #include "check_main.h"
+#include "control/json.h"
+#include "control/waits.h"
 #include "control_doubles.h"
 #include "stayd/stayd.h"
 
