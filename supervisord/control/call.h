@@ -32,6 +32,7 @@ extern const struct method methods[METHOD_MAX];
 /* What all calls share; server.c makes it. */
 struct control {
 	struct loop *loop;
+	const struct control_daemon *daemon;
 	struct core *core;
 	struct clients *clients;
 	struct waits *waits;
@@ -41,6 +42,7 @@ struct control {
 
 struct call {
 	struct control *control;
+	const struct control_daemon *daemon;
 	struct core *core;
 	struct client *client;
 	enum method_id method;

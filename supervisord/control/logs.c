@@ -56,10 +56,9 @@ static void cut_from(struct buf *text, uint64_t until_us)
 }
 
 /* The last lines as an array of strings; nothing when there are none. */
-int logs_tail_json(struct buf *b, const char *key, struct core *core, const char *unit,
+int logs_tail_json(struct buf *b, const char *key, const char *dir, const char *unit,
 	unsigned n_lines, uint64_t since_us, uint64_t until_us)
 {
-	const char *dir = core_status(core)->log_dir;
 	struct buf text = {0};
 	struct log_cursor cursor;
 	unsigned n = 0;

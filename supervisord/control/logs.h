@@ -7,8 +7,8 @@
 
 /* {unit, text} */
 void log_json(struct buf *b, const char *unit, const struct buf *text);
-/* Lines of [since_us, until_us), the last n of them; 0 = no bound. */
-int logs_tail_json(struct buf *b, const char *key, struct core *core, const char *unit,
+/* Lines of [since_us, until_us), the last n of them; 0 = no bound. dir NULL: none are kept. */
+int logs_tail_json(struct buf *b, const char *key, const char *dir, const char *unit,
 	unsigned n_lines, uint64_t since_us, uint64_t until_us);
 /* Sends what is in c->out, and from now on what is written behind the cursors of t's units. */
 int logs_follow(

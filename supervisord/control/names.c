@@ -63,7 +63,7 @@ static void consider(const char *typed, const char *name, unsigned *best, char *
 
 int fail_no_unit(struct call *c, const char *name)
 {
-	struct world *w = core_world(c->core);
+	struct world *w = c->daemon->world(c->core);
 	unsigned best = HINT_DISTANCE + 1;
 	str_copy(c->hint, "stayctl list-units", sizeof(c->hint));
 	for (size_t i = 0; i < w->n_sets; i++)
@@ -71,7 +71,7 @@ int fail_no_unit(struct call *c, const char *name)
 	for (size_t i = 0; i < w->n_units; i++)
 		consider(name, w->units[i]->name, &best, c->hint, sizeof(c->hint));
 	struct strv files = {0};
-	if (best > 1 && core_unit_files(c->core, &files) == 0)
+	if (best > 1 && c->daemon->unit_files(c->core, &files) == 0)
 		for (size_t i = 0; i < files.n; i++)
 			consider(name, files.v[i], &best, c->hint, sizeof(c->hint));
 	strv_done(&files);
@@ -112,7 +112,7 @@ bool name_fits(const char *pattern, const char *name)
 
 static int resolve_pattern(struct call *c, const char *pattern, struct targets *t)
 {
-	struct world *w = core_world(c->core);
+	struct world *w = c->daemon->world(c->core);
 	size_t before = t->n;
 	for (size_t i = 0; i < w->n_units; i++)
 		if (name_fits(pattern, w->units[i]->name))
@@ -145,7 +145,7 @@ bool name_may_be_set(const char *name)
 
 static int resolve_name(struct call *c, const char *name, int flags, struct targets *t)
 {
-	struct world *w = core_world(c->core);
+	struct world *w = c->daemon->world(c->core);
 	if (strlen(name) > UNIT_NAME_MAX)
 		return err_set(&c->e, -EINVAL, "a name is longer than %d bytes", UNIT_NAME_MAX);
 	if (strpbrk(name, "*?["))
@@ -153,7 +153,7 @@ static int resolve_name(struct call *c, const char *name, int flags, struct targ
 	struct set *s = NULL;
 	struct err unread = {0};
 	if (name_may_be_set(name))
-		s = flags & TARGETS_LOAD ? core_find_set(c->core, name, &unread)
+		s = flags & TARGETS_LOAD ? c->daemon->find_set(c->core, name, &unread)
 					 : find_set(w, name);
 	if (s && s->is_template) {
 		if (flags & TARGETS_SETS)
@@ -166,8 +166,8 @@ static int resolve_name(struct call *c, const char *name, int flags, struct targ
 	if (!full)
 		return err_set(&c->e, -EINVAL, "'%.255s' is not a unit name", name);
 	struct unit *u = world_unit(w, full);
-	if (flags & TARGETS_LOAD && (!u || core_unit_is_unread(u)))
-		u = core_load_unit(c->core, full, &c->e);
+	if (flags & TARGETS_LOAD && (!u || c->daemon->unit_is_unread(u)))
+		u = c->daemon->load_unit(c->core, full, &c->e);
 	int r = 0;
 	if (u)
 		add_unit(t, u);
@@ -186,7 +186,7 @@ int targets_resolve(struct call *c, int flags, struct targets *t)
 	if (n == 0 && !(flags & TARGETS_ALL))
 		return err_set(&c->e, -EINVAL, "which unit?");
 	if (n == 0) {
-		struct world *w = core_world(c->core);
+		struct world *w = c->daemon->world(c->core);
 		for (size_t i = 0; i < w->n_units; i++) {
 			GROW(t->units, t->n, t->cap);
 			t->units[t->n++] = w->units[i];
@@ -219,7 +219,7 @@ struct set *call_set(struct call *c)
 		return NULL;
 	}
 	struct err unread = {0};
-	struct set *s = core_find_set(c->core, name, &unread);
+	struct set *s = c->daemon->find_set(c->core, name, &unread);
 	if (!s && unread.code)
 		err_set(&c->e, unread.code, "%s", unread.text);
 	else if (!s && fail_no_unit(c, name) < 0 && !startswith(c->hint, "did you"))

@@ -106,6 +106,7 @@ static void call_verb(struct client *cl, enum method_id id, const json_t *params
 	struct control *control = client_owner(cl);
 	struct call c = {
 		.control = control,
+		.daemon = control->daemon,
 		.core = control->core,
 		.client = cl,
 		.method = id,
@@ -220,11 +221,12 @@ void control_reload(struct control *c, struct buf *notes)
 		buf_printf(notes, "%s; only root may do anything\n", e.text);
 }
 
-int control_new(
-	struct loop *l, int listen_fd, const char *config, struct core *core, struct control **ret)
+int control_new(struct loop *l, int listen_fd, const char *config,
+	const struct control_daemon *daemon, struct core *core, struct control **ret)
 {
 	struct control *c = xcalloc(1, sizeof(*c));
 	c->loop = l;
+	c->daemon = daemon;
 	c->core = core;
 	c->access = access_new(config, geteuid());
 	int r = clients_new(l, listen_fd, c->access, &ops, c, &c->clients);
@@ -234,7 +236,7 @@ int control_new(
 		return r;
 	}
 	control_reload(c, NULL);
-	const struct core_status *s = core_status(core);
+	const struct core_status *s = daemon->status(core);
 	c->audit = audit_new(l, s->state_dir, s->runtime_dir);
 	clients_wake(c->clients, audit_retry_at(c->audit));
 	c->waits = waits_new(c);

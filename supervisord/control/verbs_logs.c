@@ -44,7 +44,7 @@ static int logs_of(struct call *c, const struct targets *t, const char *dir)
 
 int verb_LOGS(struct call *c)
 {
-	const char *dir = core_status(c->core)->log_dir;
+	const char *dir = c->daemon->status(c->core)->log_dir;
 	struct targets t = {0};
 	if (!dir) {
 		str_copy(c->hint, "logs go to the standard output of stayd", sizeof(c->hint));
@@ -65,8 +65,9 @@ static void filter_names(struct call *c, struct strv *out)
 	const json_t *names = json_object_get(c->params, "names");
 	for (size_t i = 0; i < json_array_size(names); i++) {
 		const char *name = json_string_value(json_array_get(names, i));
-		struct set *s =
-			strlen(name) <= UNIT_NAME_MAX ? find_set(core_world(c->core), name) : NULL;
+		struct set *s = strlen(name) <= UNIT_NAME_MAX
+					? find_set(c->daemon->world(c->core), name)
+					: NULL;
 		if (s) {
 			strv_add(out, s->name);
 			continue;

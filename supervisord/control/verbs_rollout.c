@@ -17,7 +17,7 @@
 
 int verb_ROLLOUT(struct call *c)
 {
-	struct set *s = find_set(core_world(c->core), call_str(c, "name"));
+	struct set *s = find_set(c->daemon->world(c->core), call_str(c, "name"));
 	if (!s)
 		return fail_no_unit(c, call_str(c, "name"));
 	return waits_rollout(c, s);
@@ -30,7 +30,7 @@ static void history_each(void *arg, const struct rollout_rec *rec)
 
 int verb_HISTORY(struct call *c)
 {
-	struct set *s = find_set(core_world(c->core), call_str(c, "name"));
+	struct set *s = find_set(c->daemon->world(c->core), call_str(c, "name"));
 	if (!s)
 		return fail_no_unit(c, call_str(c, "name"));
 	j_open(&c->out, NULL, '{');
@@ -38,7 +38,7 @@ int verb_HISTORY(struct call *c)
 	j_str(&c->out, "set", s->name);
 	j_int(&c->out, "revision", s->revision);
 	j_open(&c->out, "rollouts", '[');
-	int r = core_history(c->core, s, history_each, &c->out);
+	int r = c->daemon->history(c->core, s, history_each, &c->out);
 	j_close(&c->out, ']');
 	j_close(&c->out, '}');
 	return r < 0 ? err_set(&c->e, r, "the journal cannot be read: %s", errno_name(r)) : 0;
@@ -89,7 +89,8 @@ int verb_SCALE(struct call *c)
 	int r = set_begin(c, &s, &id, false);
 	if (r < 0)
 		return r;
-	return set_end(c, id, core_scale(c->core, s, (unsigned)count, id, call_actor(c), &c->e));
+	return set_end(
+		c, id, c->daemon->scale(c->core, s, (unsigned)count, id, call_actor(c), &c->e));
 }
 
 int verb_DEPLOY(struct call *c)
@@ -107,7 +108,7 @@ int verb_DEPLOY(struct call *c)
 	int r = set_begin(c, &s, &id, true);
 	if (r < 0)
 		return r;
-	r = core_deploy(c->core, s, release, (unsigned)pause_after, id, call_actor(c), &c->e);
+	r = c->daemon->deploy(c->core, s, release, (unsigned)pause_after, id, call_actor(c), &c->e);
 	return set_end(c, id, r);
 }
 
@@ -121,7 +122,7 @@ int verb_UNDO(struct call *c)
 	int r = set_begin(c, &s, &id, true);
 	if (r < 0)
 		return r;
-	r = core_undo(c->core, s, (uint32_t)revision, id, call_actor(c), &c->e);
+	r = c->daemon->undo(c->core, s, (uint32_t)revision, id, call_actor(c), &c->e);
 	return set_end(c, id, r);
 }
 
@@ -134,7 +135,7 @@ static int set_request(struct call *c, enum request_verb verb, uint64_t number)
 		return r;
 	struct request q = {
 		.id = id, .verb = verb, .set = s, .number = number, .actor = call_actor(c)};
-	return set_end(c, id, core_submit(c->core, &q));
+	return set_end(c, id, c->daemon->submit(c->core, &q));
 }
 
 int verb_PAUSE(struct call *c)
@@ -193,7 +194,7 @@ static unsigned plan_text(struct call *c, const struct set *s, struct buf *out)
 		u = s->members[i];
 	if (!u || !u->conf)
 		return 0;
-	struct unit_conf *now = unit_load(core_status(c->core)->unit_path, u->name, NULL);
+	struct unit_conf *now = unit_load(c->daemon->status(c->core)->unit_path, u->name, NULL);
 	unsigned n = 0;
 	if (now->load != LOAD_LOADED) {
 		buf_printf(out, "! %s: %s; see stayctl check %s\n", u->name,
@@ -223,7 +224,7 @@ int verb_PLAN(struct call *c)
 		changes == 1 ? "" : "s");
 	if (lines.size)
 		buf_add(&text, lines.data, lines.size);
-	set_plan(core_world(c->core), s, &text);
+	set_plan(c->daemon->world(c->core), s, &text);
 	j_open(&c->out, NULL, '{');
 	j_str(&c->out, "schema", "stay.plan/1");
 	j_str(&c->out, "set", s->name);

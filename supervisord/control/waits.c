@@ -197,9 +197,9 @@ static unsigned failing_check(const struct unit *u)
 }
 
 /* What a person needs to see why it failed: the probe's answer, the last lines, what to type. */
-static void failure_json(
-	struct buf *b, const struct waits *w, struct core *core, const struct outcome *o)
+static void failure_json(struct buf *b, const struct waits *w, const struct outcome *o)
 {
+	const struct control_daemon *daemon = w->control->daemon;
 	struct failed_member m = failed_member(w, o);
 	const struct unit *u = m.unit;
 	char hint[UNIT_NAME_MAX + 64];
@@ -215,7 +215,8 @@ static void failure_json(
 		if (k < CHECK_KIND_MAX)
 			probe_json(b, u, k, u->health[k].text);
 	}
-	logs_tail_json(b, "log", core, u->name, OUTCOME_LOG_LINES, m.since_us, m.until_us);
+	logs_tail_json(b, "log", daemon->status(w->control->core)->log_dir, u->name,
+		OUTCOME_LOG_LINES, m.since_us, m.until_us);
 	if (u->conf && u->conf->load != LOAD_LOADED)
 		snprintf(hint, sizeof(hint), "stayctl check %s", u->name);
 	else
@@ -229,8 +230,7 @@ static bool tells_more(enum reply_result r)
 	return r == REPLY_FAILED || r == REPLY_ROLLED_BACK || r == REPLY_HALTED;
 }
 
-static void outcome_json(
-	struct buf *b, const struct waits *w, struct core *core, const struct outcome *o)
+static void outcome_json(struct buf *b, const struct waits *w, const struct outcome *o)
 {
 	j_open(b, NULL, '{');
 	j_str(b, "name", o->name);
@@ -242,12 +242,11 @@ static void outcome_json(
 		j_int(b, "main_pid", o->unit->rec.main_pid);
 	}
 	if (o->is_done && tells_more(o->result))
-		failure_json(b, w, core, o);
+		failure_json(b, w, o);
 	j_close(b, '}');
 }
 
-static void outcomes_json(
-	struct buf *b, const struct waits *w, struct core *core, const struct waiting *wt)
+static void outcomes_json(struct buf *b, const struct waits *w, const struct waiting *wt)
 {
 	char id[32];
 	j_open(b, NULL, '{');
@@ -257,7 +256,7 @@ static void outcomes_json(
 		rollout_json(b, "rollout", wt->watch);
 	j_open(b, "outcomes", '[');
 	for (size_t i = 0; i < wt->n; i++)
-		outcome_json(b, w, core, &wt->v[i]);
+		outcome_json(b, w, &wt->v[i]);
 	j_close(b, ']');
 	j_close(b, '}');
 }
@@ -277,7 +276,7 @@ uint64_t outcomes_add(struct call *c, const char *name, struct unit *u, struct s
 	struct waiting *wt = client_waiting(c->client);
 	if (w->n_pending >= PENDING_MAX)
 		return 0;
-	uint64_t request = core_next_request(c->core);
+	uint64_t request = c->daemon->next_request(c->core);
 	GROW(w->pending, w->n_pending, w->cap_pending);
 	struct pending *p = &w->pending[w->n_pending++];
 	*p = (struct pending){.request = request,
@@ -343,12 +342,12 @@ static void outcomes_send_if_done(struct waits *w, struct client *cl)
 	if (shows_log(wt) && !wt->has_synced) {
 		/* The last words may still be in a pipe, and they say why. */
 		wt->has_synced = true;
-		wt->awaits_logs = core_sync_logs(w->control->core);
+		wt->awaits_logs = w->control->daemon->sync_logs(w->control->core);
 		if (wt->awaits_logs)
 			return;
 	}
 	struct buf b = {0};
-	outcomes_json(&b, w, w->control->core, wt);
+	outcomes_json(&b, w, wt);
 	waiting_done(wt);
 	client_send(cl, &b, false);
 	buf_done(&b);
@@ -377,7 +376,7 @@ int outcomes_end(struct call *c, bool no_wait)
 	struct waits *w = c->control->waits;
 	struct waiting *wt = client_waiting(c->client);
 	wt->is_collecting = false;
-	outcomes_json(&c->out, c->control->waits, c->core, wt);
+	outcomes_json(&c->out, c->control->waits, wt);
 	if (!no_wait && wt->n_done < wt->n) {
 		if (c->more) /* the id, for those who will not wait to the end */
 			client_send(c->client, &c->out, true);
@@ -433,7 +432,7 @@ int waits_state(struct call *c, const struct targets *t, enum wait_for what)
 	state_look(wt);
 	if (wt->n_done < wt->n)
 		return VERB_WAITS;
-	outcomes_json(&c->out, c->control->waits, c->core, wt);
+	outcomes_json(&c->out, c->control->waits, wt);
 	waiting_done(wt);
 	return VERB_REPLIED;
 }
@@ -474,7 +473,7 @@ static void watcher_look(struct waits *w, struct client *cl, const struct set *s
 		watch_json(&b, s);
 		client_send(cl, &b, true);
 	} else if (wt->kind == WAIT_OUTCOMES && wt->is_streaming && client_behind(cl) == 0) {
-		outcomes_json(&b, w, w->control->core, wt);
+		outcomes_json(&b, w, wt);
 		client_send(cl, &b, true);
 	}
 	buf_done(&b);
@@ -491,7 +490,7 @@ static void watchers_look(struct waits *w, const struct set *s)
 		if (wt->n_done < wt->n)
 			continue;
 		struct buf b = {0};
-		outcomes_json(&b, w, w->control->core, wt);
+		outcomes_json(&b, w, wt);
 		waiting_done(wt);
 		client_send(cl, &b, false);
 		buf_done(&b);

@@ -3,6 +3,7 @@
  * Performs what the model decided, in its order. Nothing here decides: an effect that cannot be
  * performed becomes an event.
  */
+#include "control/control.h"
 #include "core/inner.h"
 
 #include <fcntl.h>

@@ -14,7 +14,6 @@
 #pragma once
 
 #include "base/base.h"
-#include "control/control.h"
 #include "launch/launch.h"
 #include "logd/logd.h"
 #include "model/model.h"
@@ -287,7 +286,17 @@ void core_tell(struct core *c, const struct effects *fx); /* before the records 
 void core_perform(struct core *c, const struct effects *fx);
 bool core_acts(const struct effects *fx); /* the records are to be written before */
 
-/* reexec.c; core_reexec() is in verbs.h */
+/* actions.c: what the control verbs may ask (control.h); the rest of it stands with its files below */
+struct control_daemon;
+extern const struct control_daemon daemon_for_control;
+int core_submit(struct core *c, const struct request *r);
+
+/* privileges.c */
+void core_each_unconfined(
+	struct core *c, void (*each)(void *arg, const char *process, const char *why), void *arg);
+
+/* reexec.c */
+int core_reexec(struct core *c, const char *path, const char *actor, struct err *e);
 void reexec_welcomed(struct core *c);
 void reexec_refused(struct core *c, const char *why);
 
@@ -386,8 +395,17 @@ int adopt_track(struct core *c, const struct spawn_id *id, pid_t pid);
 bool adopt_is_main(struct core *c, const struct unit *u);
 bool adopt_stray(struct core *c, const struct kp_frame *f);
 
-/* store.c */
+/* store.c; core_*() as in struct control_daemon */
 struct unit *core_load_unit(struct core *c, const char *name, struct err *e);
+bool core_unit_is_unread(const struct unit *u);
+struct set *core_find_set(struct core *c, const char *name, struct err *unread);
+int core_daemon_reload(struct core *c, const char *actor, struct buf *notes, struct err *e);
+int core_scale(struct core *c, struct set *s, unsigned count, uint64_t request, const char *actor,
+	struct err *e);
+int core_deploy(struct core *c, struct set *s, const char *release, unsigned pause_after,
+	uint64_t request, const char *actor, struct err *e);
+int core_undo(struct core *c, struct set *s, uint32_t revision, uint64_t request, const char *actor,
+	struct err *e);
 int store_load_closure(struct core *c);
 void store_attach(struct core *c, struct unit *u);
 void store_load_sets(struct core *c);
@@ -405,6 +423,9 @@ void journal_commit(struct core *c, struct set *s); /* current revision + releas
 void journal_again(struct core *c);                 /* commits that could not be written */
 int journal_last(struct core *c, struct set *s, struct rollout_rec *ret);
 int journal_last_done(struct core *c, const char *set, struct rollout_rec *ret);
+#define HISTORY_MAX 100
+int core_history(struct core *c, struct set *s,
+	void (*each)(void *arg, const struct rollout_rec *rec), void *arg);
 
 /* state.c: small files of the state directory */
 char *state_dir_of(const struct core *c, const char *set, const char *below);
@@ -476,7 +497,7 @@ int logger_stream(struct core *c, struct unit *u); /* write end for the unit's o
 void logger_adopt(struct core *c, struct unit *u, int read_fd);
 void logger_regain(
 	struct core *c, struct unit *u, pid_t pid); /* from a process that writes to it */
-bool logger_sync(struct core *c);                   /* see core_sync_logs() */
+bool logger_sync(struct core *c);                   /* see struct control_daemon */
 void logger_sync_over(struct core *c);
 void logger_note(struct core *c, struct unit *u, const char *text);
 

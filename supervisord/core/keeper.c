@@ -8,6 +8,7 @@
  *  3. At most KEEPER_BATCH frames are handled a turn, so that a crash storm leaves room for
  *     control clients.
  */
+#include "control/control.h"
 #include "core/inner.h"
 
 #include <fcntl.h>

@@ -8,6 +8,7 @@
  */
 #include "core/core.h"
 
+#include "control/control.h"
 #include "core/inner.h"
 
 #include "confine/confine.h"
@@ -431,7 +432,8 @@ static int control_listen(struct core *c, int deposited_fd)
 			return -errno;
 		keeper_put(c, "control", c->control_fd);
 	}
-	return control_new(&c->loop, c->control_fd, c->config_path, c, &c->control);
+	return control_new(
+		&c->loop, c->control_fd, c->config_path, &daemon_for_control, c, &c->control);
 }
 
 static void restore_record(struct core *c, uint32_t slot, uint64_t generation, const char *name,
