@@ -365,9 +365,6 @@ void launcher_probe_over(struct core *c, struct proc *p);
 void launcher_probe_timeouts(struct core *c);
 uint64_t launcher_probe_deadline(const struct core *c);
 
-/* host.c: as the first process of a machine, mounts /proc, /sys, /dev, /run and cgroups */
-void host_mounts(void);
-
 /* record.c */
 int record_open(struct core *c, int deposited_fd);
 int record_clear(struct core *c);
@@ -469,10 +466,6 @@ void notify_forget(struct unit *u, const struct spawn_id *id); /* what another a
 void fdstore_restore(struct core *c, struct unit *u, uint32_t number, const char *name, int fd);
 void fdstore_clear(struct core *c, struct unit *u);
 
-/* condition.c */
-void condition_check(
-	struct core *c, struct unit *u, bool *ret_ok, struct buf *ret_text, bool *ret_is_assert);
-
 /* port.c */
 int port_allocate(struct core *c, struct unit *u);
 
@@ -484,9 +477,6 @@ void net_lb_want(struct core *c, struct unit *u, enum lb_state state, unsigned w
 void net_lb_forget(struct core *c, struct unit *u);
 void net_lb_fast(struct core *c, struct set *s, uint64_t for_ms);
 void net_set_configure(struct core *c, struct set *s);
-
-/* conns.c */
-unsigned conns_owing(uint16_t port); /* connections of it that owe an answer */
 
 /* logdir.c: the log directory, made and handed over to the logger; a descriptor or -errno */
 int logdir_open(struct core *c);

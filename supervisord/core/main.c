@@ -9,6 +9,7 @@
 #include "core/core.h"
 
 #include "control/control.h"
+#include "core/host.h"
 #include "core/inner.h"
 
 #include "confine/confine.h"
