@@ -277,6 +277,11 @@ static inline struct set_core *sc(const struct set *s)
 	return s->core;
 }
 
+/* options.c: paths and flags of struct core */
+int options_parse(struct core *c, int argc, char **argv);
+/* Those that cannot be made or written are done without; is_dir_unsafe is for core_come_up(). */
+int options_make_dirs(struct core *c);
+
 /* main.c */
 void core_step(struct core *c, struct event *ev); /* fills in the time; performs the effects */
 void core_arm(struct core *c);
