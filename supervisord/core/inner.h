@@ -307,7 +307,6 @@ void reexec_refused(struct core *c, const char *why);
 
 /* keeper.c */
 int keeper_connect(struct core *c); /* HELLO ... WELCOME; fills links, deposited fds, children */
-int deposit_take(const char *name); /* before the records are restored; -1 = none */
 int keeper_put(struct core *c, const char *name, int fd);
 void keeper_drop(struct core *c, const char *name);
 void keeper_signal(struct core *c, const struct spawn_id *id, int signo);
@@ -316,22 +315,30 @@ void keeper_forget(struct core *c, const struct spawn_id *id, pid_t pid); /* pid
 void keeper_role(struct core *c, enum role role, bool is_wanted);
 void keeper_exit(struct core *c, int code, const char *how); /* exit, reboot, poweroff */
 void keeper_reexec(struct core *c, int program_fd); /* takes it; -1: the present program again */
-void keeper_adopt_begin(
-	struct core *c);           /* deposits; and what the records say, before EV_RESTORED */
-void keeper_adopt(struct core *c); /* children of before, after the records are restored */
-void keeper_flush(struct core *c); /* what was put off to the end of the turn */
+void keeper_flush(struct core *c);                  /* what was put off to the end of the turn */
 void keeper_relist(struct core *c);
 void keeper_watch_again(struct core *c); /* main processes that there was no descriptor for */
 void proc_ended(struct core *c, struct proc *p, enum kp_row row, pid_t pid, int code, int status);
 #define EXIT_UNKNOWN (-1) /* in place of a CLD_*: it has ended, the kernel does not tell how */
 void keeper_child_exited(struct core *c, const struct kp_frame *f);
-void keeper_know(const struct kp_frame *f); /* as if keeper had listed it; before adoption begins */
-void keeper_keep_shim(struct core *c, struct unit *u, const struct spawn_id *id, pid_t shim);
-void keeper_keep_former(struct core *c, struct unit *u, const struct kp_frame *f);
+void keeper_signalled(struct core *c, int signo); /* keeper itself was, for the daemon */
+/* The pids that keeper knows of a child. False: a shim that has not started its program. */
+bool proc_take_pids(struct proc *p, const struct kp_frame *f);
 void proc_early(struct core *c, const struct spawn_id *id); /* the launcher has spoken, or died */
 bool main_is_named(
 	struct unit *u, pid_t pid); /* after EV_MAIN_PID was stepped, before the record */
 void main_pid_changed(struct core *c, struct unit *u, pid_t pid); /* behind the record */
+
+/* keeper_adopt.c: what keeper held for us */
+void keeper_know(const struct kp_frame *f); /* as if keeper had listed it; before adoption begins */
+void deposit_keep(const char *name, int fd);
+void keeper_unlearn(void);          /* all of it will be told again */
+int deposit_take(const char *name); /* before the records are restored; -1 = none */
+/* Deposits, and what the records say; before EV_RESTORED. */
+void keeper_adopt_begin(struct core *c);
+void keeper_adopt(struct core *c); /* children of before, after the records are restored */
+void keeper_keep_shim(struct core *c, struct unit *u, const struct spawn_id *id, pid_t shim);
+void keeper_keep_former(struct core *c, struct unit *u, const struct kp_frame *f);
 
 /* main.c */
 /* Leaves coming up to another core, unless max of them in a row did that already: true = leave. Then what
