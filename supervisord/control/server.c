@@ -3,8 +3,8 @@
  * The control server: org.varlink.service, and each call on its way from a client to its handler.
  *
  * Owns the parts of struct control. Invariants:
- *  1. Who may not make a call learns nothing of its parameters, and no handler runs for him.
- *  2. A change is in the audit log before it begins, and its outcome when its handler has returned.
+ *  1. Who may not make a call is told so whatever its parameters are, and no handler runs.
+ *  2. A change is in the audit log before it begins.
  * Called by core: control_*(); and by client.c for each call.
  */
 #include "control/control.h"

@@ -10,6 +10,10 @@
  * what was decided but not done is done again or reported lost.
  * A step without effects outside of this process leaves its record to the next write, at the end
  * of the turn at the latest; frames to keeper that take something back go out behind that.
+ *
+ * The files between main.c, which comes up and leaves, and those with a header of their own, which need
+ * no struct core, know each other in one circle, and that is the turn: the links, sockets and cgroups
+ * hand what they hear to core_step() (turn.c), and effect.c hands them what is to be done.
  */
 #pragma once
 
@@ -282,9 +286,14 @@ int options_parse(struct core *c, int argc, char **argv);
 /* Those that cannot be made or written are done without; is_dir_unsafe is for core_come_up(). */
 int options_make_dirs(struct core *c);
 
-/* main.c */
+/* turn.c */
 void core_step(struct core *c, struct event *ev); /* fills in the time; performs the effects */
 void core_arm(struct core *c);
+void core_again(struct core *c); /* comes back soon to what could not be done now */
+/* text: in words, with what to do; NULL: it is over. Said when it begins and when it ends. */
+void core_trouble(struct core *c, enum trouble kind, const char *text);
+void core_on_timer(struct loop *l);
+void core_before_wait(struct loop *l);
 
 /* effect.c */
 void core_tell(struct core *c, const struct effects *fx); /* before the records are written */
@@ -340,15 +349,15 @@ void keeper_adopt(struct core *c); /* children of before, after the records are 
 void keeper_keep_shim(struct core *c, struct unit *u, const struct spawn_id *id, pid_t shim);
 void keeper_keep_former(struct core *c, struct unit *u, const struct kp_frame *f);
 
-/* main.c */
+/* unread.c */
 /* Leaves coming up to another core, unless max of them in a row did that already: true = leave. Then what
  * can be had has to do. */
 #define READ_AGAIN_MAX   10
 #define RECORD_AGAIN_MAX 30 /* without records services are taken over by guess */
 bool core_may_try_again(struct core *c, unsigned max);
-void core_again(struct core *c); /* on_timer() comes back soon to what could not be done now */
-/* text: in words, with what to do; NULL: it is over. Said when it begins and when it ends. */
-void core_trouble(struct core *c, enum trouble kind, const char *text);
+void unread_count_cores(struct core *c);
+void unread_forget_cores(struct core *c); /* everything is read */
+
 /* lookup.c: fds[0] is what the launcher's child writes its answer to */
 int launcher_ask(struct core *c, uint32_t flags, const void *text, size_t size, const int *fds,
 	size_t n_fds);

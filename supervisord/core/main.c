@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The core process: comes up, restores what was, then turns.
+ * The core process: comes up, restores what was, turns (turn.c), leaves.
  *
  * Order of coming up, which is the same after a crash, a re-exec and an upgrade:
  *   options -> keeper (deposits, links, children) -> world -> records -> rollouts -> EV_RESTORED
@@ -27,7 +27,6 @@
 #define CONTROL_BACKLOG  128
 #define DENIED_AGAIN_MAX 3 /* who may not read now seldom may in a moment; cf. store_look_again() */
 #define BOOT_ID_TRIES    3
-#define AGAIN_US         (500 * USEC_PER_MSEC)
 #ifndef SO_PASSRIGHTS
 #	define SO_PASSRIGHTS                                                                      \
 		83 /* since Linux 6.16: descriptors are turned away where they are sent */
@@ -37,158 +36,6 @@
 #define LEAVE_MS         10000
 #define STOP_BUDGET_DEFAULT                                                                        \
 	(8 * USEC_PER_SEC) /* as PID 1 of a container: docker stop kills after 10 s */
-
-/* ---- one event ---------------------------------------------------------------------------------- */
-
-/* Events that come up while effects are performed wait until the list is done: effects of one
- * step are never interleaved with those of another. */
-struct queued_event {
-	struct event ev;
-	char *text;
-	struct lb_sample sample;
-};
-
-static struct queued_event *queued;
-static size_t n_queued, cap_queued, head_queued;
-
-static void enqueue(const struct event *ev)
-{
-	assert(ev->kind != EV_REQUEST);
-	GROW(queued, n_queued, cap_queued);
-	struct queued_event *q = &queued[n_queued++];
-	q->ev = *ev;
-	q->text = ev->text ? xstrdup(ev->text) : NULL;
-	if (ev->sample)
-		q->sample = *ev->sample;
-}
-
-static void step_once(struct core *c, struct event *ev)
-{
-	ev->now_us = now_boot_us();
-	ev->wall_us = now_wall_us();
-	effects_reset(&c->fx);
-	int r = world_step(c->world, ev, &c->fx);
-	if (r < 0)
-		log_error(ev->unit ? ev->unit->name : NULL, "event %d cannot be: %s", (int)ev->kind,
-			errno_name(r));
-	core_tell(c, &c->fx);
-	bool is_named = ev->kind == EV_MAIN_PID && ev->pid && main_is_named(ev->unit, ev->pid);
-	if (core_acts(&c->fx) || is_named)
-		record_write_dirty(c);
-	if (is_named)
-		main_pid_changed(c, ev->unit, ev->pid);
-	core_perform(c, &c->fx);
-}
-
-void core_step(struct core *c, struct event *ev)
-{
-	if (c->is_stepping) {
-		enqueue(ev);
-		return;
-	}
-	c->is_stepping = true;
-	step_once(c, ev);
-	while (head_queued < n_queued) {
-		struct queued_event q = queued[head_queued++];
-		q.ev.text = q.text;
-		if (q.ev.sample)
-			q.ev.sample = &q.sample;
-		step_once(c, &q.ev);
-		free(q.text);
-	}
-	n_queued = head_queued = 0;
-	c->is_stepping = false;
-	core_arm(c);
-}
-
-/* ---- time ------------------------------------------------------------------------------------------- */
-
-void core_arm(struct core *c)
-{
-	uint64_t due = world_next_deadline(c->world);
-	due = MIN(due, launcher_probe_deadline(c));
-	due = MIN(due, launcher_watch_deadline(c));
-	if (c->relist_at_us)
-		due = MIN(due, c->relist_at_us);
-	if (c->stop_budget_us)
-		due = MIN(due, c->stop_budget_us);
-	if (c->again_us)
-		due = MIN(due, c->again_us);
-	if (c->unread_at_us)
-		due = MIN(due, c->unread_at_us);
-	if (c->log_sync_until_us)
-		due = MIN(due, c->log_sync_until_us);
-	if (c->notify_rest_us)
-		due = MIN(due, c->notify_rest_us);
-	loop_arm(&c->loop, due);
-}
-
-void core_again(struct core *c)
-{
-	if (c->again_us)
-		return;
-	c->again_us = now_boot_us() + AGAIN_US;
-	core_arm(c);
-}
-
-void core_trouble(struct core *c, enum trouble kind, const char *text)
-{
-	char *now = c->trouble[kind];
-	if (text && !*now)
-		log_warn(NULL, "%s", text);
-	else if (!text && *now)
-		log_note(NULL, "over: %s", now);
-	str_copy(now, strna(text), TROUBLE_TEXT_MAX);
-}
-
-/* The container's runtime kills everything soon: better we do, and in order. */
-static void stop_budget_spent(struct core *c)
-{
-	c->stop_budget_us = 0;
-	log_warn(NULL, "the time to stop is over: killing what is left");
-	for (size_t i = 0; i < c->world->n_units; i++)
-		if (!unit_is_down(c->world->units[i]))
-			cgroup_kill(c, c->world->units[i], KILL_WHO_ALL, SIGKILL);
-}
-
-static void on_timer(struct loop *l)
-{
-	struct core *c = container_of(l, struct core, loop);
-	struct event ev = {.kind = EV_TIME};
-	uint64_t now = now_boot_us();
-	if (c->log_sync_until_us && now >= c->log_sync_until_us)
-		logger_sync_over(c);
-	if (c->notify_rest_us && now >= c->notify_rest_us)
-		notify_rested(c);
-	launcher_probe_timeouts(c);
-	launcher_watch(c);
-	if (c->relist_at_us && now >= c->relist_at_us) {
-		c->relist_at_us = 0;
-		keeper_relist(c);
-	}
-	if (c->stop_budget_us && now >= c->stop_budget_us)
-		stop_budget_spent(c);
-	if (c->again_us && now >= c->again_us) {
-		c->again_us = 0;
-		(void)record_settle(c);
-		record_write_dirty(c);
-		keeper_watch_again(c);
-		cgroup_kill_again(c);
-		cgroup_check_again(c);
-		journal_again(c);
-	}
-	if (c->unread_at_us && now >= c->unread_at_us)
-		store_look_again(c);
-	core_step(c, &ev);
-}
-
-static void before_wait(struct loop *l)
-{
-	struct core *c = container_of(l, struct core, loop);
-	record_write_dirty(c);
-	keeper_flush(c);
-	log_flush();
-}
 
 /* ---- coming up ------------------------------------------------------------------------------------------- */
 
@@ -236,41 +83,6 @@ static void restore_record(struct core *c, uint32_t slot, uint64_t generation, c
 		log_error(u->name, "its record is of another instance: ignored");
 }
 
-static void unread_name(char name[KP_NAME_MAX], unsigned n)
-{
-	snprintf(name, KP_NAME_MAX, "unread/%u", n);
-}
-
-static void count_unread_cores(struct core *c)
-{
-	for (unsigned i = 1; i <= RECORD_AGAIN_MAX; i++) {
-		char name[KP_NAME_MAX];
-		unread_name(name, i);
-		int fd = deposit_take(name);
-		c->n_unread_cores = fd >= 0 ? i : c->n_unread_cores;
-		fd_close(fd);
-	}
-}
-
-static void forget_unread_cores(struct core *c)
-{
-	char name[KP_NAME_MAX];
-	unread_name(name, c->n_unread_cores);
-	if (c->n_unread_cores)
-		keeper_drop(c, name);
-}
-
-bool core_may_try_again(struct core *c, unsigned max)
-{
-	char name[KP_NAME_MAX];
-	if (c->n_unread_cores >= max)
-		return false;
-	forget_unread_cores(c);
-	unread_name(name, c->n_unread_cores + 1);
-	keeper_put(c, name, c->keeper_fd);
-	return true;
-}
-
 /* Half of the files is another configuration, not a smaller one: members, counts, a rollout under way
  * would be missing. So another core tries, READ_AGAIN_MAX times: keeper remembers how often, and
  * lets some time pass in between. Then what can be read has to do, and the rest is looked for again
@@ -280,7 +92,7 @@ static int see_all_read(struct core *c)
 	bool is_unit_unread = store_is_unread(c);
 	unsigned n = files_unread() + c->n_state_unread + c->n_records_unread;
 	if (!n && !is_unit_unread) {
-		forget_unread_cores(c);
+		unread_forget_cores(c);
 		return 0;
 	}
 	bool is_again = core_may_try_again(c, c->n_records_unread ? RECORD_AGAIN_MAX
@@ -290,7 +102,7 @@ static int see_all_read(struct core *c)
 		is_again ? "trying again" : "going on without them");
 	if (is_again)
 		return -EAGAIN;
-	forget_unread_cores(c);
+	unread_forget_cores(c);
 	c->is_incomplete = is_unit_unread;
 	if (c->is_incomplete)
 		store_look_later(c);
@@ -400,8 +212,8 @@ static int core_init(struct core *c, int argc, char **argv)
 		r = options_make_dirs(c);
 	if (r == 0)
 		r = loop_init(&c->loop);
-	c->loop.on_timer = on_timer;
-	c->loop.before_wait = before_wait;
+	c->loop.on_timer = core_on_timer;
+	c->loop.before_wait = core_before_wait;
 	if (c->is_init && c->is_container)
 		c->logs_to_console = true;
 	if (c->is_init && c->is_container)
@@ -424,7 +236,7 @@ static int core_come_up(struct core *c)
 		return r;
 	if (c->is_dir_unsafe)
 		return -EPERM;
-	count_unread_cores(c);
+	unread_count_cores(c);
 	r = lock_take(c);
 	if (r < 0)
 		return r;
@@ -527,6 +339,6 @@ int core_main(int argc, char **argv)
 	}
 	log_hold();
 	r = loop_run(&c->loop);
-	before_wait(&c->loop);
+	core_before_wait(&c->loop);
 	return r;
 }
