@@ -6,7 +6,8 @@
  */
 #pragma once
 
-#include "control/call.h"
+#include "control/control.h"
+#include "control/names.h"
 #include "logd/logd.h"
 
 #define WEAK __attribute__((weak))
@@ -101,15 +102,15 @@ UNUSED static void fake_core_free(struct core *core)
 
 /* ---- core ---- */
 
-const struct core_status *WEAK core_status(struct core *core)
+static const struct core_status *core_status(struct core *core)
 {
 	return &core->status;
 }
-struct world *WEAK core_world(struct core *core)
+static struct world *core_world(struct core *core)
 {
 	return &core->world;
 }
-uint64_t WEAK core_next_request(struct core *core)
+static uint64_t core_next_request(struct core *core)
 {
 	return ++core->next_request;
 }
@@ -120,62 +121,62 @@ static int fake_answer(struct core *core, uint64_t request)
 		control_reply_done(core->control, request, core->result, core->result_text);
 	return 0;
 }
-int WEAK core_submit(struct core *core, const struct request *r)
+static int core_submit(struct core *core, const struct request *r)
 {
 	core->last = *r;
 	return fake_answer(core, r->id);
 }
-struct unit *WEAK core_load_unit(struct core *core UNUSED, const char *name, struct err *e)
+static struct unit *core_load_unit(struct core *core UNUSED, const char *name, struct err *e)
 {
 	err_set(e, -ENOENT, "no unit %s", name);
 	return NULL;
 }
-bool WEAK core_unit_is_unread(const struct unit *u UNUSED)
+static bool core_unit_is_unread(const struct unit *u UNUSED)
 {
 	return false;
 }
 /* As the real one, it finds the set of an instance, too. */
-struct set *WEAK core_find_set(struct core *core, const char *name, struct err *unread UNUSED)
+static struct set *core_find_set(struct core *core, const char *name, struct err *unread UNUSED)
 {
 	char key[UNIT_NAME_MAX + 1];
 	str_copy(key, name, sizeof(key));
 	key[strcspn(key, "@#.")] = '\0';
 	return find_set(&core->world, key);
 }
-void WEAK core_each_unconfined(struct core *core UNUSED,
+static void core_each_unconfined(struct core *core UNUSED,
 	void (*each)(void *arg, const char *process, const char *why) UNUSED, void *arg UNUSED)
 {
 }
 
-void WEAK core_each_degraded(struct core *core UNUSED, const struct unit *u,
+static void core_each_degraded(struct core *core UNUSED, const struct unit *u,
 	void (*each)(void *arg, const struct degraded *d), void *arg)
 {
 	for (size_t i = 0; u->conf && i < u->conf->n_degraded; i++)
 		each(arg, &u->conf->degraded[i]);
 }
-const char *WEAK core_unit_cgroup(struct core *core UNUSED, const struct unit *u UNUSED)
+static const char *core_unit_cgroup(struct core *core UNUSED, const struct unit *u UNUSED)
 {
 	return NULL;
 }
-int WEAK core_unit_files(struct core *core UNUSED, struct strv *ret_names UNUSED)
+static int core_unit_files(struct core *core UNUSED, struct strv *ret_names UNUSED)
 {
 	return 0;
 }
-bool WEAK core_sync_logs(struct core *core UNUSED)
+static bool core_sync_logs(struct core *core UNUSED)
 {
 	return false;
 }
-int WEAK core_unit_errno(struct core *core UNUSED, const struct unit *u UNUSED)
+static int core_unit_errno(struct core *core UNUSED, const struct unit *u UNUSED)
 {
 	return 0;
 }
-int WEAK core_scale(struct core *core, struct set *s, unsigned count, uint64_t request,
+static int core_scale(struct core *core, struct set *s, unsigned count, uint64_t request,
 	const char *actor UNUSED, struct err *e UNUSED)
 {
 	s->count = count;
 	return fake_answer(core, request);
 }
-int WEAK core_deploy(struct core *core, struct set *s, const char *release,
+static int core_deploy(struct core *core, struct set *s, const char *release,
 	unsigned pause_after UNUSED, uint64_t request, const char *actor UNUSED, struct err *e)
 {
 	if (release && streq(release, "locked"))
@@ -184,51 +185,77 @@ int WEAK core_deploy(struct core *core, struct set *s, const char *release,
 	s->rollout.id = 118;
 	return fake_answer(core, request);
 }
-int WEAK core_undo(struct core *core, struct set *s UNUSED, uint32_t revision UNUSED,
+static int core_undo(struct core *core, struct set *s UNUSED, uint32_t revision UNUSED,
 	uint64_t request, const char *actor UNUSED, struct err *e UNUSED)
 {
 	return fake_answer(core, request);
 }
-int WEAK core_history(struct core *core UNUSED, struct set *s,
+static int core_history(struct core *core UNUSED, struct set *s,
 	void (*each)(void *arg, const struct rollout_rec *rec), void *arg)
 {
 	each(arg, &s->rollout);
 	return 0;
 }
-int WEAK core_kill(struct core *core UNUSED, struct unit *u UNUSED, int signal UNUSED,
+static int core_kill(struct core *core UNUSED, struct unit *u UNUSED, int signal UNUSED,
 	enum kill_who who UNUSED, struct err *e)
 {
 	return err_set(e, -ESRCH, "no process");
 }
-int WEAK core_enable(struct core *core UNUSED, const char *name, bool is_runtime UNUSED,
+static int core_enable(struct core *core UNUSED, const char *name, bool is_runtime UNUSED,
 	struct strv *changes, struct err *e UNUSED)
 {
 	strv_add(changes, name);
 	return 0;
 }
-int WEAK core_disable(
+static int core_disable(
 	struct core *core UNUSED, const char *name, struct strv *changes, struct err *e UNUSED)
 {
 	strv_add(changes, name);
 	return 0;
 }
-int WEAK core_daemon_reload(
+static int core_daemon_reload(
 	struct core *core UNUSED, const char *actor UNUSED, struct buf *notes, struct err *e UNUSED)
 {
 	buf_add_str(notes, "reloaded");
 	return 0;
 }
-int WEAK core_reexec(
+static int core_reexec(
 	struct core *core UNUSED, const char *path UNUSED, const char *actor UNUSED, struct err *e)
 {
 	return err_set(e, -EOPNOTSUPP, "not here");
 }
-int WEAK core_shutdown(
+static int core_shutdown(
 	struct core *core, int exit_code UNUSED, const char *actor UNUSED, struct err *e UNUSED)
 {
 	core->n_shutdown++;
 	return 0;
 }
+
+static const struct control_daemon fake_daemon = {
+	.status = core_status,
+	.world = core_world,
+	.next_request = core_next_request,
+	.submit = core_submit,
+	.load_unit = core_load_unit,
+	.unit_is_unread = core_unit_is_unread,
+	.find_set = core_find_set,
+	.unit_cgroup = core_unit_cgroup,
+	.each_unconfined = core_each_unconfined,
+	.each_degraded = core_each_degraded,
+	.unit_files = core_unit_files,
+	.sync_logs = core_sync_logs,
+	.unit_errno = core_unit_errno,
+	.scale = core_scale,
+	.deploy = core_deploy,
+	.undo = core_undo,
+	.history = core_history,
+	.kill = core_kill,
+	.enable = core_enable,
+	.disable = core_disable,
+	.daemon_reload = core_daemon_reload,
+	.reexec = core_reexec,
+	.shutdown = core_shutdown,
+};
 
 /* ---- model ---- */
 

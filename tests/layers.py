@@ -3,7 +3,8 @@
 
 base <- unit <- model <- {keeper, launch, logd, net, control} <- core; the roles never include each other
 (control reads log files through logd, roles give up privileges through confine, which stands on base); ctl
-uses include/, base/ and unit/. Within another folder only its face may be included."""
+uses include/, base/ and unit/. Within another folder only its face may be included. Within a folder of ORDER a
+file may include headers of those before it alone; a file of ALONE knows nothing else of its folder."""
 import os, re, sys
 
 TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -27,6 +28,9 @@ FACE = {"base": "base.h", "confine": "confine.h", "unit": "units.h", "model": "m
         "init": "init.h",
         "launch": "launch.h", "logd": "logd.h", "net": "net.h", "control": "control.h",
         "core": "core.h"}
+ORDER = {"control": "control json peer shares waiting access client call audit_file audit names show logs waits verbs rights "
+                    "verbs_act verbs_logs verbs_rollout verbs_status server"}
+ALONE = {"core": {"condition", "conns", "host", "procfs"}}
 PURE_HEADERS = {"model": {"sys/", "unistd.h", "time.h", "signal.h", "fcntl.h"}}
 
 
@@ -35,6 +39,14 @@ def folder_of(path):
     if parts[0] == "supervisord":
         return parts[1] if len(parts) > 2 else "main"
     return parts[0]
+
+
+def stands_below(folder, header, f):
+    header, f = (os.path.splitext(os.path.basename(n))[0] for n in (header, f))
+    if folder not in ORDER:
+        return header == f or f not in ALONE.get(folder, ())
+    order = ORDER[folder].split()
+    return header in order and f in order and order.index(header) <= order.index(f)
 
 
 def main():
@@ -72,6 +84,9 @@ def main():
                         bad += 1
                     elif to != me and os.path.basename(inc) != FACE[to]:
                         print("%s: only %s/%s may be included from outside, not %s" % (where, to, FACE[to], inc))
+                        bad += 1
+                    elif to == me and not stands_below(me, inc, f):
+                        print("%s: %s does not stand below this file (ORDER, ALONE in tests/layers.py)" % (where, inc))
                         bad += 1
     print("layers: %d includes checked, %d violations" % (n, bad))
     return 1 if bad else 0

@@ -62,7 +62,8 @@ def programs(build):
     try:
         os.chmod(top, 0o755)
         copy = os.path.join(top, os.path.basename(where))
-        for name in ("stayd", "stayctl", "stay-net", "fault/stayd", "fault/stay-net", "tests/test_keeper"):
+        for name in ("stayd", "stayctl", "stay-net", "fault/stayd", "fault/stay-net", "tests/test_keeper",
+                     "tests/test_keeper_reexec"):
             copy_program(where, copy, name)
         for name in ("stayd", "stay-net"):
             copy_program(where + "-next", copy + "-next", name)

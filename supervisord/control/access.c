@@ -11,13 +11,13 @@
  *     left. A name that is unknown gives nobody anything.
  *  4. The overflow user and group (somebody of another user namespace) are nobody.
  *  5. A unit's Owner= is what its file said when it was last loaded.
- * Called by control.c and verbs.c.
+ * Called by server.c, client.c and rights.c.
  */
 #include <grp.h>
 #include <pwd.h>
 #include <sys/stat.h>
 
-#include "control/call.h"
+#include "control/access.h"
 #include "stayd/stayd.h"
 
 #define RULE_MEMBERS_MAX 256  /* of one role; further ones are refused */
@@ -128,19 +128,6 @@ static const struct name *name_lookup(struct access *a, const char *text)
 	}
 	(void)map_put(&a->names, n->text, n);
 	return n;
-}
-
-void user_name(uid_t uid, char *out, size_t size)
-{
-	FILE *f = fopen("/etc/passwd", "re");
-	str_copy(out, "?", size);
-	for (struct passwd *p; f && (p = fgetpwent(f));)
-		if (p->pw_uid == uid) {
-			str_copy(out, p->pw_name, size);
-			break;
-		}
-	if (f)
-		fclose(f);
 }
 
 /* ---- rules ---- */

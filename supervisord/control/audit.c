@@ -8,9 +8,11 @@
  *  2. A change is one call, also of many units: one intent, one outcome with the worst result.
  *  3. Nobody but operators can push the history out: refusals are limited per user and in all, and so are
  *     the changes of those who may change no more than units of their own.
- * Called by control.c and verbs_wait.c.
+ * Called by server.c, waits.c and the handlers.
  */
 #include "control/audit.h"
+#include "control/audit_file.h"
+#include "control/json.h"
 #include "stayd/stayd.h"
 
 #define USERS_MAX      16   /* with limits of their own; all others share them */
@@ -26,7 +28,7 @@ static const struct allowance refusals = {16, 30 * USEC_PER_SEC};
 /* Two lines of some kilobytes a second take hours for the whole log. */
 static const struct allowance owner_changes = {100, USEC_PER_SEC};
 
-/* A change under way; PENDING_MAX bounds them, as each has a request under way. */
+/* A change under way; waits.c bounds them, as each has a request under way. */
 struct change {
 	uint64_t id;  /* in this core */
 	uint64_t seq; /* of its intent; 0: that line was lost */
@@ -198,7 +200,7 @@ void audit_called(struct audit *a, const struct call *c, int r)
 		return;
 	ch->is_called = true;
 	if (r < 0 && !ch->n_open && !ch->n_done)
-		change_end(a, ch, verbs_error_name(c), error_exit(verbs_error_name(c)), c->e.text);
+		change_end(a, ch, call_error(c), error_exit(call_error(c)), c->e.text);
 	else
 		change_end_if_done(a, ch);
 }
@@ -242,7 +244,8 @@ int audit_may_change(struct audit *a, struct call *c)
 		return 0;
 	c->error = "Busy";
 	snprintf(c->hint, sizeof(c->hint), "try again in a second");
-	return err_set(&c->e, -EBUSY, "too many changes: an owner has %u at once and then one a second",
+	return err_set(&c->e, -EBUSY,
+		"too many changes: an owner has %u at once and then one a second",
 		owner_changes.burst);
 }
 

@@ -1,21 +1,28 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What audit.c and audit_file.c share. Private to these two. */
+/* The audit log: what a change says of itself. */
 #pragma once
 
 #include "control/call.h"
 
-struct audit_file;
-
-/* Opens or makes STATE-DIR/audit.log and writes the line that this core begins; then unfinished()
- * is called for every intent without an outcome that the core before left. */
-struct audit_file *audit_file_open(struct loop *l, const char *state_dir, const char *runtime_dir,
-	void (*unfinished)(void *file, uint64_t seq));
-void audit_file_close(struct audit_file *f); /* NULL is fine */
-/* kind, wall clock and boot clock: how the body of every line begins. */
-void audit_line_begin(struct buf *b, const char *kind);
-/* The number of the line; 0: it is lost, and counted. */
-uint64_t audit_file_append(struct audit_file *f, const struct buf *body);
-/* When lines are being lost: when to try again, else USEC_INFINITY. */
-uint64_t audit_file_retry_at(const struct audit_file *f);
-void audit_file_retry(struct audit_file *f);
-void audit_file_json(struct buf *b, const struct audit_file *f); /* members of an object */
+struct audit;
+/* state_dir NULL: nothing is kept. runtime_dir NULL: without an anchor. */
+struct audit *audit_new(struct loop *l, const char *state_dir, const char *runtime_dir);
+struct audit *audit_free(struct audit *a); /* NULL */
+/* -EBUSY with c->e filled: a user who is no operator has changed too much lately to be written down. */
+int audit_may_change(struct audit *a, struct call *c);
+/* Before a change begins; c->change names it from now on. */
+void audit_intent(struct audit *a, struct call *c);
+/* One more request of it is under way ... */
+void audit_adds(struct audit *a, uint64_t change);
+/* ... and has ended. The last one ends the change, when its handler has returned. */
+void audit_settled(struct audit *a, uint64_t change, enum reply_result result, const char *text);
+/* A part that took no time. */
+void audit_result(struct audit *a, uint64_t change, enum reply_result result, const char *text);
+/* The handler has returned r. */
+void audit_called(struct audit *a, const struct call *c, int r);
+/* False: one too many of this user's, which is only counted. */
+bool audit_refused(struct audit *a, const struct call *c);
+/* When lines are being lost: when to try again; else USEC_INFINITY. */
+uint64_t audit_retry_at(const struct audit *a);
+void audit_retry(struct audit *a);
+void audit_json(struct buf *b, const char *key, const struct audit *a);

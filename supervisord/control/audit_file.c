@@ -18,7 +18,7 @@
  *     reads meanwhile sees the old file by both names, one inode.
  * Called by audit.c; the completion of a sync comes from the loop.
  */
-#include "control/audit.h"
+#include "control/audit_file.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -28,6 +28,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
+#include "control/json.h"
 #include "stayd/stayd.h"
 
 #define TAIL_MAX   (512 * 1024) /* of the log, looked at when it is opened */

@@ -6,13 +6,14 @@
  *  1. uid, gid and groups are those of connect(2); what the peer became since does not matter.
  *  2. pid, login user and program name are for the audit log alone. The latter two are read from
  *     /proc and count only if the very process that connected still lived when they had been read.
- * Called by control.c at accept(2), and when a line about the peer is written.
+ * Called by client.c at accept(2), and when a line about the peer is written.
  */
 #include <fcntl.h>
 #include <poll.h>
+#include <pwd.h>
 #include <sys/socket.h>
 
-#include "control/call.h"
+#include "control/peer.h"
 
 #ifndef SO_PEERPIDFD
 #	define SO_PEERPIDFD 77 /* since Linux 6.5 */
@@ -62,6 +63,20 @@ void peer_done(struct peer *p)
 {
 	free(p->groups);
 	*p = (struct peer){0};
+}
+
+/* "?" when there is none. */
+static void user_name(uid_t uid, char *out, size_t size)
+{
+	FILE *f = fopen("/etc/passwd", "re");
+	str_copy(out, "?", size);
+	for (struct passwd *p; f && (p = fgetpwent(f));)
+		if (p->pw_uid == uid) {
+			str_copy(out, p->pw_name, size);
+			break;
+		}
+	if (f)
+		fclose(f);
 }
 
 const char *peer_name(struct peer *p)

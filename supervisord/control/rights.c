@@ -10,9 +10,10 @@
  *     Owner= out of a file is enough.
  *  4. At most OWNED_NAMES_MAX unit files are read for one call.
  *  5. The parameters are not checked yet: they may be of any type.
- * Called by control.c.
+ * Called by server.c.
  */
-#include "control/call.h"
+#include "control/names.h"
+#include "control/verbs.h"
 #include "stayd/stayd.h"
 
 #define OWNED_NAMES_MAX 64
@@ -22,7 +23,7 @@ static int deny(struct call *c, const char *unit)
 	struct peer *p = client_peer(c->client);
 	const struct method *m = &methods[c->method];
 	bool is_unit_verb = m->role <= CONTROL_OPERATOR;
-	const char *conf = access_path(control_access(c->control));
+	const char *conf = access_path(c->control->access);
 	char number[16];
 	const char *name = peer_name(p);
 	if (streq(name, "?")) {
@@ -47,17 +48,16 @@ static int allow_file(struct call *c, const char *name, unsigned *n_read)
 	if (++*n_read > OWNED_NAMES_MAX)
 		return err_set(
 			&c->e, -E2BIG, "at most %d units in a call of an owner", OWNED_NAMES_MAX);
-	struct unit_conf *conf = unit_load(core_status(c->core)->unit_path, name, NULL);
+	struct unit_conf *conf = unit_load(c->daemon->status(c->core)->unit_path, name, NULL);
 	bool is_there = conf->load != LOAD_NOT_FOUND && conf->load != LOAD_MASKED;
-	enum control_role r =
-		access_unit_role(control_access(c->control), conf, client_peer(c->client));
+	enum control_role r = access_unit_role(c->control->access, conf, client_peer(c->client));
 	unit_conf_unref(conf);
 	return !is_there ? 0 : r >= methods[c->method].role ? 1 : deny(c, name);
 }
 
 static int allow_pattern(struct call *c, const char *pattern, unsigned *n_read)
 {
-	struct world *w = core_world(c->core);
+	struct world *w = c->daemon->world(c->core);
 	bool is_any = false;
 	for (size_t i = 0; i < w->n_units; i++) {
 		if (!name_fits(pattern, w->units[i]->name))
@@ -72,7 +72,7 @@ static int allow_pattern(struct call *c, const char *pattern, unsigned *n_read)
 
 static int allow_set(struct call *c, const char *name, unsigned *n_read)
 {
-	const struct set *s = find_set(core_world(c->core), name);
+	const struct set *s = find_set(c->daemon->world(c->core), name);
 	if (s && !s->is_template)
 		return 0; /* a unit */
 	size_t n = strcspn(name, "@");
@@ -93,7 +93,7 @@ static int allow_name(struct call *c, const char *name, unsigned *n_read)
 	if (set < 0)
 		return set;
 	CLEANUP_FREE char *full = complete_name(name);
-	const struct unit *u = full ? world_unit(core_world(c->core), full) : NULL;
+	const struct unit *u = full ? world_unit(c->daemon->world(c->core), full) : NULL;
 	int unit = full ? allow_file(c, u ? u->name : full, n_read) : 0;
 	if (unit < 0)
 		return unit;

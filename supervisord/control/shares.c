@@ -7,9 +7,9 @@
  *     time for a message that was begun, or an answer that is not read, goes on meanwhile.
  *  2. Nothing here grows: SHARES_MAX users are known, and the one unheard of for longest makes way. So
  *     many users together get more than one, but each of them comes with a full share only.
- * Called by control.c.
+ * Called by client.c.
  */
-#include "control/call.h"
+#include "control/shares.h"
 
 #define SHARES_MAX 32
 

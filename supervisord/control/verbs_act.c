@@ -4,16 +4,14 @@
  *
  * Owns nothing. Every change is an audit line before it is asked for (waits_note()), and its
  * outcome another; those that need no time have both at once.
- * Called by verbs.c.
+ * Called by server.c.
  */
 #include <signal.h>
 
-#include "control/call.h"
-
-static const char *actor(const struct call *c)
-{
-	return peer_actor(client_peer(c->client));
-}
+#include "control/audit.h"
+#include "control/json.h"
+#include "control/verbs.h"
+#include "control/waits.h"
 
 static int refuse_full(struct call *c)
 {
@@ -26,8 +24,8 @@ static int submit(struct call *c, enum request_verb verb, struct unit *u, struct
 	uint64_t id = outcomes_add(c, u ? u->name : s->name, u, s);
 	if (!id)
 		return refuse_full(c);
-	struct request r = {.id = id, .verb = verb, .unit = u, .set = s, .actor = actor(c)};
-	int e = core_submit(c->core, &r);
+	struct request r = {.id = id, .verb = verb, .unit = u, .set = s, .actor = call_actor(c)};
+	int e = c->daemon->submit(c->core, &r);
 	if (e < 0)
 		outcomes_refuse(c, id, errno_name(e));
 	return 0;
@@ -48,7 +46,7 @@ static int act(struct call *c, enum request_verb verb, enum request_verb set_ver
 		r = submit(c, set_verb, NULL, t.sets[i]);
 	targets_done(&t);
 	if (r < 0) {
-		waits_client_gone(control_waits(c->control), c->client);
+		waits_client_gone(c->control->waits, c->client);
 		return r;
 	}
 	return outcomes_end(c, call_bool(c, "no_wait"));
@@ -99,7 +97,7 @@ int verb_RESET_FAILED(struct call *c)
 			r = submit(c, REQ_RESET_FAILED, t.units[i], NULL);
 	targets_done(&t);
 	if (r < 0) {
-		waits_client_gone(control_waits(c->control), c->client);
+		waits_client_gone(c->control->waits, c->client);
 		return r;
 	}
 	return outcomes_end(c, false);
@@ -150,9 +148,9 @@ int verb_KILL(struct call *c)
 	}
 	for (size_t i = 0; r == 0 && i < t.n; i++) {
 		struct err e = {0};
-		waits_note(c, core_next_request(c->core), t.units[i]->name);
-		int k = core_kill(c->core, t.units[i], signo, who, &e);
-		audit_result(control_audit(c->control), c->change,
+		waits_note(c, c->daemon->next_request(c->core), t.units[i]->name);
+		int k = c->daemon->kill(c->core, t.units[i], signo, who, &e);
+		audit_result(c->control->audit, c->change,
 			k == 0        ? REPLY_DONE
 			: k == -ESRCH ? REPLY_NOT_RUNNING
 				      : REPLY_FAILED,
@@ -202,11 +200,12 @@ static int each_file(struct call *c, bool is_enable)
 		if (!full)
 			r = err_set(&c->e, -EINVAL, "'%.255s' is not a unit name", name);
 		else if (is_enable)
-			r = core_enable(c->core, full, call_bool(c, "runtime"), &changes, &c->e);
+			r = c->daemon->enable(
+				c->core, full, call_bool(c, "runtime"), &changes, &c->e);
 		else
-			r = core_disable(c->core, full, &changes, &c->e);
+			r = c->daemon->disable(c->core, full, &changes, &c->e);
 		if (full)
-			waits_note(c, core_next_request(c->core), full);
+			waits_note(c, c->daemon->next_request(c->core), full);
 		free(full);
 	}
 	if (r == 0) {
@@ -236,7 +235,7 @@ int verb_DISABLE(struct call *c)
 int verb_PING(struct call *c)
 {
 	j_open(&c->out, NULL, '{');
-	j_str(&c->out, "version", core_status(c->core)->version);
+	j_str(&c->out, "version", c->daemon->status(c->core)->version);
 	j_close(&c->out, '}');
 	return VERB_REPLIED;
 }
@@ -244,8 +243,8 @@ int verb_PING(struct call *c)
 int verb_DAEMON_RELOAD(struct call *c)
 {
 	struct buf notes = {0};
-	waits_note(c, core_next_request(c->core), "");
-	int r = core_daemon_reload(c->core, actor(c), &notes, &c->e);
+	waits_note(c, c->daemon->next_request(c->core), "");
+	int r = c->daemon->daemon_reload(c->core, call_actor(c), &notes, &c->e);
 	if (r >= 0) {
 		j_open(&c->out, NULL, '{');
 		j_strn(&c->out, "notes", strna(notes.data), notes.size);
@@ -260,8 +259,8 @@ int verb_REEXEC(struct call *c)
 	const char *path = call_str(c, "path");
 	if (path && path[0] != '/')
 		return err_set(&c->e, -EINVAL, "the path must be absolute");
-	waits_note(c, core_next_request(c->core), strna(path));
-	return MIN(core_reexec(c->core, path, actor(c), &c->e), 0);
+	waits_note(c, c->daemon->next_request(c->core), strna(path));
+	return MIN(c->daemon->reexec(c->core, path, call_actor(c), &c->e), 0);
 }
 
 int verb_SHUTDOWN(struct call *c)
@@ -269,6 +268,6 @@ int verb_SHUTDOWN(struct call *c)
 	int64_t code = call_int(c, "code", 0);
 	if (code < 0 || code > 255)
 		return err_set(&c->e, -EINVAL, "an exit code is 0 to 255");
-	waits_note(c, core_next_request(c->core), "");
-	return MIN(core_shutdown(c->core, (int)code, actor(c), &c->e), 0);
+	waits_note(c, c->daemon->next_request(c->core), "");
+	return MIN(c->daemon->shutdown(c->core, (int)code, call_actor(c), &c->e), 0);
 }

@@ -2,210 +2,18 @@
 /*
  * Handlers of logs and events.
  *
- * Owns the followers of logs: an inotify instance each on the directories their units' files are
- * in, so that a rotation (another file under the same name) is seen like a write. Invariants:
- *  1. At most FOLLOWERS_MAX at once; the kernel allows 128 instances to a user by default.
- *  2. A follower that does not read gets no more lines until it does: nothing is read for it, the
- *     cursor stays, the file keeps the lines. Only one message of LOG_CHUNK_MAX or a little more waits.
- *  3. Text is passed on as it was written; who shows it makes it printable.
- * Called by verbs.c; its watch runs in the loop.
+ * Owns nothing.
+ * Called by server.c.
  */
-#include <sys/epoll.h>
-#include <sys/inotify.h>
+#include "control/json.h"
+#include "control/logs.h"
+#include "control/show.h"
+#include "control/verbs.h"
+#include "control/waits.h"
 
-#include "control/call.h"
-#include "logd/logd.h"
-
-#define FOLLOWERS_MAX     32
-#define FOLLOW_UNITS_MAX  256
 #define LOG_LINES_DEFAULT 10
 #define LOG_LINES_MAX     100000
-#define LOG_CHUNK_MAX     (256 * 1024)
 #define LOG_TOTAL_MAX     (6 * 1024 * 1024) /* escaped it must fit into CONTROL_REPLY_MAX */
-#define TAIL_MAX          (8 * 1024)
-
-struct log_follow {
-	struct source source;
-	struct client *client;
-	struct loop *loop;
-	char *log_dir;
-	struct log_member {
-		char *unit;
-		struct log_cursor cursor;
-	} * v;
-	size_t n, turn;
-};
-
-static unsigned n_followers;
-
-/* Where the next line begins. */
-static size_t line_end(const struct buf *text, size_t at)
-{
-	const char *nl = memchr(text->data + at, '\n', text->size - at);
-	return nl ? (size_t)(nl - text->data) + 1 : text->size;
-}
-
-/* Cuts off what was written at that time and later: each line begins with its time. */
-static void cut_from(struct buf *text, uint64_t until_us)
-{
-	char until[TIMESTAMP_MAX];
-	size_t n = strlen(format_timestamp(until, until_us));
-	for (size_t at = 0; at < text->size; at = line_end(text, at))
-		if (text->size - at >= n && memcmp(text->data + at, until, n) >= 0) {
-			text->size = at;
-			return;
-		}
-}
-
-/* The last lines as an array of strings; nothing when there are none. */
-int logs_tail_json(struct buf *b, const char *key, struct core *core, const char *unit,
-	unsigned n_lines, uint64_t since_us, uint64_t until_us)
-{
-	const char *dir = core_status(core)->log_dir;
-	struct buf text = {0};
-	struct log_cursor cursor;
-	unsigned n = 0;
-	size_t at = 0;
-	int r = dir ? log_read_last(dir, unit, until_us ? 0 : n_lines, since_us,
-			      until_us ? CLIENT_BEHIND_MAX : TAIL_MAX, &text, &cursor)
-		    : -ENOENT;
-	if (r >= 0 && until_us)
-		cut_from(&text, until_us);
-	for (size_t p = 0; r >= 0 && p < text.size; p = line_end(&text, p))
-		n++;
-	for (; n > n_lines; n--)
-		at = line_end(&text, at);
-	if (r >= 0 && at < text.size) {
-		j_open(b, key, '[');
-		for (size_t next; at < text.size; at = next) {
-			next = line_end(&text, at);
-			j_strn(b, NULL, text.data + at, next - at - (text.data[next - 1] == '\n'));
-		}
-		j_close(b, ']');
-	}
-	buf_done(&text);
-	return MIN(r, 0);
-}
-
-static void log_json(struct buf *b, const char *unit, const struct buf *text)
-{
-	j_open(b, NULL, '{');
-	j_str(b, "unit", unit);
-	j_strn(b, "text", strna(text->data), text->size);
-	j_close(b, '}');
-}
-
-/* ---- following ------------------------------------------------------------------------------------------ */
-
-void logs_follow_free(struct log_follow *f)
-{
-	if (!f)
-		return;
-	loop_remove(f->loop, &f->source);
-	fd_close(f->source.fd);
-	for (size_t i = 0; i < f->n; i++)
-		free(f->v[i].unit);
-	free(f->v);
-	free(f->log_dir);
-	free(f);
-	n_followers--;
-}
-
-static void follow_read(struct log_follow *f)
-{
-	struct buf b = {0}, text = {0};
-	if (client_behind(f->client) > 0)
-		return; /* logs_follow_poke() comes when it has read */
-	j_open(&b, NULL, '{');
-	j_open(&b, "logs", '[');
-	size_t empty = b.size;
-	for (size_t i = 0; i < f->n && b.size < LOG_CHUNK_MAX; i++) {
-		buf_reset(&text);
-		f->turn = (f->turn + 1) % f->n; /* where the last message ended the next goes on */
-		struct log_member *m = &f->v[f->turn];
-		int r = log_read_more(f->log_dir, m->unit, LOG_CHUNK_MAX, &text, &m->cursor);
-		if (r >= 0 && text.size)
-			log_json(&b, m->unit, &text);
-	}
-	bool has_text = b.size > empty;
-	j_close(&b, ']');
-	j_close(&b, '}');
-	if (has_text)
-		client_send(f->client, &b, true);
-	buf_done(&text);
-	buf_done(&b);
-}
-
-void logs_follow_poke(struct client *cl)
-{
-	struct waiting *wt = client_waiting(cl);
-	if (wt->kind == WAIT_LOGS && wt->logs)
-		follow_read(wt->logs);
-}
-
-static void on_follow(struct source *s, uint32_t events UNUSED)
-{
-	struct log_follow *f = container_of(s, struct log_follow, source);
-	char drain[16 * 1024];
-	/* What happened is not looked at: the cursors know. A storm of writes is one read here. */
-	while (read(s->fd, drain, sizeof(drain)) > 0)
-		;
-	follow_read(f);
-}
-
-static int follow_watch(struct log_follow *f)
-{
-	for (size_t i = 0; i < f->n; i++) {
-		char *path = log_path(f->log_dir, f->v[i].unit);
-		char *slash = path ? strrchr(path, '/') : NULL;
-		if (slash)
-			*slash = '\0';
-		int r = slash ? inotify_add_watch(
-					f->source.fd, path, IN_MODIFY | IN_CREATE | IN_MOVED_TO)
-			      : -1;
-		int error = errno;
-		free(path);
-		if (r < 0)
-			return -error;
-	}
-	return 0;
-}
-
-static int follow_begin(
-	struct call *c, const struct targets *t, const char *dir, const struct log_cursor *cursors)
-{
-	struct waiting *wt = client_waiting(c->client);
-	if (n_followers >= FOLLOWERS_MAX || t->n > FOLLOW_UNITS_MAX)
-		return err_set(&c->e, -ENOSPC, "at most %d follow logs, of %d units each",
-			FOLLOWERS_MAX, FOLLOW_UNITS_MAX);
-	int fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
-	if (fd < 0)
-		return err_set(&c->e, -errno, "inotify: %s", errno_name(errno));
-	struct log_follow *f = xcalloc(1, sizeof(*f));
-	n_followers++;
-	*f = (struct log_follow){.client = c->client,
-		.loop = control_loop(c->control),
-		.log_dir = xstrdup(dir),
-		.v = xcalloc(t->n, sizeof(*f->v)),
-		.n = t->n};
-	f->source.fd = fd;
-	for (size_t i = 0; i < t->n; i++) {
-		f->v[i].unit = xstrdup(t->units[i]->name);
-		f->v[i].cursor = cursors[i];
-	}
-	int r = follow_watch(f);
-	if (r >= 0)
-		r = loop_add(f->loop, &f->source, fd, EPOLLIN, PRIO_CONTROL, on_follow);
-	if (r < 0) {
-		logs_follow_free(f);
-		return err_set(&c->e, r, "the log cannot be watched: %s", errno_name(r));
-	}
-	wt->kind = WAIT_LOGS;
-	wt->logs = f;
-	client_send(c->client, &c->out, true);
-	/* What came between reading and watching is read when the client has taken this. */
-	return VERB_WAITS;
-}
 
 static int logs_of(struct call *c, const struct targets *t, const char *dir)
 {
@@ -229,14 +37,14 @@ static int logs_of(struct call *c, const struct targets *t, const char *dir)
 	j_close(&c->out, ']');
 	j_close(&c->out, '}');
 	buf_done(&text);
-	int r = c->more ? follow_begin(c, t, dir, cursors) : VERB_REPLIED;
+	int r = c->more ? logs_follow(c, t, dir, cursors) : VERB_REPLIED;
 	free(cursors);
 	return r;
 }
 
 int verb_LOGS(struct call *c)
 {
-	const char *dir = core_status(c->core)->log_dir;
+	const char *dir = c->daemon->status(c->core)->log_dir;
 	struct targets t = {0};
 	if (!dir) {
 		str_copy(c->hint, "logs go to the standard output of stayd", sizeof(c->hint));
@@ -251,33 +59,15 @@ int verb_LOGS(struct call *c)
 
 /* ---- events ---------------------------------------------------------------------------------------------- */
 
-static const char *level_name(int level)
-{
-	static const char *const names[] = {
-		"emerg", "alert", "crit", "error", "warning", "notice", "info"};
-	return level >= 0 && (size_t)level < ARRAY_SIZE(names) ? names[level] : "info";
-}
-
-void event_json(struct buf *b, const struct event_entry *e)
-{
-	j_open(b, NULL, '{');
-	j_time(b, "time", e->wall_us);
-	j_str(b, "event", event_name(e->id));
-	j_str(b, "level", level_name(event_level(e->id)));
-	j_str(b, "unit", strna(e->unit));
-	j_str(b, "set", strna(e->set));
-	j_str(b, "text", strna(e->text));
-	j_close(b, '}');
-}
-
 /* Names are compared as they stand in events: full unit names and names of sets. */
 static void filter_names(struct call *c, struct strv *out)
 {
 	const json_t *names = json_object_get(c->params, "names");
 	for (size_t i = 0; i < json_array_size(names); i++) {
 		const char *name = json_string_value(json_array_get(names, i));
-		struct set *s =
-			strlen(name) <= UNIT_NAME_MAX ? find_set(core_world(c->core), name) : NULL;
+		struct set *s = strlen(name) <= UNIT_NAME_MAX
+					? find_set(c->daemon->world(c->core), name)
+					: NULL;
 		if (s) {
 			strv_add(out, s->name);
 			continue;
@@ -298,7 +88,7 @@ static bool entry_wanted(const struct strv *names, const struct event_entry *e)
 
 int verb_EVENTS(struct call *c)
 {
-	const struct waits *w = control_waits(c->control);
+	const struct waits *w = c->control->waits;
 	struct strv names = {0};
 	filter_names(c, &names);
 	j_open(&c->out, NULL, '{');

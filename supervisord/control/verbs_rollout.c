@@ -4,83 +4,20 @@
  *
  * Owns nothing. What a rollout does is the model's; these start it, show it, and find out what
  * would change.
- * Called by verbs.c.
+ * Called by server.c.
  */
-#include "control/call.h"
+#include "control/json.h"
+#include "control/show.h"
+#include "control/verbs.h"
+#include "control/waits.h"
 
 #define PLAN_LINES_MAX 4000 /* of one unit text that are compared line by line */
 
-static const char *actor(const struct call *c)
-{
-	return peer_actor(client_peer(c->client));
-}
-
 /* ---- showing ------------------------------------------------------------------------------------------- */
-
-static void member_json(struct buf *b, const struct set *s, unsigned i)
-{
-	const struct unit *u = s->members[i];
-	uint8_t step = s->rollout.step[i];
-	int64_t sessions = 0;
-	j_open(b, NULL, '{');
-	j_str(b, "name", u->name);
-	j_int(b, "index", i + 1);
-	j_str(b, "step", step < STEP_MAX ? rollout_step_name(step) : "");
-	j_str(b, "active_state", active_state_name(unit_active_state(u)));
-	j_str(b, "sub_state", inst_state_name(u->rec.state));
-	j_str(b, "release", u->rec.release[0] ? u->rec.release : s->release);
-	j_int(b, "revision", u->rec.revision);
-	j_str(b, "health", unit_health(u));
-	j_str(b, "lb_state", lb_phase_name(u->rec.lb_phase));
-	for (unsigned l = 0; u->lb && l < s->n_lbs; l++)
-		sessions += (int64_t)u->lb->sample[l].sessions;
-	j_int(b, "sessions", sessions);
-	j_str(b, "cause", u->fail_text);
-	j_close(b, '}');
-}
-
-/* The record and what belongs to it; also of an earlier rollout, then without members. */
-static void rec_json(
-	struct buf *b, const char *key, const struct rollout_rec *r, const struct set *s)
-{
-	char id[32];
-	snprintf(id, sizeof(id), "d-%llu", (unsigned long long)r->id);
-	j_open(b, key, '{');
-	j_str(b, "id", r->state == ROLL_NONE ? "" : id);
-	j_str(b, "set", s ? s->name : r->set);
-	j_str(b, "state", rollout_state_name(r->state));
-	j_str(b, "from_release", r->from_release);
-	j_str(b, "to_release", r->to_release);
-	j_int(b, "from_revision", r->from_revision);
-	j_int(b, "to_revision", r->to_revision);
-	j_int(b, "count", r->count);
-	j_int(b, "surge", r->surge);
-	j_int(b, "unavailable", r->unavailable);
-	j_bool(b, "is_undo", r->is_undo);
-	j_time(b, "began", r->began_wall_us);
-	j_time(b, "ended", r->ended_wall_us);
-	j_str(b, "actor", r->actor);
-	j_str(b, "reason", r->reason);
-	if (s) {
-		j_int(b, "available", set_available(s));
-		j_str(b, "waits_for", s->wait_text);
-		j_open(b, "members", '[');
-		for (unsigned i = 0; i < SET_MEMBERS_MAX; i++)
-			if (s->members[i] && (i < s->count || !unit_is_down(s->members[i])))
-				member_json(b, s, i);
-		j_close(b, ']');
-	}
-	j_close(b, '}');
-}
-
-void rollout_json(struct buf *b, const char *key, const struct set *s)
-{
-	rec_json(b, key, &s->rollout, s);
-}
 
 int verb_ROLLOUT(struct call *c)
 {
-	struct set *s = find_set(core_world(c->core), call_str(c, "name"));
+	struct set *s = find_set(c->daemon->world(c->core), call_str(c, "name"));
 	if (!s)
 		return fail_no_unit(c, call_str(c, "name"));
 	return waits_rollout(c, s);
@@ -88,12 +25,12 @@ int verb_ROLLOUT(struct call *c)
 
 static void history_each(void *arg, const struct rollout_rec *rec)
 {
-	rec_json(arg, NULL, rec, NULL);
+	rollout_rec_json(arg, NULL, rec, NULL);
 }
 
 int verb_HISTORY(struct call *c)
 {
-	struct set *s = find_set(core_world(c->core), call_str(c, "name"));
+	struct set *s = find_set(c->daemon->world(c->core), call_str(c, "name"));
 	if (!s)
 		return fail_no_unit(c, call_str(c, "name"));
 	j_open(&c->out, NULL, '{');
@@ -101,7 +38,7 @@ int verb_HISTORY(struct call *c)
 	j_str(&c->out, "set", s->name);
 	j_int(&c->out, "revision", s->revision);
 	j_open(&c->out, "rollouts", '[');
-	int r = core_history(c->core, s, history_each, &c->out);
+	int r = c->daemon->history(c->core, s, history_each, &c->out);
 	j_close(&c->out, ']');
 	j_close(&c->out, '}');
 	return r < 0 ? err_set(&c->e, r, "the journal cannot be read: %s", errno_name(r)) : 0;
@@ -118,7 +55,7 @@ static int set_begin(struct call *c, struct set **ret_set, uint64_t *ret_id, boo
 	outcomes_begin(c);
 	uint64_t id = outcomes_add(c, s->name, NULL, s);
 	if (!id) {
-		waits_client_gone(control_waits(c->control), c->client);
+		waits_client_gone(c->control->waits, c->client);
 		return err_set(&c->e, -ENOSPC, "too many requests are under way (%d)", PENDING_MAX);
 	}
 	if (is_watched)
@@ -132,7 +69,7 @@ static int set_end(struct call *c, uint64_t id, int r)
 {
 	if (r < 0) {
 		outcomes_refuse(c, id, c->e.text[0] ? c->e.text : errno_name(r));
-		waits_client_gone(control_waits(c->control), c->client);
+		waits_client_gone(c->control->waits, c->client);
 		if (!c->e.text[0])
 			err_set(&c->e, r, "%s", errno_name(r));
 		if (!c->error)
@@ -152,7 +89,8 @@ int verb_SCALE(struct call *c)
 	int r = set_begin(c, &s, &id, false);
 	if (r < 0)
 		return r;
-	return set_end(c, id, core_scale(c->core, s, (unsigned)count, id, actor(c), &c->e));
+	return set_end(
+		c, id, c->daemon->scale(c->core, s, (unsigned)count, id, call_actor(c), &c->e));
 }
 
 int verb_DEPLOY(struct call *c)
@@ -170,7 +108,7 @@ int verb_DEPLOY(struct call *c)
 	int r = set_begin(c, &s, &id, true);
 	if (r < 0)
 		return r;
-	r = core_deploy(c->core, s, release, (unsigned)pause_after, id, actor(c), &c->e);
+	r = c->daemon->deploy(c->core, s, release, (unsigned)pause_after, id, call_actor(c), &c->e);
 	return set_end(c, id, r);
 }
 
@@ -184,7 +122,7 @@ int verb_UNDO(struct call *c)
 	int r = set_begin(c, &s, &id, true);
 	if (r < 0)
 		return r;
-	r = core_undo(c->core, s, (uint32_t)revision, id, actor(c), &c->e);
+	r = c->daemon->undo(c->core, s, (uint32_t)revision, id, call_actor(c), &c->e);
 	return set_end(c, id, r);
 }
 
@@ -195,8 +133,9 @@ static int set_request(struct call *c, enum request_verb verb, uint64_t number)
 	int r = set_begin(c, &s, &id, false);
 	if (r < 0)
 		return r;
-	struct request q = {.id = id, .verb = verb, .set = s, .number = number, .actor = actor(c)};
-	return set_end(c, id, core_submit(c->core, &q));
+	struct request q = {
+		.id = id, .verb = verb, .set = s, .number = number, .actor = call_actor(c)};
+	return set_end(c, id, c->daemon->submit(c->core, &q));
 }
 
 int verb_PAUSE(struct call *c)
@@ -255,7 +194,7 @@ static unsigned plan_text(struct call *c, const struct set *s, struct buf *out)
 		u = s->members[i];
 	if (!u || !u->conf)
 		return 0;
-	struct unit_conf *now = unit_load(core_status(c->core)->unit_path, u->name, NULL);
+	struct unit_conf *now = unit_load(c->daemon->status(c->core)->unit_path, u->name, NULL);
 	unsigned n = 0;
 	if (now->load != LOAD_LOADED) {
 		buf_printf(out, "! %s: %s; see stayctl check %s\n", u->name,
@@ -285,7 +224,7 @@ int verb_PLAN(struct call *c)
 		changes == 1 ? "" : "s");
 	if (lines.size)
 		buf_add(&text, lines.data, lines.size);
-	set_plan(core_world(c->core), s, &text);
+	set_plan(c->daemon->world(c->core), s, &text);
 	j_open(&c->out, NULL, '{');
 	j_str(&c->out, "schema", "stay.plan/1");
 	j_str(&c->out, "set", s->name);

@@ -4,25 +4,15 @@
  *
  * Owns nothing and changes nothing: a unit that is not in the world is read from its files and
  * forgotten. The words are systemd's in snake case; fields are only added within a schema number.
- * Called by verbs.c.
+ * Called by server.c.
  */
-#include "control/call.h"
+#include "control/audit.h"
+#include "control/json.h"
+#include "control/names.h"
+#include "control/show.h"
+#include "control/verbs.h"
 
 /* ---- one unit ------------------------------------------------------------------------------------------ */
-
-const char *unit_health(const struct unit *u)
-{
-	bool has_check = false, is_ok = true;
-	for (int k = 0; u->conf && k < CHECK_KIND_MAX; k++) {
-		if (!u->conf->health[k].target)
-			continue;
-		has_check = true;
-		if (u->rec.check_ok[k] == 2)
-			return "failing";
-		is_ok = is_ok && u->rec.check_ok[k] == 1;
-	}
-	return !has_check ? "none" : is_ok ? "ok" : "unknown";
-}
 
 static void health_json(struct buf *b, const struct unit *u)
 {
@@ -69,7 +59,7 @@ static void files_json(struct buf *b, const struct unit_conf *conf)
 	j_close(b, ']');
 }
 
-static void identity_json(struct buf *b, struct core *core, const struct unit *u)
+static void identity_json(struct buf *b, const struct control *c, const struct unit *u)
 {
 	char hex[ID128_HEX];
 	struct id128 id;
@@ -77,7 +67,7 @@ static void identity_json(struct buf *b, struct core *core, const struct unit *u
 	j_int(b, "exec_main_code", u->rec.main_code);
 	j_int(b, "exec_main_status", u->rec.main_status);
 	j_str(b, "invocation_id", id128_is_null(&id) ? "" : id128_hex(hex, &id));
-	j_str(b, "control_group", unit_is_down(u) ? "" : strna(core_unit_cgroup(core, u)));
+	j_str(b, "control_group", unit_is_down(u) ? "" : strna(c->daemon->unit_cgroup(c->core, u)));
 }
 
 static const char *release_of(const struct unit *u)
@@ -98,10 +88,10 @@ static void first_error(const struct unit_conf *conf, struct buf *out)
 	}
 }
 
-static void detail_json(struct buf *b, struct core *core, const struct unit *u, bool is_brief)
+static void detail_json(struct buf *b, const struct control *c, const struct unit *u, bool is_brief)
 {
 	struct buf text = {0};
-	unit_waiting_text(core_world(core), u, &text);
+	unit_waiting_text(c->daemon->world(c->core), u, &text);
 	if (!text.size && u->rec.state == INST_FAILED)
 		buf_add_str(&text, u->fail_text);
 	if (!text.size && u->conf && u->conf->load == LOAD_BAD)
@@ -113,7 +103,7 @@ static void detail_json(struct buf *b, struct core *core, const struct unit *u, 
 
 /* For lists: what is empty or zero is left out. A thousand units are then 100 KB instead of 500,
  * and the parsing on the other side is most of what a list costs. */
-static void unit_brief_json(struct buf *b, struct core *core, const struct unit *u)
+static void unit_brief_json(struct buf *b, const struct control *c, const struct unit *u)
 {
 	j_open(b, NULL, '{');
 	j_str(b, "name", u->name);
@@ -130,11 +120,11 @@ static void unit_brief_json(struct buf *b, struct core *core, const struct unit 
 		j_str(b, "release", release_of(u));
 	if (unit_is_available(u))
 		j_bool(b, "available", true);
-	detail_json(b, core, u, true);
+	detail_json(b, c, u, true);
 	j_close(b, '}');
 }
 
-void unit_json(struct buf *b, struct core *core, const struct unit *u)
+static void unit_json(struct buf *b, const struct control *c, const struct unit *u)
 {
 	j_open(b, NULL, '{');
 	j_str(b, "name", u->name);
@@ -152,18 +142,19 @@ void unit_json(struct buf *b, struct core *core, const struct unit *u)
 	j_str(b, "health", unit_health(u));
 	j_str(b, "lb_state", lb_phase_name(u->rec.lb_phase));
 	j_bool(b, "available", unit_is_available(u));
-	detail_json(b, core, u, false);
+	detail_json(b, c, u, false);
 	j_str(b, "description", strna(u->conf ? u->conf->description : NULL));
-	identity_json(b, core, u);
+	identity_json(b, c, u);
 	j_str(b, "status_text", strna(u->status_text));
 	j_str(b, "status_errno",
-		core_unit_errno(core, u) ? errno_name(core_unit_errno(core, u)) : "");
+		c->daemon->unit_errno(c->core, u) ? errno_name(c->daemon->unit_errno(c->core, u))
+						  : "");
 	j_int(b, "port", u->rec.port);
 	j_int(b, "sessions", sessions(u));
 	health_json(b, u);
 	files_json(b, u->conf);
 	j_open(b, "degraded", '[');
-	core_each_degraded(core, u, degraded_row, b);
+	c->daemon->each_degraded(c->core, u, degraded_row, b);
 	j_close(b, ']');
 	j_close(b, '}');
 }
@@ -217,9 +208,9 @@ static void unconfined_row(void *arg, const char *process, const char *why)
 	j_close(arg, '}');
 }
 
-static void daemon_json(struct buf *b, struct control *control, struct core *core)
+static void daemon_json(struct buf *b, const struct control *c)
 {
-	const struct core_status *s = core_status(core);
+	const struct core_status *s = c->daemon->status(c->core);
 	j_open(b, "daemon", '{');
 	j_str(b, "version", s->version);
 	j_str(b, "state", s->state);
@@ -238,9 +229,9 @@ static void daemon_json(struct buf *b, struct control *control, struct core *cor
 		j_str(b, NULL, s->troubles[i]);
 	j_close(b, ']');
 	j_open(b, "degraded", '[');
-	core_each_unconfined(core, unconfined_row, b);
+	c->daemon->each_unconfined(c->core, unconfined_row, b);
 	j_close(b, ']');
-	audit_json(b, "audit", control_audit(control));
+	audit_json(b, "audit", c->audit);
 	j_close(b, '}');
 }
 
@@ -277,7 +268,7 @@ static void shown_done(struct shown *s)
 
 static int shown_add(struct call *c, const char *name, struct shown *s)
 {
-	struct world *w = core_world(c->core);
+	struct world *w = c->daemon->world(c->core);
 	struct set *set = strlen(name) <= UNIT_NAME_MAX ? find_set(w, name) : NULL;
 	if (set) {
 		GROW(s->sets, s->n_sets, s->cap_sets);
@@ -293,7 +284,8 @@ static int shown_add(struct call *c, const char *name, struct shown *s)
 	char *full = strpbrk(name, "*?[") ? NULL : complete_name(name);
 	if (full && !world_unit(w, full)) {
 		GROW(s->confs, s->n_confs, s->cap_confs);
-		s->confs[s->n_confs++] = unit_load(core_status(c->core)->unit_path, full, NULL);
+		s->confs[s->n_confs++] =
+			unit_load(c->daemon->status(c->core)->unit_path, full, NULL);
 		free(full);
 		return 0;
 	}
@@ -313,7 +305,7 @@ static int shown_resolve(struct call *c, struct shown *s)
 {
 	const json_t *names = json_object_get(c->params, "names");
 	const char *name = call_str(c, "name");
-	struct world *w = core_world(c->core);
+	struct world *w = c->daemon->world(c->core);
 	int r = 0;
 	if (name)
 		return shown_add(c, name, s);
@@ -336,13 +328,13 @@ static void status_json(struct call *c, const struct shown *s)
 	buf_reserve(b, 512 + s->in_world.n * (is_brief ? 160 : 768));
 	j_open(b, NULL, '{');
 	j_str(b, "schema", "stay.status/1");
-	daemon_json(b, c->control, c->core);
+	daemon_json(b, c->control);
 	j_open(b, "units", '[');
 	for (size_t i = 0; i < s->in_world.n; i++)
 		if (is_brief)
-			unit_brief_json(b, c->core, s->in_world.units[i]);
+			unit_brief_json(b, c->control, s->in_world.units[i]);
 		else
-			unit_json(b, c->core, s->in_world.units[i]);
+			unit_json(b, c->control, s->in_world.units[i]);
 	for (size_t i = 0; i < s->n_confs; i++) {
 		c->hint[0] = '\0';
 		if (s->confs[i]->load == LOAD_NOT_FOUND)
@@ -431,7 +423,7 @@ static void show_one(struct call *c, const struct unit *u, const struct unit_con
 {
 	struct buf *b = &c->out;
 	if (u)
-		unit_json(b, c->core, u);
+		unit_json(b, c->control, u);
 	else
 		conf_json(b, conf, "");
 	if (!conf)
@@ -449,7 +441,8 @@ static void cat_one(struct call *c, const struct unit *u UNUSED, const struct un
 	j_str(&c->out, "name", conf->name);
 	files_json(&c->out, conf);
 	struct unit_conf *now =
-		conf->text ? NULL : unit_load(core_status(c->core)->unit_path, conf->name, NULL);
+		conf->text ? NULL
+			   : unit_load(c->daemon->status(c->core)->unit_path, conf->name, NULL);
 	j_str(&c->out, "text", strna(now ? now->text : conf->text));
 	unit_conf_unref(now);
 	j_close(&c->out, '}');
@@ -489,7 +482,7 @@ int verb_CAT(struct call *c)
 
 int verb_NAMES(struct call *c)
 {
-	struct world *w = core_world(c->core);
+	struct world *w = c->daemon->world(c->core);
 	const char *prefix = strna(call_str(c, "prefix"));
 	j_open(&c->out, NULL, '{');
 	j_open(&c->out, "names", '[');
@@ -507,7 +500,7 @@ int verb_NAMES(struct call *c)
 int verb_IS_ENABLED(struct call *c)
 {
 	const json_t *names = json_object_get(c->params, "names");
-	const struct unit_path *path = core_status(c->core)->unit_path;
+	const struct unit_path *path = c->daemon->status(c->core)->unit_path;
 	j_open(&c->out, NULL, '{');
 	j_str(&c->out, "schema", "stay.is-enabled/1");
 	j_open(&c->out, "units", '[');

@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the control verbs may ask of core (verbs.h), where it is no business of store.c. */
+/* What the control verbs may ask of core (control.h), and how, where it is no business of other files. */
+#include "control/control.h"
 #include "core/inner.h"
 
-#include <signal.h>
-
-const struct core_status *core_status(struct core *c)
+static const struct core_status *core_status(struct core *c)
 {
 	static struct core_status s;
 	s = (struct core_status){
@@ -36,13 +35,13 @@ const struct core_status *core_status(struct core *c)
 	return &s;
 }
 
-struct world *core_world(struct core *c)
+static struct world *core_world(struct core *c)
 {
 	return c->world;
 }
 
 /* Unique across cores: the upper half is how many cores came before. */
-uint64_t core_next_request(struct core *c)
+static uint64_t core_next_request(struct core *c)
 {
 	return ((uint64_t)(c->restarts_of_core + 1) << 32) | ++c->next_request;
 }
@@ -54,7 +53,7 @@ int core_submit(struct core *c, const struct request *r)
 	return 0;
 }
 
-const char *core_unit_cgroup(struct core *c, const struct unit *u)
+static const char *core_unit_cgroup(struct core *c, const struct unit *u)
 {
 	static struct buf path;
 	if (!c->cgroup_base)
@@ -64,7 +63,7 @@ const char *core_unit_cgroup(struct core *c, const struct unit *u)
 	return path.data;
 }
 
-void core_each_degraded(struct core *c, const struct unit *u,
+static void core_each_degraded(struct core *c, const struct unit *u,
 	void (*each)(void *arg, const struct degraded *d), void *arg)
 {
 	const struct unit_core *x = uc(u);
@@ -81,23 +80,23 @@ void core_each_degraded(struct core *c, const struct unit *u,
 		cgroup_each_degraded(c, u, each, arg);
 }
 
-int core_unit_files(struct core *c, struct strv *ret_names)
+static int core_unit_files(struct core *c, struct strv *ret_names)
 {
 	return unit_list_files(&c->path, ret_names);
 }
 
-bool core_sync_logs(struct core *c)
+static bool core_sync_logs(struct core *c)
 {
 	return logger_sync(c);
 }
 
-int core_unit_errno(struct core *c, const struct unit *u)
+static int core_unit_errno(struct core *c, const struct unit *u)
 {
 	(void)c;
 	return u->core ? uc(u)->said_errno : 0;
 }
 
-int core_kill(struct core *c, struct unit *u, int signo, enum kill_who who, struct err *e)
+static int core_kill(struct core *c, struct unit *u, int signo, enum kill_who who, struct err *e)
 {
 	if (!u->rec.main.seq && !u->rec.control.seq)
 		return err_set(e, -ESRCH, "%s has no process", u->name);
@@ -105,18 +104,18 @@ int core_kill(struct core *c, struct unit *u, int signo, enum kill_who who, stru
 	return 0;
 }
 
-int core_enable(
+static int core_enable(
 	struct core *c, const char *name, bool is_runtime, struct strv *changes, struct err *e)
 {
 	return unit_enable(&c->path, name, is_runtime, changes, e);
 }
 
-int core_disable(struct core *c, const char *name, struct strv *changes, struct err *e)
+static int core_disable(struct core *c, const char *name, struct strv *changes, struct err *e)
 {
 	return unit_disable(&c->path, name, changes, e);
 }
 
-int core_shutdown(struct core *c, int exit_code, const char *actor, struct err *e)
+static int core_shutdown(struct core *c, int exit_code, const char *actor, struct err *e)
 {
 	struct event ev = {.kind = EV_SHUTDOWN, .number = (uint64_t)exit_code};
 	(void)e;
@@ -124,3 +123,29 @@ int core_shutdown(struct core *c, int exit_code, const char *actor, struct err *
 	core_step(c, &ev);
 	return 0;
 }
+
+const struct control_daemon daemon_for_control = {
+	.status = core_status,
+	.world = core_world,
+	.next_request = core_next_request,
+	.submit = core_submit,
+	.load_unit = core_load_unit,
+	.unit_is_unread = core_unit_is_unread,
+	.find_set = core_find_set,
+	.unit_cgroup = core_unit_cgroup,
+	.each_unconfined = core_each_unconfined,
+	.each_degraded = core_each_degraded,
+	.unit_files = core_unit_files,
+	.sync_logs = core_sync_logs,
+	.unit_errno = core_unit_errno,
+	.scale = core_scale,
+	.deploy = core_deploy,
+	.undo = core_undo,
+	.history = core_history,
+	.kill = core_kill,
+	.enable = core_enable,
+	.disable = core_disable,
+	.daemon_reload = core_daemon_reload,
+	.reexec = core_reexec,
+	.shutdown = core_shutdown,
+};

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Condition*= and Assert*=: systemd.unit(5), "Conditions and Asserts". */
-#include "core/inner.h"
+#include "core/condition.h"
+#include "unit/units.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -40,7 +41,7 @@ static bool glob_exists(const char *pattern)
 	return found;
 }
 
-static bool virtualization_is(const struct core *c, const char *arg)
+static bool virtualization_is(const struct launch_caps *caps, const char *arg)
 {
 	bool is_vm = false;
 	int yes = parse_boolean(arg);
@@ -51,12 +52,12 @@ static bool virtualization_is(const struct core *c, const char *arg)
 			strstr(b.data, "Amazon EC2") || strstr(b.data, "Google");
 	buf_done(&b);
 	if (yes >= 0)
-		return (is_vm || c->is_container) == (yes > 0);
+		return (is_vm || caps->is_container) == (yes > 0);
 	if (streq(arg, "container"))
-		return c->is_container;
+		return caps->is_container;
 	if (streq(arg, "vm"))
-		return is_vm && !c->is_container;
-	return streq(c->caps.container, arg);
+		return is_vm && !caps->is_container;
+	return streq(caps->container, arg);
 }
 
 static bool command_line_has(const char *arg)
@@ -86,7 +87,7 @@ static bool architecture_is(const char *arg)
 }
 
 /* What a service may have at most, not what is left of it in core. */
-static bool has_capability(const struct core *c, const char *arg)
+static bool has_capability(const struct launch_caps *caps, const char *arg)
 {
 	bool ok = true; /* unknown names are taken as present: they are reported by check */
 	static const char *const names[] = {"CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH",
@@ -101,7 +102,7 @@ static bool has_capability(const struct core *c, const char *arg)
 		"CAP_PERFMON", "CAP_BPF", "CAP_CHECKPOINT_RESTORE"};
 	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
 		if (strcasecmp(names[i], arg) == 0)
-			ok = c->caps.bounding & (1ULL << i);
+			ok = caps->bounding & (1ULL << i);
 	return ok;
 }
 
@@ -135,7 +136,7 @@ static bool path_is_writable(const char *path)
 	return statvfs(path, &v) == 0 && !(v.f_flag & ST_RDONLY);
 }
 
-static bool evaluate(const struct core *c, const struct condition *k)
+static bool evaluate(const struct launch_caps *caps, const struct condition *k)
 {
 	struct stat st;
 	switch (k->kind) {
@@ -167,13 +168,13 @@ static bool evaluate(const struct core *c, const struct condition *k)
 	case COND_HOST:
 		return host_is(k->arg);
 	case COND_VIRTUALIZATION:
-		return virtualization_is(c, k->arg);
+		return virtualization_is(caps, k->arg);
 	case COND_ARCHITECTURE:
 		return architecture_is(k->arg);
 	case COND_KERNEL_COMMAND_LINE:
 		return command_line_has(k->arg);
 	case COND_CAPABILITY:
-		return has_capability(c, k->arg);
+		return has_capability(caps, k->arg);
 	case COND_AC_POWER:
 		return on_ac_power() == (parse_boolean(k->arg) > 0);
 	case COND_FIRST_BOOT:
@@ -190,15 +191,15 @@ static bool evaluate(const struct core *c, const struct condition *k)
 }
 
 /* All plain ones must hold, and of those with "|" at least one. */
-static bool group_holds(const struct core *c, const struct unit_conf *conf, bool is_assert,
-	const struct condition **ret_failed)
+static bool group_holds(const struct launch_caps *caps, const struct unit_conf *conf,
+	bool is_assert, const struct condition **ret_failed)
 {
 	bool any_trigger = false, trigger_ok = false;
 	for (size_t i = 0; i < conf->n_conditions; i++) {
 		const struct condition *k = &conf->conditions[i];
 		if (k->is_assert != is_assert)
 			continue;
-		bool ok = evaluate(c, k) != k->is_negated;
+		bool ok = evaluate(caps, k) != k->is_negated;
 		if (k->is_trigger) {
 			any_trigger = true;
 			trigger_ok |= ok;
@@ -211,13 +212,13 @@ static bool group_holds(const struct core *c, const struct unit_conf *conf, bool
 	return !any_trigger || trigger_ok;
 }
 
-void condition_check(
-	struct core *c, struct unit *u, bool *ret_ok, struct buf *ret_text, bool *ret_is_assert)
+void condition_check(const struct launch_caps *caps, const struct unit_conf *conf, bool *ret_ok,
+	struct buf *ret_text, bool *ret_is_assert)
 {
 	const struct condition *failed = NULL;
 	*ret_is_assert = false;
-	*ret_ok = group_holds(c, u->conf, false, &failed);
-	if (*ret_ok && !group_holds(c, u->conf, true, &failed)) {
+	*ret_ok = group_holds(caps, conf, false, &failed);
+	if (*ret_ok && !group_holds(caps, conf, true, &failed)) {
 		*ret_ok = false;
 		*ret_is_assert = true;
 	}

@@ -12,7 +12,7 @@
  *
  * Called by netlink.c.
  */
-#include "core/inner.h"
+#include "core/conns.h"
 
 #include <arpa/inet.h>
 #include <linux/inet_diag.h>

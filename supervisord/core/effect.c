@@ -3,6 +3,8 @@
  * Performs what the model decided, in its order. Nothing here decides: an effect that cannot be
  * performed becomes an event.
  */
+#include "control/control.h"
+#include "core/condition.h"
 #include "core/inner.h"
 
 #include <fcntl.h>
@@ -13,7 +15,7 @@ static void perform_conditions(struct core *c, struct unit *u)
 	struct event ev = {.kind = EV_CONDITIONS, .unit = u};
 	struct buf text = {0};
 	bool is_assert;
-	condition_check(c, u, &ev.ok, &text, &is_assert);
+	condition_check(&c->caps, u->conf, &ev.ok, &text, &is_assert);
 	ev.text = text.data;
 	ev.number = is_assert;
 	core_step(c, &ev);

@@ -5,7 +5,7 @@
  * An initramfs or a boot loader may have mounted them already; what is a mount point is left alone.
  * A container's runtime always did. Called once, by core_init(), before anything reads /proc.
  */
-#include "core/inner.h"
+#include "core/host.h"
 
 #include <sys/mount.h>
 #include <sys/stat.h>

@@ -10,11 +10,14 @@
  * what was decided but not done is done again or reported lost.
  * A step without effects outside of this process leaves its record to the next write, at the end
  * of the turn at the latest; frames to keeper that take something back go out behind that.
+ *
+ * The files between main.c, which comes up and leaves, and those with a header of their own, which need
+ * no struct core, know each other in one circle, and that is the turn: the links, sockets and cgroups
+ * hand what they hear to core_step() (turn.c), and effect.c hands them what is to be done.
  */
 #pragma once
 
 #include "base/base.h"
-#include "control/control.h"
 #include "launch/launch.h"
 #include "logd/logd.h"
 #include "model/model.h"
@@ -279,22 +282,41 @@ static inline struct set_core *sc(const struct set *s)
 	return s->core;
 }
 
-/* main.c */
+/* options.c: paths and flags of struct core */
+int options_parse(struct core *c, int argc, char **argv);
+/* Those that cannot be made or written are done without; is_dir_unsafe is for core_come_up(). */
+int options_make_dirs(struct core *c);
+
+/* turn.c */
 void core_step(struct core *c, struct event *ev); /* fills in the time; performs the effects */
 void core_arm(struct core *c);
+void core_again(struct core *c); /* comes back soon to what could not be done now */
+/* text: in words, with what to do; NULL: it is over. Said when it begins and when it ends. */
+void core_trouble(struct core *c, enum trouble kind, const char *text);
+void core_on_timer(struct loop *l);
+void core_before_wait(struct loop *l);
 
 /* effect.c */
 void core_tell(struct core *c, const struct effects *fx); /* before the records are written */
 void core_perform(struct core *c, const struct effects *fx);
 bool core_acts(const struct effects *fx); /* the records are to be written before */
 
-/* reexec.c; core_reexec() is in verbs.h */
+/* actions.c: what the control verbs may ask (control.h); the rest of it stands with its files below */
+struct control_daemon;
+extern const struct control_daemon daemon_for_control;
+int core_submit(struct core *c, const struct request *r);
+
+/* privileges.c */
+void core_each_unconfined(
+	struct core *c, void (*each)(void *arg, const char *process, const char *why), void *arg);
+
+/* reexec.c */
+int core_reexec(struct core *c, const char *path, const char *actor, struct err *e);
 void reexec_welcomed(struct core *c);
 void reexec_refused(struct core *c, const char *why);
 
 /* keeper.c */
 int keeper_connect(struct core *c); /* HELLO ... WELCOME; fills links, deposited fds, children */
-int deposit_take(const char *name); /* before the records are restored; -1 = none */
 int keeper_put(struct core *c, const char *name, int fd);
 void keeper_drop(struct core *c, const char *name);
 void keeper_signal(struct core *c, const struct spawn_id *id, int signo);
@@ -303,32 +325,40 @@ void keeper_forget(struct core *c, const struct spawn_id *id, pid_t pid); /* pid
 void keeper_role(struct core *c, enum role role, bool is_wanted);
 void keeper_exit(struct core *c, int code, const char *how); /* exit, reboot, poweroff */
 void keeper_reexec(struct core *c, int program_fd); /* takes it; -1: the present program again */
-void keeper_adopt_begin(
-	struct core *c);           /* deposits; and what the records say, before EV_RESTORED */
-void keeper_adopt(struct core *c); /* children of before, after the records are restored */
-void keeper_flush(struct core *c); /* what was put off to the end of the turn */
+void keeper_flush(struct core *c);                  /* what was put off to the end of the turn */
 void keeper_relist(struct core *c);
 void keeper_watch_again(struct core *c); /* main processes that there was no descriptor for */
 void proc_ended(struct core *c, struct proc *p, enum kp_row row, pid_t pid, int code, int status);
 #define EXIT_UNKNOWN (-1) /* in place of a CLD_*: it has ended, the kernel does not tell how */
 void keeper_child_exited(struct core *c, const struct kp_frame *f);
-void keeper_know(const struct kp_frame *f); /* as if keeper had listed it; before adoption begins */
-void keeper_keep_shim(struct core *c, struct unit *u, const struct spawn_id *id, pid_t shim);
-void keeper_keep_former(struct core *c, struct unit *u, const struct kp_frame *f);
+void keeper_signalled(struct core *c, int signo); /* keeper itself was, for the daemon */
+/* The pids that keeper knows of a child. False: a shim that has not started its program. */
+bool proc_take_pids(struct proc *p, const struct kp_frame *f);
 void proc_early(struct core *c, const struct spawn_id *id); /* the launcher has spoken, or died */
 bool main_is_named(
 	struct unit *u, pid_t pid); /* after EV_MAIN_PID was stepped, before the record */
 void main_pid_changed(struct core *c, struct unit *u, pid_t pid); /* behind the record */
 
-/* main.c */
+/* keeper_adopt.c: what keeper held for us */
+void keeper_know(const struct kp_frame *f); /* as if keeper had listed it; before adoption begins */
+void deposit_keep(const char *name, int fd);
+void keeper_unlearn(void);          /* all of it will be told again */
+int deposit_take(const char *name); /* before the records are restored; -1 = none */
+/* Deposits, and what the records say; before EV_RESTORED. */
+void keeper_adopt_begin(struct core *c);
+void keeper_adopt(struct core *c); /* children of before, after the records are restored */
+void keeper_keep_shim(struct core *c, struct unit *u, const struct spawn_id *id, pid_t shim);
+void keeper_keep_former(struct core *c, struct unit *u, const struct kp_frame *f);
+
+/* unread.c */
 /* Leaves coming up to another core, unless max of them in a row did that already: true = leave. Then what
  * can be had has to do. */
 #define READ_AGAIN_MAX   10
 #define RECORD_AGAIN_MAX 30 /* without records services are taken over by guess */
 bool core_may_try_again(struct core *c, unsigned max);
-void core_again(struct core *c); /* on_timer() comes back soon to what could not be done now */
-/* text: in words, with what to do; NULL: it is over. Said when it begins and when it ends. */
-void core_trouble(struct core *c, enum trouble kind, const char *text);
+void unread_count_cores(struct core *c);
+void unread_forget_cores(struct core *c); /* everything is read */
+
 /* lookup.c: fds[0] is what the launcher's child writes its answer to */
 int launcher_ask(struct core *c, uint32_t flags, const void *text, size_t size, const int *fds,
 	size_t n_fds);
@@ -357,9 +387,6 @@ void launcher_probe_over(struct core *c, struct proc *p);
 void launcher_probe_timeouts(struct core *c);
 uint64_t launcher_probe_deadline(const struct core *c);
 
-/* host.c: as the first process of a machine, mounts /proc, /sys, /dev, /run and cgroups */
-void host_mounts(void);
-
 /* record.c */
 int record_open(struct core *c, int deposited_fd);
 int record_clear(struct core *c);
@@ -387,8 +414,17 @@ int adopt_track(struct core *c, const struct spawn_id *id, pid_t pid);
 bool adopt_is_main(struct core *c, const struct unit *u);
 bool adopt_stray(struct core *c, const struct kp_frame *f);
 
-/* store.c */
+/* store.c; core_*() as in struct control_daemon */
 struct unit *core_load_unit(struct core *c, const char *name, struct err *e);
+bool core_unit_is_unread(const struct unit *u);
+struct set *core_find_set(struct core *c, const char *name, struct err *unread);
+int core_daemon_reload(struct core *c, const char *actor, struct buf *notes, struct err *e);
+int core_scale(struct core *c, struct set *s, unsigned count, uint64_t request, const char *actor,
+	struct err *e);
+int core_deploy(struct core *c, struct set *s, const char *release, unsigned pause_after,
+	uint64_t request, const char *actor, struct err *e);
+int core_undo(struct core *c, struct set *s, uint32_t revision, uint64_t request, const char *actor,
+	struct err *e);
 int store_load_closure(struct core *c);
 void store_attach(struct core *c, struct unit *u);
 void store_load_sets(struct core *c);
@@ -407,6 +443,9 @@ void journal_commit(struct core *c, struct set *s); /* current revision + releas
 void journal_again(struct core *c);                 /* commits that could not be written */
 int journal_last(struct core *c, struct set *s, struct rollout_rec *ret);
 int journal_last_done(struct core *c, const char *set, struct rollout_rec *ret);
+#define HISTORY_MAX 100
+int core_history(struct core *c, struct set *s,
+	void (*each)(void *arg, const struct rollout_rec *rec), void *arg);
 
 /* state.c: small files of the state directory */
 char *state_dir_of(const struct core *c, const char *set, const char *below);
@@ -450,10 +489,6 @@ void notify_forget(struct unit *u, const struct spawn_id *id); /* what another a
 void fdstore_restore(struct core *c, struct unit *u, uint32_t number, const char *name, int fd);
 void fdstore_clear(struct core *c, struct unit *u);
 
-/* condition.c */
-void condition_check(
-	struct core *c, struct unit *u, bool *ret_ok, struct buf *ret_text, bool *ret_is_assert);
-
 /* port.c */
 int port_allocate(struct core *c, struct unit *u);
 
@@ -466,9 +501,6 @@ void net_lb_forget(struct core *c, struct unit *u);
 void net_lb_fast(struct core *c, struct set *s, uint64_t for_ms);
 void net_set_configure(struct core *c, struct set *s);
 
-/* conns.c */
-unsigned conns_owing(uint16_t port); /* connections of it that owe an answer */
-
 /* logdir.c: the log directory, made and handed over to the logger; a descriptor or -errno */
 int logdir_open(struct core *c);
 
@@ -478,7 +510,7 @@ int logger_stream(struct core *c, struct unit *u); /* write end for the unit's o
 void logger_adopt(struct core *c, struct unit *u, int read_fd);
 void logger_regain(
 	struct core *c, struct unit *u, pid_t pid); /* from a process that writes to it */
-bool logger_sync(struct core *c);                   /* see core_sync_logs() */
+bool logger_sync(struct core *c);                   /* see struct control_daemon */
 void logger_sync_over(struct core *c);
 void logger_note(struct core *c, struct unit *u, const char *text);
 

@@ -15,6 +15,7 @@
  *  2. Notes are the exception, a queue: NOTES_MAX of them wait for room or for the next logger,
  *     further ones are dropped and counted. They are in the daemon's own log in any case.
  */
+#include "control/control.h"
 #include "core/inner.h"
 
 #include <dirent.h>

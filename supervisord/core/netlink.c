@@ -11,6 +11,7 @@
  *     them is there from its beginning; another one in the place of one takes it at the commit:
  *     members of before are behind the old one until then.
  */
+#include "core/conns.h"
 #include "core/inner.h"
 
 #include <sys/epoll.h>

@@ -7,7 +7,6 @@
  *  2. All of it is the process's own word or the kernel's: environ may be overwritten (setproctitle),
  *     start time, parent and cgroup may not.
  */
-#include "core/inner.h"
 #include "core/procfs.h"
 
 #include <fcntl.h>

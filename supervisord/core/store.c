@@ -11,6 +11,7 @@
  *     the file and the reason, and both are looked at again, by themselves (store_look_again()) and at
  *     the next request.
  */
+#include "control/control.h"
 #include "core/inner.h"
 
 #include <fcntl.h>

@@ -40,7 +40,7 @@ static void start(void)
 	if (loop_init(&loop) < 0)
 		abort();
 	core = fake_core();
-	if (control_new(&loop, listen_somewhere(), NULL, core, &core->control) < 0)
+	if (control_new(&loop, listen_somewhere(), NULL, &fake_daemon, core, &core->control) < 0)
 		abort();
 }
 

@@ -6,7 +6,8 @@
 #include <sys/stat.h>
 
 #include "check_main.h"
-#include "control/call.h"
+#include "control/access.h"
+#include "control/json.h"
 #include "stayd/stayd.h"
 
 #define OWN 1000

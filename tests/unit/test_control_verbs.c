@@ -8,6 +8,8 @@
 #include <sys/un.h>
 
 #include "check_main.h"
+#include "control/json.h"
+#include "control/waits.h"
 #include "control_doubles.h"
 #include "stayd/stayd.h"
 
@@ -34,7 +36,7 @@ static void setup(void)
 	log_to_fd(open("/dev/null", O_WRONLY | O_CLOEXEC));
 	ck_assert_int_eq(loop_init(&loop), 0);
 	core = fake_core();
-	ck_assert_int_eq(control_new(&loop, listener, NULL, core, &core->control), 0);
+	ck_assert_int_eq(control_new(&loop, listener, NULL, &fake_daemon, core, &core->control), 0);
 }
 
 static void teardown(void)

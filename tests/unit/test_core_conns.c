@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The kernel's word on connections: who owes an answer (core/conns.c), with real sockets. */
-#include "core/inner.h"
+#include "core/conns.h"
 
 #include <arpa/inet.h>
 #include <check.h>

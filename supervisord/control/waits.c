@@ -6,10 +6,14 @@
  *  1. A request is in the table before it is submitted, so an outcome that comes at once is not lost.
  *  2. A request outlives the client that made it; its outcome is then only written to the log.
  *  3. Nobody polls: every change of the world that matters here comes with an event or an outcome.
- *  4. Nothing here closes a client or starts a call (control.c, invariant 4).
- * Called by the handlers, and by core through control_reply_done() and control_event().
+ *  4. Nothing here closes a client or starts a call (client.c, invariant 4).
+ * Called by the handlers, and by server.c with what core tells.
  */
-#include "control/call.h"
+#include "control/audit.h"
+#include "control/json.h"
+#include "control/logs.h"
+#include "control/show.h"
+#include "control/waits.h"
 #include "stayd/stayd.h"
 
 #define OUTCOME_LOG_LINES 10
@@ -99,7 +103,7 @@ static bool event_wanted(const struct waiting *wt, const struct event_entry *e)
 static void event_fan_out(struct waits *w, const struct event_entry *e)
 {
 	struct buf b = {0};
-	for (struct client *cl = client_first(w->control); cl; cl = client_next(cl)) {
+	for (struct client *cl = client_first(w->control->clients); cl; cl = client_next(cl)) {
 		struct waiting *wt = client_waiting(cl);
 		if (wt->kind != WAIT_EVENTS || !event_wanted(wt, e))
 			continue;
@@ -138,24 +142,6 @@ static void event_add(struct waits *w, uint64_t wall_us, enum event_id id, const
 }
 
 /* ---- outcomes --------------------------------------------------------------------------------------- */
-
-static const struct {
-	const char *word;
-	int code;
-} results[] = {
-#define RESULT(id, word, code) [REPLY_##id] = {word, code},
-#include "stayd/outcomes.def"
-};
-
-const char *result_word(enum reply_result r)
-{
-	return (size_t)r < ARRAY_SIZE(results) ? results[r].word : "failed";
-}
-
-int result_exit(enum reply_result r)
-{
-	return (size_t)r < ARRAY_SIZE(results) ? results[r].code : STAY_EXIT_FAILED;
-}
 
 /* Which member a rollout failed on, and the time its log is of interest: from its start on the
  * new release to its start on the old one. Found in the kept events, as the member itself is another
@@ -211,9 +197,9 @@ static unsigned failing_check(const struct unit *u)
 }
 
 /* What a person needs to see why it failed: the probe's answer, the last lines, what to type. */
-static void failure_json(
-	struct buf *b, const struct waits *w, struct core *core, const struct outcome *o)
+static void failure_json(struct buf *b, const struct waits *w, const struct outcome *o)
 {
+	const struct control_daemon *daemon = w->control->daemon;
 	struct failed_member m = failed_member(w, o);
 	const struct unit *u = m.unit;
 	char hint[UNIT_NAME_MAX + 64];
@@ -229,7 +215,8 @@ static void failure_json(
 		if (k < CHECK_KIND_MAX)
 			probe_json(b, u, k, u->health[k].text);
 	}
-	logs_tail_json(b, "log", core, u->name, OUTCOME_LOG_LINES, m.since_us, m.until_us);
+	logs_tail_json(b, "log", daemon->status(w->control->core)->log_dir, u->name,
+		OUTCOME_LOG_LINES, m.since_us, m.until_us);
 	if (u->conf && u->conf->load != LOAD_LOADED)
 		snprintf(hint, sizeof(hint), "stayctl check %s", u->name);
 	else
@@ -243,8 +230,7 @@ static bool tells_more(enum reply_result r)
 	return r == REPLY_FAILED || r == REPLY_ROLLED_BACK || r == REPLY_HALTED;
 }
 
-static void outcome_json(
-	struct buf *b, const struct waits *w, struct core *core, const struct outcome *o)
+static void outcome_json(struct buf *b, const struct waits *w, const struct outcome *o)
 {
 	j_open(b, NULL, '{');
 	j_str(b, "name", o->name);
@@ -256,12 +242,11 @@ static void outcome_json(
 		j_int(b, "main_pid", o->unit->rec.main_pid);
 	}
 	if (o->is_done && tells_more(o->result))
-		failure_json(b, w, core, o);
+		failure_json(b, w, o);
 	j_close(b, '}');
 }
 
-static void outcomes_json(
-	struct buf *b, const struct waits *w, struct core *core, const struct waiting *wt)
+static void outcomes_json(struct buf *b, const struct waits *w, const struct waiting *wt)
 {
 	char id[32];
 	j_open(b, NULL, '{');
@@ -271,7 +256,7 @@ static void outcomes_json(
 		rollout_json(b, "rollout", wt->watch);
 	j_open(b, "outcomes", '[');
 	for (size_t i = 0; i < wt->n; i++)
-		outcome_json(b, w, core, &wt->v[i]);
+		outcome_json(b, w, &wt->v[i]);
 	j_close(b, ']');
 	j_close(b, '}');
 }
@@ -281,18 +266,17 @@ void outcomes_begin(struct call *c)
 	struct waiting *wt = client_waiting(c->client);
 	waiting_done(wt);
 	wt->kind = WAIT_OUTCOMES;
-	wt->method = c->method;
 	wt->is_collecting = true;
 	wt->is_streaming = c->more;
 }
 
 uint64_t outcomes_add(struct call *c, const char *name, struct unit *u, struct set *s)
 {
-	struct waits *w = control_waits(c->control);
+	struct waits *w = c->control->waits;
 	struct waiting *wt = client_waiting(c->client);
 	if (w->n_pending >= PENDING_MAX)
 		return 0;
-	uint64_t request = core_next_request(c->core);
+	uint64_t request = c->daemon->next_request(c->core);
 	GROW(w->pending, w->n_pending, w->cap_pending);
 	struct pending *p = &w->pending[w->n_pending++];
 	*p = (struct pending){.request = request,
@@ -301,7 +285,7 @@ uint64_t outcomes_add(struct call *c, const char *name, struct unit *u, struct s
 		.method = c->method,
 		.change = c->change,
 		.began_us = now_boot_us()};
-	audit_adds(control_audit(c->control), c->change);
+	audit_adds(c->control->audit, c->change);
 	str_copy(p->name, name, sizeof(p->name));
 	GROW(wt->v, wt->n, wt->cap);
 	wt->v[wt->n++] =
@@ -319,8 +303,8 @@ void waits_note(struct call *c, uint64_t request, const char *what)
 	snprintf(text, sizeof(text), "%s%s%s by %s, pid %d (r-%llu)", methods[c->method].name,
 		what[0] ? " " : "", what, peer_actor(p), (int)p->pid, (unsigned long long)request);
 	log_note(NULL, "request %s", text);
-	event_add(control_waits(c->control), now_wall_us(), EVENT_REQUEST,
-		strchr(what, '.') ? what : NULL, strchr(what, '.') ? NULL : what, text);
+	event_add(c->control->waits, now_wall_us(), EVENT_REQUEST, strchr(what, '.') ? what : NULL,
+		strchr(what, '.') ? NULL : what, text);
 }
 
 static void outcome_settle(struct waits *w, size_t at, enum reply_result result, const char *text)
@@ -330,8 +314,8 @@ static void outcome_settle(struct waits *w, size_t at, enum reply_result result,
 	log_note(NULL, "request r-%llu: %s %s: %s%s%s (%.3fs)", (unsigned long long)p.request,
 		methods[p.method].name, p.name, result_word(result), text && text[0] ? ": " : "",
 		strna(text), (double)(now_boot_us() - p.began_us) / USEC_PER_SEC);
-	audit_settled(control_audit(w->control), p.change, result, text);
-	control_rearm(w->control);
+	audit_settled(w->control->audit, p.change, result, text);
+	clients_wake(w->control->clients, audit_retry_at(w->control->audit));
 	if (!p.client)
 		return;
 	struct waiting *wt = client_waiting(p.client);
@@ -358,12 +342,12 @@ static void outcomes_send_if_done(struct waits *w, struct client *cl)
 	if (shows_log(wt) && !wt->has_synced) {
 		/* The last words may still be in a pipe, and they say why. */
 		wt->has_synced = true;
-		wt->awaits_logs = core_sync_logs(control_core(w->control));
+		wt->awaits_logs = w->control->daemon->sync_logs(w->control->core);
 		if (wt->awaits_logs)
 			return;
 	}
 	struct buf b = {0};
-	outcomes_json(&b, w, control_core(w->control), wt);
+	outcomes_json(&b, w, wt);
 	waiting_done(wt);
 	client_send(cl, &b, false);
 	buf_done(&b);
@@ -384,15 +368,15 @@ static bool settle(struct waits *w, uint64_t request, enum reply_result result, 
 void outcomes_refuse(struct call *c, uint64_t request, const char *text)
 {
 	struct client *cl;
-	(void)settle(control_waits(c->control), request, REPLY_REFUSED, text, &cl);
+	(void)settle(c->control->waits, request, REPLY_REFUSED, text, &cl);
 }
 
 int outcomes_end(struct call *c, bool no_wait)
 {
-	struct waits *w = control_waits(c->control);
+	struct waits *w = c->control->waits;
 	struct waiting *wt = client_waiting(c->client);
 	wt->is_collecting = false;
-	outcomes_json(&c->out, control_waits(c->control), c->core, wt);
+	outcomes_json(&c->out, c->control->waits, wt);
 	if (!no_wait && wt->n_done < wt->n) {
 		if (c->more) /* the id, for those who will not wait to the end */
 			client_send(c->client, &c->out, true);
@@ -448,7 +432,7 @@ int waits_state(struct call *c, const struct targets *t, enum wait_for what)
 	state_look(wt);
 	if (wt->n_done < wt->n)
 		return VERB_WAITS;
-	outcomes_json(&c->out, control_waits(c->control), c->core, wt);
+	outcomes_json(&c->out, c->control->waits, wt);
 	waiting_done(wt);
 	return VERB_REPLIED;
 }
@@ -489,7 +473,7 @@ static void watcher_look(struct waits *w, struct client *cl, const struct set *s
 		watch_json(&b, s);
 		client_send(cl, &b, true);
 	} else if (wt->kind == WAIT_OUTCOMES && wt->is_streaming && client_behind(cl) == 0) {
-		outcomes_json(&b, w, control_core(w->control), wt);
+		outcomes_json(&b, w, wt);
 		client_send(cl, &b, true);
 	}
 	buf_done(&b);
@@ -497,7 +481,7 @@ static void watcher_look(struct waits *w, struct client *cl, const struct set *s
 
 static void watchers_look(struct waits *w, const struct set *s)
 {
-	for (struct client *cl = client_first(w->control); cl; cl = client_next(cl)) {
+	for (struct client *cl = client_first(w->control->clients); cl; cl = client_next(cl)) {
 		struct waiting *wt = client_waiting(cl);
 		watcher_look(w, cl, s);
 		if (wt->kind != WAIT_STATE)
@@ -506,7 +490,7 @@ static void watchers_look(struct waits *w, const struct set *s)
 		if (wt->n_done < wt->n)
 			continue;
 		struct buf b = {0};
-		outcomes_json(&b, w, control_core(w->control), wt);
+		outcomes_json(&b, w, wt);
 		waiting_done(wt);
 		client_send(cl, &b, false);
 		buf_done(&b);
@@ -515,10 +499,8 @@ static void watchers_look(struct waits *w, const struct set *s)
 
 /* ---- from core ------------------------------------------------------------------------------------------ */
 
-void control_reply_done(
-	struct control *c, uint64_t request, enum reply_result result, const char *text)
+void waits_reply_done(struct waits *w, uint64_t request, enum reply_result result, const char *text)
 {
-	struct waits *w = control_waits(c);
 	struct client *cl = NULL;
 	if (!settle(w, request, result, text, &cl))
 		return;
@@ -526,10 +508,9 @@ void control_reply_done(
 		outcomes_send_if_done(w, cl);
 }
 
-void control_logs_written(struct control *c)
+void waits_logs_written(struct waits *w)
 {
-	struct waits *w = control_waits(c);
-	for (struct client *cl = client_first(c), *next; cl; cl = next) {
+	for (struct client *cl = client_first(w->control->clients), *next; cl; cl = next) {
 		struct waiting *wt = client_waiting(cl);
 		next = client_next(cl);
 		if (!wt->awaits_logs)
@@ -539,9 +520,8 @@ void control_logs_written(struct control *c)
 	}
 }
 
-void control_event(struct control *c, const struct effect *fx)
+void waits_event(struct waits *w, const struct effect *fx)
 {
-	struct waits *w = control_waits(c);
 	struct set *s = fx->set ? fx->set : fx->unit ? fx->unit->set : NULL;
 	event_add(w, now_wall_us(), fx->event, fx->unit ? fx->unit->name : NULL, s ? s->name : NULL,
 		fx->text);

@@ -7,9 +7,9 @@
  *  1. Whatever bytes a unit, a service's STATUS= or a log line holds, the result is valid JSON in
  *     valid UTF-8: control characters are escaped, invalid bytes become U+FFFD.
  *  2. A comma is put before a member exactly when one precedes it, by looking at the last byte.
- * Called by the verb handlers and control.c.
+ * Called by whoever writes an answer or a line of the audit log.
  */
-#include "control/call.h"
+#include "control/json.h"
 
 static void comma(struct buf *b)
 {

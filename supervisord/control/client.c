@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The control server: connections, varlink framing, peer credentials, bounds.
+ * The clients of the control server: connections, varlink framing, bounds.
  *
  * Owns the clients and their buffers. Invariants:
  *  1. The peer's uid and groups are known, and its role chosen, before a byte is read.
@@ -8,10 +8,10 @@
  *     holds at most one message. Nobody is read from while an answer to him is unsent.
  *  3. Nothing here blocks: sockets are non-blocking, what does not fit is queued and EPOLLOUT asked.
  *  4. A client is freed only in its own callback or by the timer, never while somebody walks the
- *     list. An answer that comes later (verbs_wait.c) is only queued: the socket's callback sends it
+ *     list. An answer that comes later (waits.c) is only queued: the socket's callback sends it
  *     and reads the next message, so that no call is dispatched from inside a step of the world.
- *  5. The timer is armed only while a message is incomplete, an answer unread or a dropped client
- *     drains: an idle daemon with idle clients is not woken.
+ *  5. The timer is armed only while a message is incomplete, an answer unread, a dropped client drains or
+ *     clients_wake() asks for it: an idle daemon with idle clients is not woken.
  *  6. A turn of the loop gives clients TURN_US together, and no more of them anything as soon as
  *     keeper or launcher has news: however many ask, exits and starts of services come first.
  *  7. A user has a bounded number of places and of bytes he does not read; guests together leave places
@@ -19,25 +19,27 @@
  *  8. Who may not operate has a share of our time (shares.c). Beyond it they are not even listened to,
  *     and the timer takes them in again. Accepting connections has a share too: whose they are is
  *     not known before.
- * Called by core: control_*(). Calls verbs_dispatch().
+ * Called by server.c, whose client_ops it calls, and by whoever answers.
  */
 #include <fcntl.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/timerfd.h>
 
-#include "control/call.h"
+#include "control/access.h"
+#include "control/client.h"
+#include "control/json.h"
+#include "control/shares.h"
 #include "stayd/stayd.h"
 
 #define TURN_US         500            /* for all clients together; services come first */
 #define ACCEPT_TURN_MAX 16             /* connections taken in one turn of the loop */
 #define ACCEPT_PAUSE_US (USEC_PER_SEC) /* after EMFILE and the like */
 #define ACCEPT_SHARE    ((struct share_size){.percent = 10, .max_us = 1000}) /* thousands a second */
-#define KEPT_MAX        (16 * 1024)    /* of a buffer, for a client that may idle for days */
 
 struct client {
 	struct source source;
-	struct control *control;
+	struct clients *clients;
 	struct client *next, *prev;
 	struct peer peer;
 	struct buf in, out;
@@ -54,29 +56,29 @@ struct client {
 	struct waiting waiting;
 };
 
-struct control {
+struct clients {
 	struct loop *loop;
-	struct core *core;
 	struct source listener, timer;
-	struct client *clients;
-	size_t n_clients;
+	struct client *first;
+	size_t n;
 	uint64_t accept_again_us; /* 0 = accepting */
 	struct share accepting;
 	uint64_t turn, turn_until_us;
-	bool is_short;            /* of descriptors: said once */
-	struct waits *waits;
+	bool is_short;    /* of descriptors: said once */
+	uint64_t wake_us; /* see clients_wake() */
 	struct access *access;
 	struct shares *shares;
-	struct audit *audit;
+	const struct client_ops *ops;
+	void *owner;
 };
 
 /* ---- the timer ---------------------------------------------------------------------------------- */
 
-static void timer_rearm(struct control *c)
+static void timer_rearm(struct clients *c)
 {
 	uint64_t at = c->accept_again_us ? c->accept_again_us : USEC_INFINITY;
-	at = MIN(at, audit_retry_at(c->audit));
-	for (struct client *cl = c->clients; cl; cl = cl->next) {
+	at = MIN(at, c->wake_us);
+	for (struct client *cl = c->first; cl; cl = cl->next) {
 		if (cl->deadline_us)
 			at = MIN(at, cl->deadline_us);
 		if (cl->away_until_us)
@@ -90,10 +92,11 @@ static void timer_rearm(struct control *c)
 	(void)timerfd_settime(c->timer.fd, TFD_TIMER_ABSTIME, &t, NULL);
 }
 
-/* Lines of the audit log may have been lost. */
-void control_rearm(struct control *c)
+void clients_wake(struct clients *c, uint64_t at_us)
 {
-	if (audit_retry_at(c->audit) != USEC_INFINITY)
+	bool is_new = c->wake_us != at_us;
+	c->wake_us = at_us;
+	if (is_new)
 		timer_rearm(c);
 }
 
@@ -102,7 +105,7 @@ static void client_deadline(struct client *cl, uint64_t at_us)
 	bool is_new = cl->deadline_us != at_us;
 	cl->deadline_us = at_us;
 	if (is_new)
-		timer_rearm(cl->control);
+		timer_rearm(cl->clients);
 }
 
 /* ---- clients ------------------------------------------------------------------------------------ */
@@ -122,9 +125,9 @@ int client_fd(const struct client *cl)
 	return cl->source.fd;
 }
 
-struct client *client_first(struct control *c)
+struct client *client_first(struct clients *c)
 {
-	return c->clients;
+	return c->first;
 }
 
 struct client *client_next(const struct client *cl)
@@ -132,39 +135,27 @@ struct client *client_next(const struct client *cl)
 	return cl->next;
 }
 
-struct loop *control_loop(struct control *c)
+size_t clients_count(const struct clients *c)
 {
-	return c->loop;
+	return c->n;
 }
 
-struct core *control_core(struct control *c)
+void *client_owner(const struct client *cl)
 {
-	return c->core;
-}
-
-struct access *control_access(struct control *c)
-{
-	return c->access;
-}
-
-struct audit *control_audit(struct control *c)
-{
-	return c->audit;
-}
-
-struct waits *control_waits(struct control *c)
-{
-	return c->waits;
-}
-
-size_t control_clients(const struct control *c)
-{
-	return c->n_clients;
+	return cl->clients->owner;
 }
 
 size_t client_behind(const struct client *cl)
 {
 	return cl->out.size - cl->out_sent;
+}
+
+size_t client_user_behind(const struct client *cl)
+{
+	size_t n = 0;
+	for (const struct client *of = cl->clients->first; of; of = of->next)
+		n += of->peer.uid == cl->peer.uid ? client_behind(of) : 0;
+	return n;
 }
 
 /* What lies unread in a connection may hold descriptors, where the kernel knows no SO_PASSRIGHTS. */
@@ -177,17 +168,17 @@ static void connection_close(int fd)
 
 static void client_close(struct client *cl)
 {
-	struct control *c = cl->control;
-	waits_client_gone(c->waits, cl);
+	struct clients *c = cl->clients;
+	c->ops->gone(cl);
 	loop_remove(c->loop, &cl->source);
 	connection_close(cl->source.fd);
 	if (cl->prev)
 		cl->prev->next = cl->next;
 	else
-		c->clients = cl->next;
+		c->first = cl->next;
 	if (cl->next)
 		cl->next->prev = cl->prev;
-	c->n_clients--;
+	c->n--;
 	bool had_deadline = cl->deadline_us || cl->away_until_us;
 	buf_done(&cl->in);
 	buf_done(&cl->out);
@@ -213,7 +204,7 @@ static void client_interest(struct client *cl)
 		events |= EPOLLIN;
 	if (is_sending || cl->is_ending || (!cl->is_busy && (has_message(cl) || cl->is_eof)))
 		events |= EPOLLOUT;
-	(void)loop_modify(cl->control->loop, &cl->source, events);
+	(void)loop_modify(cl->clients->loop, &cl->source, events);
 }
 
 static int client_write(struct client *cl);
@@ -258,7 +249,7 @@ void client_send(struct client *cl, const struct buf *params, bool continues)
 	buf_done(&m);
 }
 
-static void send_error(
+void client_fail(
 	struct client *cl, const char *error, const char *key, const char *value, const char *hint)
 {
 	struct buf m = {0};
@@ -284,7 +275,7 @@ void client_send_error(struct client *cl, const char *error, const char *message
 {
 	char name[96];
 	snprintf(name, sizeof(name), "org.stayd.%s", error);
-	send_error(cl, name, "message", message, hint);
+	client_fail(cl, name, "message", message, hint);
 }
 
 void client_drop(struct client *cl, const char *why)
@@ -310,148 +301,6 @@ static void client_refuse(struct client *cl, const char *why)
 
 /* ---- one message --------------------------------------------------------------------------------- */
 
-static void service_info(struct client *cl)
-{
-	struct buf b = {0};
-	j_open(&b, NULL, '{');
-	j_str(&b, "vendor", "stayd");
-	j_str(&b, "product", "stayd");
-	j_str(&b, "version", STAYD_VERSION);
-	j_str(&b, "url", "https://stayd.org/");
-	j_open(&b, "interfaces", '[');
-	j_str(&b, NULL, "org.varlink.service");
-	j_str(&b, NULL, "org.stayd.Control");
-	j_close(&b, ']');
-	j_close(&b, '}');
-	client_send(cl, &b, false);
-	buf_done(&b);
-}
-
-static const char varlink_service[] =
-	"interface org.varlink.service\n\n"
-	"method GetInfo() -> (vendor: string, product: string, version: string, url: string, "
-	"interfaces: []string)\n"
-	"method GetInterfaceDescription(interface: string) -> (description: string)\n\n"
-	"error InterfaceNotFound (interface: string)\n"
-	"error MethodNotFound (method: string)\n"
-	"error InvalidParameter (parameter: string)\n"
-	"error PermissionDenied ()\n";
-
-static void service_description(struct client *cl, const json_t *params)
-{
-	const char *interface = json_string_value(json_object_get(params, "interface"));
-	struct buf text = {0}, b = {0};
-	if (!interface) {
-		send_error(
-			cl, "org.varlink.service.InvalidParameter", "parameter", "interface", NULL);
-		return;
-	}
-	if (streq(interface, "org.stayd.Control")) {
-		verbs_describe(&text);
-	} else if (streq(interface, "org.varlink.service")) {
-		buf_add_str(&text, varlink_service);
-	} else {
-		send_error(
-			cl, "org.varlink.service.InterfaceNotFound", "interface", interface, NULL);
-		return;
-	}
-	j_open(&b, NULL, '{');
-	j_strn(&b, "description", text.data, text.size);
-	j_close(&b, '}');
-	client_send(cl, &b, false);
-	buf_done(&text);
-	buf_done(&b);
-}
-
-static void call_denied(struct call *c)
-{
-	struct peer *p = client_peer(c->client);
-	if (audit_refused(c->control->audit, c))
-		log_note(NULL, "control: pid %d: %s", (int)p->pid, c->e.text);
-	send_error(
-		c->client, "org.varlink.service.PermissionDenied", "message", c->e.text, c->hint);
-}
-
-static size_t unread_of(const struct control *c, uid_t uid)
-{
-	size_t n = 0;
-	for (const struct client *cl = c->clients; cl; cl = cl->next)
-		n += cl->peer.uid == uid ? client_behind(cl) : 0;
-	return n;
-}
-
-/* A change is in the audit log before it begins. */
-static int call_handler(struct call *c)
-{
-	struct audit *a = c->control->audit;
-	int r = methods[c->method].is_change ? audit_may_change(a, c) : 0;
-	if (r < 0)
-		return r;
-	if (methods[c->method].is_change)
-		audit_intent(a, c);
-	r = verbs_dispatch(c);
-	audit_called(a, c, r);
-	control_rearm(c->control);
-	return r;
-}
-
-static void call_verb(struct client *cl, enum method_id id, const json_t *params, bool more)
-{
-	struct call c = {
-		.control = cl->control,
-		.core = cl->control->core,
-		.client = cl,
-		.method = id,
-		.params = params,
-		.more = more,
-	};
-	char bad[64];
-	c.role = access_role(cl->control->access, &cl->peer);
-	int r = verbs_allowed(&c);
-	if (r == 0 && params_check(methods[id].in, params, bad, sizeof(bad)) < 0) {
-		send_error(cl, "org.varlink.service.InvalidParameter", "parameter", bad, NULL);
-		return;
-	}
-	if (r == 0)
-		r = call_handler(&c);
-	if (r < 0 && c.is_denied)
-		call_denied(&c);
-	else if (r < 0)
-		client_send_error(cl, verbs_error_name(&c), c.e.text, c.hint);
-	else if (r == VERB_REPLIED && c.out.size > CONTROL_REPLY_MAX)
-		client_send_error(
-			cl, "TooLarge", "the answer is too large: ask for fewer units", NULL);
-	else if (r == VERB_REPLIED && c.out.size > KEPT_MAX &&
-		 unread_of(cl->control, cl->peer.uid) + c.out.size > CONTROL_UNREAD_UID_MAX)
-		client_send_error(cl, "Busy", "answers to this user are not being read", NULL);
-	else if (r == VERB_REPLIED)
-		client_send(cl, &c.out, false);
-	buf_done(&c.out);
-}
-
-static void call_method(struct client *cl, const char *method, const json_t *params, bool more)
-{
-	static const char prefix[] = "org.stayd.Control.";
-	const char *dot = strrchr(method, '.');
-	if (streq(method, "org.varlink.service.GetInfo")) {
-		service_info(cl);
-	} else if (streq(method, "org.varlink.service.GetInterfaceDescription")) {
-		service_description(cl, params);
-	} else if (!startswith(method, prefix) && !startswith(method, "org.varlink.service.")) {
-		char *interface = dot ? xstrndup(method, (size_t)(dot - method)) : xstrdup(method);
-		send_error(
-			cl, "org.varlink.service.InterfaceNotFound", "interface", interface, NULL);
-		free(interface);
-	} else {
-		int id = startswith(method, prefix) ? method_find(method + strlen(prefix)) : -1;
-		if (id >= 0)
-			call_verb(cl, (enum method_id)id, params, more);
-		else
-			send_error(
-				cl, "org.varlink.service.MethodNotFound", "method", method, NULL);
-	}
-}
-
 static bool is_flag(const json_t *j)
 {
 	return !j || json_is_boolean(j) || json_is_null(j);
@@ -466,18 +315,18 @@ static void client_message(struct client *cl, const char *text, size_t size)
 		client_refuse(cl, e.text);
 		return;
 	}
-	const char *method = json_string_value(json_object_get(j, "method"));
+	const char *name = json_string_value(json_object_get(j, "method"));
 	const json_t *params = json_object_get(j, "parameters");
 	const json_t *more = json_object_get(j, "more"), *oneway = json_object_get(j, "oneway");
 	if (json_is_null(params))
 		params = NULL;
-	if (!method || (params && !json_is_object(params)) || !is_flag(more) || !is_flag(oneway)) {
+	if (!name || (params && !json_is_object(params)) || !is_flag(more) || !is_flag(oneway)) {
 		client_refuse(
 			cl, "not a varlink call: {\"method\": string, \"parameters\": object}");
 	} else {
 		cl->is_busy = true;
 		cl->is_oneway = json_is_true(oneway);
-		call_method(cl, method, params, json_is_true(more));
+		cl->clients->ops->called(cl, name, params, json_is_true(more));
 	}
 	json_decref(j);
 }
@@ -504,7 +353,7 @@ static void client_process(struct client *cl)
 		client_message(cl, message, size);
 		free(message);
 	}
-	if (cl->in.size == 0 && cl->in.cap > KEPT_MAX)
+	if (cl->in.size == 0 && cl->in.cap > CLIENT_KEPT_MAX)
 		buf_done(&cl->in);
 	bool is_partial = cl->in.size && !cl->is_busy && !has_message(cl);
 	cl->message_us = !is_partial ? 0 : cl->message_us ? cl->message_us : now_boot_us();
@@ -553,7 +402,7 @@ static int client_write(struct client *cl)
 			return errno == EAGAIN ? 0 : -errno;
 		cl->out_sent += (size_t)n;
 	}
-	if (cl->out.cap > KEPT_MAX)
+	if (cl->out.cap > CLIENT_KEPT_MAX)
 		buf_done(&cl->out);
 	else
 		buf_reset(&cl->out);
@@ -566,13 +415,13 @@ static int client_flush(struct client *cl)
 	bool was_behind = client_behind(cl) > 0;
 	int r = client_write(cl);
 	if (r == 0 && was_behind && client_behind(cl) == 0)
-		logs_follow_poke(cl);
+		cl->clients->ops->has_read(cl);
 	return r;
 }
 
 /* Has this turn of the loop time for one more client? The first always gets it; the event of one who
  * does not comes again. */
-static bool turn_has_time(struct control *c)
+static bool turn_has_time(struct clients *c)
 {
 	if (c->turn != c->loop->turn) {
 		c->turn = c->loop->turn;
@@ -585,7 +434,7 @@ static bool turn_has_time(struct control *c)
 /* Out of the loop altogether: the kernel would tell of a closed connection again and again. */
 static bool goes_away(struct client *cl)
 {
-	struct control *c = cl->control;
+	struct clients *c = cl->clients;
 	uint64_t until_us = 0;
 	if (cl->role < CONTROL_OPERATOR)
 		until_us = shares_wait_until(c->shares, cl->peer.uid);
@@ -604,7 +453,7 @@ static void comes_back(struct client *cl)
 	cl->away_until_us = 0;
 	if (goes_away(cl))
 		return;
-	if (loop_add(cl->control->loop, &cl->source, cl->source.fd, 0, PRIO_CONTROL, on_client) < 0)
+	if (loop_add(cl->clients->loop, &cl->source, cl->source.fd, 0, PRIO_CONTROL, on_client) < 0)
 		client_close(cl);
 	else
 		client_interest(cl);
@@ -613,9 +462,9 @@ static void comes_back(struct client *cl)
 static void on_client(struct source *s, uint32_t events)
 {
 	struct client *cl = container_of(s, struct client, source);
-	if (!turn_has_time(cl->control) || goes_away(cl))
+	if (!turn_has_time(cl->clients) || goes_away(cl))
 		return;
-	struct control *c = cl->control;
+	struct clients *c = cl->clients;
 	uid_t uid = cl->peer.uid;
 	bool has_share = cl->role < CONTROL_OPERATOR;
 	uint64_t began_us = now_boot_us();
@@ -646,18 +495,18 @@ static void on_client(struct source *s, uint32_t events)
 }
 
 /* Is there a place for one more of this role, of this user? */
-static bool has_place(const struct control *c, uid_t uid, enum control_role role)
+static bool has_place(const struct clients *c, uid_t uid, enum control_role role)
 {
 	size_t n_uid = 0, n_guests = 0;
-	for (const struct client *cl = c->clients; cl; cl = cl->next) {
+	for (const struct client *cl = c->first; cl; cl = cl->next) {
 		n_uid += cl->peer.uid == uid;
 		n_guests += cl->role <= CONTROL_GUEST;
 	}
-	if (n_uid >= CONTROL_CLIENTS_UID_MAX || c->n_clients >= CONTROL_CLIENTS_MAX)
+	if (n_uid >= CONTROL_CLIENTS_UID_MAX || c->n >= CONTROL_CLIENTS_MAX)
 		return false;
 	if (role <= CONTROL_GUEST && n_guests >= CONTROL_CLIENTS_GUEST)
 		return false;
-	return role == CONTROL_ADMIN || c->n_clients < CONTROL_CLIENTS_MAX - CONTROL_CLIENTS_ADMIN;
+	return role == CONTROL_ADMIN || c->n < CONTROL_CLIENTS_MAX - CONTROL_CLIENTS_ADMIN;
 }
 
 /* A connection beyond the bounds gets a sentence, as far as its socket takes it at once. */
@@ -669,7 +518,7 @@ static void refuse_connection(int fd)
 	connection_close(fd);
 }
 
-static void client_new(struct control *c, int fd)
+static void client_new(struct clients *c, int fd)
 {
 	struct peer p = {0};
 	bool is_short = fds_are_short(fd, FDS_LEFT_BY_CLIENTS);
@@ -687,7 +536,7 @@ static void client_new(struct control *c, int fd)
 		return;
 	}
 	struct client *cl = xcalloc(1, sizeof(*cl));
-	cl->control = c;
+	cl->clients = c;
 	cl->peer = p;
 	cl->role = role;
 	if (loop_add(c->loop, &cl->source, fd, EPOLLIN, PRIO_CONTROL, on_client) < 0) {
@@ -696,14 +545,14 @@ static void client_new(struct control *c, int fd)
 		free(cl);
 		return;
 	}
-	cl->next = c->clients;
+	cl->next = c->first;
 	if (cl->next)
 		cl->next->prev = cl;
-	c->clients = cl;
-	c->n_clients++;
+	c->first = cl;
+	c->n++;
 }
 
-static void accept_later(struct control *c, uint64_t at_us)
+static void accept_later(struct clients *c, uint64_t at_us)
 {
 	loop_remove(c->loop, &c->listener);
 	c->accept_again_us = at_us;
@@ -712,7 +561,7 @@ static void accept_later(struct control *c, uint64_t at_us)
 
 static void on_listener(struct source *s, uint32_t events UNUSED)
 {
-	struct control *c = container_of(s, struct control, listener);
+	struct clients *c = container_of(s, struct clients, listener);
 	uint64_t began_us = now_boot_us();
 	int error = 0;
 	for (int i = 0; i < ACCEPT_TURN_MAX && !error && turn_has_time(c); i++) {
@@ -734,19 +583,21 @@ static void on_listener(struct source *s, uint32_t events UNUSED)
 
 static void on_timer(struct source *s, uint32_t events UNUSED)
 {
-	struct control *c = container_of(s, struct control, timer);
+	struct clients *c = container_of(s, struct clients, timer);
 	uint64_t count, now = now_boot_us();
 	if (read(s->fd, &count, sizeof(count)) < 0)
 		return;
-	for (struct client *cl = c->clients, *next; cl; cl = next) {
+	for (struct client *cl = c->first, *next; cl; cl = next) {
 		next = cl->next;
 		if (cl->deadline_us && cl->deadline_us <= now)
 			client_close(cl);
 		else if (cl->away_until_us && cl->away_until_us <= now)
 			comes_back(cl);
 	}
-	if (audit_retry_at(c->audit) <= now)
-		audit_retry(c->audit);
+	if (c->wake_us <= now) {
+		c->wake_us = USEC_INFINITY;
+		c->ops->wake(c->owner);
+	}
 	if (c->accept_again_us && c->accept_again_us <= now) {
 		c->accept_again_us = 0;
 		(void)loop_add(
@@ -757,28 +608,19 @@ static void on_timer(struct source *s, uint32_t events UNUSED)
 
 /* ---- the whole ------------------------------------------------------------------------------------ */
 
-void control_reload(struct control *c, struct buf *notes)
-{
-	struct err e = {0};
-	if (access_reload(c->access, &e) >= 0)
-		return;
-	log_error(NULL, "%s; until it is repaired only root and uid %u may do anything", e.text,
-		(unsigned)geteuid());
-	if (notes)
-		buf_printf(notes, "%s; only root may do anything\n", e.text);
-}
-
-int control_new(
-	struct loop *l, int listen_fd, const char *config, struct core *core, struct control **ret)
+int clients_new(struct loop *l, int listen_fd, struct access *a, const struct client_ops *ops,
+	void *owner, struct clients **ret)
 {
 	int timer_fd = timerfd_create(CLOCK_BOOTTIME, TFD_CLOEXEC | TFD_NONBLOCK);
 	if (timer_fd < 0)
 		return -errno;
-	struct control *c = xcalloc(1, sizeof(*c));
+	struct clients *c = xcalloc(1, sizeof(*c));
 	c->loop = l;
-	c->core = core;
-	c->access = access_new(config, geteuid());
+	c->access = a;
 	c->shares = shares_new();
+	c->ops = ops;
+	c->owner = owner;
+	c->wake_us = USEC_INFINITY;
 	c->timer.fd = timer_fd;
 	int r = fd_set_nonblock(listen_fd, true);
 	if (r >= 0)
@@ -788,35 +630,26 @@ int control_new(
 	if (r < 0) {
 		loop_remove(l, &c->timer);
 		fd_close(timer_fd);
-		access_free(c->access);
 		free(c->shares);
 		free(c);
 		return r;
 	}
-	control_reload(c, NULL);
-	const struct core_status *s = core_status(core);
-	c->audit = audit_new(l, s->state_dir, s->runtime_dir);
-	timer_rearm(c);
-	c->waits = waits_new(c);
 	*ret = c;
 	return 0;
 }
 
-struct control *control_free(struct control *c)
+struct clients *clients_free(struct clients *c)
 {
 	if (!c)
 		return NULL;
-	while (c->clients) {
-		(void)client_write(c->clients);
-		client_close(c->clients);
+	while (c->first) {
+		(void)client_write(c->first);
+		client_close(c->first);
 	}
 	loop_remove(c->loop, &c->listener);
 	loop_remove(c->loop, &c->timer);
 	fd_close(c->timer.fd);
-	waits_free(c->waits);
-	access_free(c->access);
 	free(c->shares);
-	audit_free(c->audit);
 	free(c);
 	return NULL;
 }
