@@ -49,6 +49,8 @@ def there_and_back(*args):
     with s.d as d:
         for name in s.names:
             d.wait_unit(name, deadline=20, active_state="active")
+        for _ in range(4):  # active is what runs: it may not listen yet
+            s.puppets.wait("control", deadline=20)
         keeper, still = d.keeper_pid, d.unit("still.service")["main_pid"]
         old = version(d)
         for i, (program, expected) in enumerate(((STAYD_NEXT, old + "+next"), (STAYD, old), (STAYD_NEXT, old + "+next"))):
