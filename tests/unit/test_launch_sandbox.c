@@ -211,8 +211,8 @@ END_TEST
 START_TEST(private_tmp_is_empty_shared_within_an_activation_and_removed)
 {
 	start();
-	CLEANUP_FREE char *private = xasprintf(
-		"/tmp/stayd-private-%s-0102030405060708090a0b0c0d0e0f10", u.conf.name);
+	CLEANUP_FREE char *private =
+		xasprintf("/tmp/stayd-private-%s-0102030405060708090a0b0c0d0e0f10", u.conf.name);
 	u.conf.exec.sandbox.private_tmp = true;
 	ask("list", "/tmp");
 	ask("list", "/var/tmp");
