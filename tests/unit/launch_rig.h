@@ -54,8 +54,8 @@ UNUSED static void unit_arg(struct unit *u, const char *arg)
 /* What the loader fills in for a file that says nothing. */
 UNUSED static void unit_init(struct unit *u, const char *path)
 {
-	static char name
-		[32]; /* private directories are found by it, and other tests run beside this one */
+	/* private directories are found by it, and other tests run beside this one */
+	static char name[32];
 	snprintf(name, sizeof(name), "test-%d.service", (int)getpid());
 	memset(u, 0, sizeof(*u));
 	u->conf.name = name;
