@@ -31,6 +31,7 @@ PATIENCE = 4 * SLOW
 SANITIZED = "-san" in os.path.basename(BUILD)
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
+os.umask(0o022)  # services run as other users, who get into what a test makes
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 
