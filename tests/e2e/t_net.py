@@ -7,6 +7,7 @@ import haproxy, wire
 from haproxy import Backend, HAProxy, free_port
 from hostile_http import HOSTILE, OK, Hostile, answer
 
+os.umask(0o022)  # stay-net, which is somebody else, reads what is made here
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BUILD = os.environ.get("STAYD_BUILD", TOP + "/build")
 SANITIZED = BUILD.rstrip("/").endswith("-san")
