@@ -16,8 +16,8 @@ Leaving the `with` block stops the daemon and asserts that it left nothing behin
 zombie, no socket. The test process is a subreaper, so whatever escapes the daemon lands here and is
 found. Everything a test makes is in one temporary directory.
 """
-import atexit, contextlib, ctypes, fnmatch, json, os, queue, re, select, shutil, signal, socket, subprocess, sys, tempfile
-import threading, time, traceback
+import atexit, contextlib, ctypes, fcntl, fnmatch, json, os, queue, re, select, shutil, signal, socket, struct, subprocess, sys
+import tempfile, threading, time, traceback
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BUILD = os.path.abspath(os.environ.get("STAYD_BUILD", os.path.join(TOP, "build")))
@@ -220,7 +220,9 @@ def private_network():
     """A network namespace of this test's own with lo up; False where that is not allowed."""
     if _libc.unshare(0x40000000) != 0:  # CLONE_NEWNET
         return False
-    return subprocess.run(["ip", "link", "set", "lo", "up"], capture_output=True).returncode == 0
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+        fcntl.ioctl(s, 0x8914, struct.pack("16sH14x", b"lo", 1))  # SIOCSIFFLAGS, IFF_UP: ip(8) may not be there
+    return True
 
 
 def http_get(port, path="/", timeout=5):
