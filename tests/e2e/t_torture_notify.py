@@ -131,7 +131,7 @@ def fdstore_of_odd_descriptors_keeps_to_its_quota_and_gives_them_back():
                 os.kill(u["main_pid"], signal.SIGKILL)
                 r.d.wait_unit("a.service", lambda v: v["n_restarts"] > u["n_restarts"] and v["sub_state"] == "running" and v["status_text"] == "done",
                               deadline=20)
-            check("got 4" in r.ctl("logs", "a").out, r.ctl("logs", "a").out[-500:])
+            wait_for(lambda: "got 4" in r.ctl("logs", "a").out, 10, lambda: r.ctl("logs", "a").out[-500:])  # they wait 1 s for the logger
             r.ctl("stop", "a", check=True)
         r.torture(round, says="FileDescriptorStoreMax=4")
 
