@@ -16,8 +16,8 @@ Leaving the `with` block stops the daemon and asserts that it left nothing behin
 zombie, no socket. The test process is a subreaper, so whatever escapes the daemon lands here and is
 found. Everything a test makes is in one temporary directory.
 """
-import atexit, contextlib, ctypes, fcntl, fnmatch, json, os, queue, re, select, shutil, signal, socket, struct, subprocess, sys
-import tempfile, threading, time, traceback
+import atexit, contextlib, ctypes, fnmatch, json, os, queue, re, select, shutil, signal, socket, subprocess, sys, tempfile
+import threading, time, traceback
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BUILD = os.path.abspath(os.environ.get("STAYD_BUILD", os.path.join(TOP, "build")))
@@ -31,7 +31,6 @@ PATIENCE = 4 * SLOW
 SANITIZED = "-san" in os.path.basename(BUILD)
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
-os.umask(0o022)  # services run as other users, who get into what a test makes
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 
@@ -203,16 +202,14 @@ def reap():
 # ---- network -----------------------------------------------------------------------------------
 
 def free_ports(n=1):
-    """Neighbouring ports that were free a moment ago, outside of the range the kernel hands out by itself."""
+    """Ports that were free a moment ago, outside of the range the kernel hands out by itself."""
     ports, p = [], 15000 + (os.getpid() * 61) % 12000
     while len(ports) < n:
         p = 15000 + (p - 15000 + 1) % 15000
         with socket.socket() as s:
-            try:
+            with contextlib.suppress(OSError):
                 s.bind(("127.0.0.1", p))
                 ports.append(p)
-            except OSError:
-                ports.clear()  # units name the first and the last one: no stranger's in between
     return ports
 
 
@@ -220,9 +217,7 @@ def private_network():
     """A network namespace of this test's own with lo up; False where that is not allowed."""
     if _libc.unshare(0x40000000) != 0:  # CLONE_NEWNET
         return False
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
-        fcntl.ioctl(s, 0x8914, struct.pack("16sH14x", b"lo", 1))  # SIOCSIFFLAGS, IFF_UP: ip(8) may not be there
-    return True
+    return subprocess.run(["ip", "link", "set", "lo", "up"], capture_output=True).returncode == 0
 
 
 def http_get(port, path="/", timeout=5):
@@ -235,6 +230,12 @@ def http_get(port, path="/", timeout=5):
         return r.status, dict(r.getheaders()), r.read().decode("utf-8", "replace")
     finally:
         c.close()
+
+
+def neighbours(n):
+    """Free ports without a stranger's in between: units name the first and the last one."""
+    p = free_ports(8 * n)
+    return next(p[i:i + n] for i in range(7 * n + 1) if p[i + n - 1] - p[i] == n - 1)
 
 
 # ---- puppets -----------------------------------------------------------------------------------

@@ -65,7 +65,7 @@ def releases(d, *names):
 
 
 def web(d, ready="http://127.0.0.1:${PORT}/healthz"):
-    p = free_ports(8)
+    p = neighbours(8)
     releases(d, "v1", "v2")
     return {"web@.service": WEB.format(dir=d, first=p[0], last=p[-1], ready=ready)}
 

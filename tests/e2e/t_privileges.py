@@ -356,7 +356,7 @@ def use_most_of_it(s, d):
 def no_process_makes_a_call_that_is_not_in_its_list():
     need("strace")
     need_root()
-    ports = free_ports(4)
+    ports = neighbours(4)
     with temp_dir() as t:
         trace = os.path.join(t, "trace")
         if subprocess.run(["strace", "-f", "-o", trace, "true"], capture_output=True).returncode:
