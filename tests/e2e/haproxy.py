@@ -52,14 +52,19 @@ def available():
     return os.access(HAPROXY, os.X_OK)
 
 
+_given = set()
+
+
 def free_port():
     """A port nobody has now, of none that the kernel hands out by itself: a client's could be bound again by nobody
-    when HAProxy is restarted. A thief in between makes start() fail loudly."""
+    when HAProxy is restarted. Never the same one twice. A thief in between makes start() fail loudly."""
     while True:
         port = random.randrange(5000, 15000)
         with socket.socket() as s, contextlib.suppress(OSError):
             s.bind(("127.0.0.1", port))
-            return port
+            if port not in _given:
+                _given.add(port)
+                return port
 
 
 def wait_for(what, fn, timeout=60.0):

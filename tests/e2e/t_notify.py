@@ -135,15 +135,17 @@ def a_stranger_is_not_heard():
 
 @test
 def a_watchdog_kills_what_hangs_and_can_be_changed_by_the_service():
+    fed = 5 * SLOW
     with Stage(lambda s: {
-            "fed.service": s.puppets.unit("env:WATCHDOG_USEC", "notify:READY=1", "watchdog:100000", Type="notify", WatchdogSec="5s"),
+            "fed.service": s.puppets.unit("env:WATCHDOG_USEC", "notify:READY=1", "watchdog:100000", Type="notify", WatchdogSec="%gs" % fed),
             "hangs.service": s.puppets.unit("notify:READY=1", "event:up", Type="notify", WatchdogSec="500ms"),
             "longer.service": s.puppets.unit("notify:READY=1\\nWATCHDOG_USEC=600000000", "event:up", Type="notify", WatchdogSec="500ms"),
             "trigger.service": s.puppets.unit("notify:READY=1", s.control("t"), "event:up", Type="notify", WatchdogSec="10min"),
             "signal.service": s.puppets.unit("notify:READY=1", "event:up", Type="notify", WatchdogSec="500ms", WatchdogSignal="SIGUSR2",
                                              TimeoutAbortSec="%gs" % SLOW)}) as (s, d):
         d.ctl("start", "fed", "hangs", "longer", "trigger", "signal")
-        check(s.puppets.wait("env").detail == "WATCHDOG_USEC=5000000", "WATCHDOG_USEC")
+        check(s.puppets.wait("env").detail == "WATCHDOG_USEC=%d" % (fed * 1e6), "WATCHDOG_USEC")
+        end = time.monotonic() + 1.2 * fed
         u = d.wait_unit("hangs.service", active_state="failed", result="watchdog")
         check(u["exec_main_status"] == signal.SIGABRT, u)
         pid = d.unit("signal.service")["main_pid"]
@@ -151,6 +153,7 @@ def a_watchdog_kills_what_hangs_and_can_be_changed_by_the_service():
         s.puppets.wait("signal", detail="USR2")
         s.tell("t", "notify:WATCHDOG=trigger")
         d.wait_unit("trigger.service", active_state="failed", result="watchdog")
+        wait_for(lambda: time.monotonic() > end, 2 * fed, "more than what is fed has without food")
         for n in ("fed", "longer"):
             u = d.unit(n + ".service")
             check(u["sub_state"] == "running" and u["n_restarts"] == 0, u)

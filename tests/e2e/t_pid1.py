@@ -65,7 +65,7 @@ def releases(d, *names):
 
 
 def web(d, ready="http://127.0.0.1:${PORT}/healthz"):
-    p = free_ports(8)
+    p = neighbours(8)
     releases(d, "v1", "v2")
     return {"web@.service": WEB.format(dir=d, first=p[0], last=p[-1], ready=ready)}
 
@@ -137,7 +137,7 @@ def a_command_beside_the_main_process_is_reached_too():
         wait_for(lambda: len([i for i in d.inner().values() if SVC in cmdline(i)]) == 2, 10, "the reload to run")
         d.ctl("stop", "a")
         check(not [i for i in d.inner().values() if SVC in cmdline(i)], "left: %s" % d.inner())
-        reload.wait()
+        reload.communicate(timeout=30 * PATIENCE)
 
 
 @test
@@ -196,7 +196,11 @@ def sigterm_ends_everything_in_order(bed):
             pids = {n: d.pid(wait_for(lambda: d.unit(n + ".service")["main_pid"], 10, "the pid of " + n)) for n in "abc"}
             start = time.monotonic()
             os.kill(d.init, signal.SIGTERM)
-            wait_for(lambda: not is_alive(pids["b"]) or check(is_alive(pids["a"]), "a ended before b"), 20, "b to end")
+            def b_has_ended():
+                a_lives, b_lives = is_alive(pids["a"]), is_alive(pids["b"])  # in this order: both may end in between
+                check(a_lives or not b_lives, "a ended before b")
+                return not b_lives
+            wait_for(b_has_ended, 20, "b to end")
             d.wait_exit(0, 20)
             took = time.monotonic() - start
             check(took < 10 * SLOW, "took %.1f s" % took)

@@ -136,7 +136,7 @@ class Container:
         start = time.monotonic()
         r = bed("raw", "stop", "-t", int(60 * SLOW), self.name)
         took = time.monotonic() - start
-        code = waiter.communicate()[0].strip()
+        code = waiter.communicate(timeout=30 * PATIENCE)[0].strip()
         check(r.returncode == 0 and code in (str(self.expect), ""), "stop: %s, exit code %s\n%s" % (r.stderr, code, self.text()))
         check("killing what is left" not in self.text(), self.text())
         print("# %s: stopped in %.1f s" % (self.mode, took))

@@ -3,7 +3,7 @@
 
 The tables are the program's own (supervisord/confine/*.def); what is compared with them is the kernel's
 word: /proc/PID/status, and strace over a run in which most of the product is used."""
-import collections, grp, re, stat, textwrap
+import collections, grp, re, stat, textwrap, threading
 from lib import *
 
 CONFINE = os.path.join(TOP, "supervisord/confine")
@@ -70,12 +70,29 @@ CHECKED = "[X-Health]\nLive=tcp://localhost:%d\nIntervalSec=50ms\nTimeoutSec=10s
 
 
 @contextlib.contextmanager
-def daemon_with_all_roles(units=None, **more):
-    """One service with a check by name: logger, stay-net and its resolver threads are at work."""
+def listener():
+    """A port that takes each connection: those of the checks would soon fill a backlog, and later ones hang."""
+    def take():
+        with contextlib.suppress(OSError):
+            while True:
+                s.accept()[0].close()
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         s.listen(128)
-        text = service(Restart="always") + CHECKED % s.getsockname()[1]
+        t = threading.Thread(target=take, daemon=True)
+        t.start()
+        try:
+            yield s.getsockname()[1]
+        finally:
+            s.shutdown(socket.SHUT_RDWR)  # wakes it
+            t.join(10 * PATIENCE)
+
+
+@contextlib.contextmanager
+def daemon_with_all_roles(units=None, **more):
+    """One service with a check by name: logger, stay-net and its resolver threads are at work."""
+    with listener() as port:
+        text = service(Restart="always") + CHECKED % port
         with Daemon(dict(units or {}, **{"a.service": text}), targets=["a.service"], **more) as d:
             d.wait_unit("a.service", active_state="active")
             yield d
@@ -339,7 +356,7 @@ def use_most_of_it(s, d):
 def no_process_makes_a_call_that_is_not_in_its_list():
     need("strace")
     need_root()
-    ports = free_ports(4)
+    ports = neighbours(4)
     with temp_dir() as t:
         trace = os.path.join(t, "trace")
         if subprocess.run(["strace", "-f", "-o", trace, "true"], capture_output=True).returncode:
@@ -360,7 +377,7 @@ def no_process_makes_a_call_that_is_not_in_its_list():
 
         def units(s):
             return {"a.service": s.puppets.unit(s.control("a"), "wait"), "web@.service": web,
-                    "user.service": service(User="nobody"), "dirs.service": service(RuntimeDirectory="stayd-test-dirs", User="nobody")}
+                    "user.service": service(User="nobody"), "dirs.service": service(RuntimeDirectory="stayd-test-dirs-%d" % os.getpid(), User="nobody")}
         wrap = ["strace", "-D", "-f", "-qq", "-o", trace]  # -D: the daemon is our child, not strace's
         with Stage(units, targets=["a.service", "web"], wrap=wrap,
                    env={"ASAN_OPTIONS": "detect_leaks=0"}) as (s, d):  # its leak checker cannot trace what is traced

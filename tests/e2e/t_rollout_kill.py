@@ -12,7 +12,8 @@ BAD = "never-ready\n"
 KINDS = {
     "in place": dict(stride=4),
     "surge": dict(stride=9, rollout={"MaxUnavailable": "0", "MaxSurge": "1"}),
-    "rollback": dict(stride=5, rollout={"ProgressDeadlineSec": "%gs" % SLOW}, end="rolled-back"),
+    # Each step of the way back has to be made in it, too, with a core that is begun anew.
+    "rollback": dict(stride=5, rollout={"ProgressDeadlineSec": "%gs" % max(3, 2 * SLOW)}, end="rolled-back"),
     "restart": dict(stride=9),
 }
 

@@ -184,7 +184,7 @@ def a_load_balancer_that_stays_away_ends_the_rollout_at_its_deadline():
 
 def stays_away(step):
     def run():
-        with Rig(rollout={"ProgressDeadlineSec": "%g" % (2 * SLOW)}) as r:
+        with Rig(rollout={"ProgressDeadlineSec": "%g" % max(3, 2 * SLOW)}) as r:
             lost_for_good(r, step)
     return run
 

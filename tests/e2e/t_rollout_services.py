@@ -51,10 +51,10 @@ def streams_are_cut_when_the_drain_timeout_says_so_and_nothing_else_is():
 
 @test
 def a_hung_replica_is_found_by_its_live_check_and_replaced():
-    live = {"Live": "http://127.0.0.1:${PORT}/healthz", "TimeoutSec": "%dms" % (300 * SLOW)}
+    live = {"Live": "http://127.0.0.1:${PORT}/healthz", "TimeoutSec": "%dms" % (600 * SLOW)}
     repeat = GOOD_LB + ["retry-on all-retryable-errors", "http-request disable-l7-retry unless METH_GET"]
     with Rig(health=live, balancer={"DrainTimeoutSec": "1"}, service={"TimeoutStopSec": "300ms"}, lb_lines=repeat) as r:
-        r.start_load()
+        r.start_load(connections=1024)  # a quarter of them wait for the hung one
         r.load.mark("steady")
         r.load.wait_sent(200)
         victim = r.members()[1]
@@ -70,7 +70,7 @@ def a_hung_replica_is_found_by_its_live_check_and_replaced():
         # What was in hand of the hung one is repeated by HAProxy when it dies, as all are GET; the
         # rest of the clients felt nothing, and nobody does afterwards.
         check(p["failed"] <= p["sent"] // 4, "others were hurt: %s" % p)
-        check(a["failed"] == 0 and a["max_ms"] < 5000, "it is not over: %s" % a)
+        check(a["failed"] == 0 and a["max_ms"] < 5000 * SLOW, "it is not over: %s" % a)
         check("live" in r.d.ctl("events", "--json").out, "no word of the live check")
 
 

@@ -6,7 +6,7 @@ from rollout_rig import *
 
 @test
 def a_rollout_is_paused_resumed_aborted_undone_and_remembered():
-    with Rig() as r:
+    with Rig(rollout={"MinReadySec": "%dms" % (500 * SLOW)}) as r:  # not over before it is paused
         r.start_load()
         with r.accounted("pause, resume, abort, undo"):
             p = r.d.ctl_start("deploy", "web", "v2")

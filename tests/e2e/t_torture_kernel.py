@@ -160,6 +160,15 @@ def base_of(r):
     return os.path.dirname(own)
 
 
+def remove_cgroup(path):
+    """Also when its last process is not gone from it yet, and when the daemon is faster."""
+    def is_gone():
+        with contextlib.suppress(OSError):
+            os.rmdir(path)
+        return not os.path.exists(path)
+    wait_for(is_gone, 10, "%s to be empty" % path)
+
+
 @test
 def cgroup_removed_under_us_is_made_again():
     with with_cgroups() as r:
@@ -170,8 +179,7 @@ def cgroup_removed_under_us_is_made_again():
             r.puppets.wait("up")
             r.ctl("stop", "a", check=True)
             path = os.path.join(base, "a.service")
-            if os.path.isdir(path):
-                os.rmdir(path)
+            remove_cgroup(path)
             r.ctl("start", "a", check=True)
             pid = r.puppets.wait("up").pid
             # While it waits for its restart there is nobody in it: gone in that moment.
@@ -197,8 +205,8 @@ def cgroup_base_removed_under_us_is_made_again():
         base = os.path.dirname(path)
         for n in os.listdir(base):
             if os.path.isdir(os.path.join(base, n)):
-                os.rmdir(os.path.join(base, n))
-        os.rmdir(base)
+                remove_cgroup(os.path.join(base, n))
+        remove_cgroup(base)
         d.ctl("start", "a")
         u = d.unit("a.service")
         with open("/proc/%d/cgroup" % u["main_pid"]) as f:
@@ -384,7 +392,7 @@ def root_directory_with_swapped_symlinks_changes_nothing_outside():
     need_root()
     seconds = 10 if os.environ.get("STAYD_FULL") else 3
     with Rig() as r:
-        outside, root = r.path("outside"), r.path("root")
+        outside, root, name = r.path("outside"), r.path("root"), "stayd-torture-%d" % os.getpid()
         for d in ("dev", "tmp", "run", "proc", "sys", "var/lib", "etc", "data"):
             os.makedirs(os.path.join(outside, d))
             os.makedirs(os.path.join(root, d))
@@ -398,8 +406,8 @@ def root_directory_with_swapped_symlinks_changes_nothing_outside():
             os.symlink(os.path.join(outside, d), link)
             pairs.append((os.path.join(root, d), link))
         text = ("[Service]\nType=oneshot\nRootDirectory=%s\nMountAPIVFS=yes\nPrivateTmp=yes\nPrivateDevices=yes\nBindPaths=/usr/share:/data\n"
-                "TemporaryFileSystem=/run\nRuntimeDirectory=stayd-torture\nStateDirectory=stayd-torture\nReadWritePaths=-/etc\n"
-                "User=nobody\nExecStart=/svc exit:0\n") % root
+                "TemporaryFileSystem=/run\nRuntimeDirectory=%s\nStateDirectory=%s\nReadWritePaths=-/etc\n"
+                "User=nobody\nExecStart=/svc exit:0\n") % (root, name, name)
         r.d.write_unit("r.service", text)
         r.d.write_unit("ro.service", text.replace("PrivateTmp=yes", "ProtectSystem=strict\nInaccessiblePaths=-/data"))
         before, starts = tree_of(outside), [0, 0]
@@ -416,7 +424,7 @@ def root_directory_with_swapped_symlinks_changes_nothing_outside():
             print("# %d swaps, %d starts went well, %d were refused" % (racer.n, *starts))
         r.torture(round, slack_mib=8)
         for top in ("/run", "/var/lib", "/run/private", "/var/lib/private"):
-            shutil.rmtree(os.path.join(top, "stayd-torture"), ignore_errors=True)
+            shutil.rmtree(os.path.join(top, name), ignore_errors=True)
 
 
 main()

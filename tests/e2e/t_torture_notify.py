@@ -30,8 +30,9 @@ def child_that_closes_everything_or_hands_its_socket_on_says_nothing_for_others(
     need_root()
     with Rig() as r:
         meet = r.path("meet")
-        script(r, "a", "s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); s.connect(N)\nsay('READY=1\\nSTATUS=mine')\n"
+        script(r, "a", "s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); s.connect(N)\n"
                "l = socket.socket(socket.AF_UNIX); os.path.exists(%r) and os.unlink(%r); l.bind(%r); os.chmod(%r, 0o666); l.listen(1)\n"
+               "say('READY=1\\nSTATUS=mine')\n"  # not before: the other one connects as soon as this is up
                "c, _ = l.accept(); socket.send_fds(c, [b'x'], [s.fileno()]); time.sleep(1000)\n" % (meet, meet, meet, meet), Type="notify")
         script(r, "b", "c = socket.socket(socket.AF_UNIX)\nc.connect(%r); _, f, _, _ = socket.recv_fds(c, 1, 1)\n"
                "s = socket.socket(fileno=f[0]); say('READY=1\\nSTATUS=stolen\\nMAINPID=%%d' %% os.getpid(), sock=s); say('STATUS=stolen', sock=s)\n"
@@ -130,7 +131,7 @@ def fdstore_of_odd_descriptors_keeps_to_its_quota_and_gives_them_back():
                 os.kill(u["main_pid"], signal.SIGKILL)
                 r.d.wait_unit("a.service", lambda v: v["n_restarts"] > u["n_restarts"] and v["sub_state"] == "running" and v["status_text"] == "done",
                               deadline=20)
-            check("got 4" in r.ctl("logs", "a").out, r.ctl("logs", "a").out[-500:])
+            wait_for(lambda: "got 4" in r.ctl("logs", "a").out, 10, lambda: r.ctl("logs", "a").out[-500:])  # they wait 1 s for the logger
             r.ctl("stop", "a", check=True)
         r.torture(round, says="FileDescriptorStoreMax=4")
 

@@ -83,7 +83,8 @@ class LiedTo(rollout_rig.Rig):
 def lied_to(mode, until):
     """A deploy during which the load balancer is like that for a while: it waits, says so, and goes on."""
     def run():
-        with LiedTo(rollout={"ProgressDeadlineSec": "60"}) as r:
+        # It soaks so long that it is not over before the lie begins.
+        with LiedTo(rollout={"ProgressDeadlineSec": "60", "MinReadySec": "%dms" % (500 * SLOW)}) as r:
             r.wait_up()
             r.start_load()
             before = r.d.status()["daemon"]

@@ -33,7 +33,7 @@ class Starting(Bed):
     def moment(self, wait):
         """Starts, returns the pid of PID 1 once it is stayd and wait() is over."""
         self.start()
-        end = time.monotonic() + 20 * SLOW
+        end = time.monotonic() + 20 * PATIENCE
         while True:
             init = next((p for i, p in self.inner().items() if i == 1 and is_stayd(p)), None)
             if init:
@@ -54,7 +54,7 @@ def one(bed, name, make_wait):
             os.kill(init, signal.SIGTERM)
         while True:
             try:
-                d.proc.wait((3 if name.startswith("after ") and not again else 30) * SLOW)
+                d.proc.wait(3 * SLOW if name.startswith("after ") and not again else 30 * PATIENCE)
                 break
             except subprocess.TimeoutExpired:
                 # The kernel drops what PID 1 has no handler for yet: who stops a container asks again or kills.

@@ -119,6 +119,8 @@ def notify_reload_reloads_by_signal():
             "d.service": s.puppets.unit("event:up")}) as (s, d):
         d.ctl("start", "a", "b", "c", "d")
         pids = {n: d.unit(n + ".service")["main_pid"] for n in "abcd"}
+        for n in "bcd":
+            s.puppets.wait("up", pid=pids[n])  # before that a signal is its end
         d.ctl("reload", "a")
         s.puppets.wait("signal", pid=pids["a"], detail="HUP")
         d.ctl("reload", "b")
@@ -211,6 +213,8 @@ def timeouts_end_a_start_a_stop_and_a_run():
         r = d.ctl("start", "pre", check=False)
         check(r.rc == 1 and "start-pre takes more than" in r.err, r)
         d.ctl("start", "stop", "nokill", "run")
+        for n in ("stop", "nokill"):  # "up" is only what ignores SIGTERM by now
+            s.puppets.wait("up", pid=d.unit(n + ".service")["main_pid"])
         r = d.ctl("stop", "stop", check=False)
         u = d.unit("stop.service")
         check(state(u) == ("failed", "failed", "timeout") and u["exec_main_status"] == 9, u)

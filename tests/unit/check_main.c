@@ -3,6 +3,7 @@
 #include "check_main.h"
 
 #include <stdlib.h>
+#include <sys/stat.h>
 
 /* A test that hangs has to end, and no more: a loaded machine, and a sanitizer, take many times as long. */
 static void be_patient(void)
@@ -18,6 +19,7 @@ static void be_patient(void)
 int main(void)
 {
 	be_patient();
+	(void)umask(022); /* other users get into what a test makes, whoever's shell this is */
 	SRunner *runner = srunner_create(suite());
 	srunner_set_tap(runner, "-");
 	srunner_run_all(runner, CK_SILENT);

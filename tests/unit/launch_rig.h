@@ -54,8 +54,11 @@ UNUSED static void unit_arg(struct unit *u, const char *arg)
 /* What the loader fills in for a file that says nothing. */
 UNUSED static void unit_init(struct unit *u, const char *path)
 {
+	/* private directories are found by it, and other tests run beside this one */
+	static char name[32];
+	snprintf(name, sizeof(name), "test-%d.service", (int)getpid());
 	memset(u, 0, sizeof(*u));
-	u->conf.name = (char *)"test.service";
+	u->conf.name = name;
 	u->conf.prefix = (char *)"test";
 	u->conf.type = UNIT_SERVICE;
 	u->conf.exec.limits.umask = 022;

@@ -65,12 +65,15 @@ static char *next(int fd)
 	struct buf b = {0};
 	uint64_t end = now_boot_us() + DEADLINE_US;
 	for (;;) {
-		char c;
-		ssize_t n = recv(fd, &c, 1, 0);
-		if (n == 1 && c == '\0')
-			return b.size ? b.data : xstrdup("");
-		if (n == 1) {
-			buf_add_byte(&b, c);
+		char chunk[65536];
+		ssize_t n = recv(fd, chunk, sizeof(chunk), MSG_PEEK);
+		if (n > 0) { /* not byte by byte: who reads too slowly is let go */
+			const char *nul = memchr(chunk, '\0', (size_t)n);
+			size_t size = nul ? (size_t)(nul - chunk) : (size_t)n;
+			ck_assert_int_ge(recv(fd, chunk, size + (nul != NULL), 0), (ssize_t)size);
+			buf_add(&b, chunk, size);
+			if (nul)
+				return b.size ? b.data : xstrdup("");
 			continue;
 		}
 		if (n == 0 || errno == ECONNRESET) {

@@ -133,15 +133,17 @@ START_TEST(protect_system_strict_leaves_only_what_is_named)
 {
 	start();
 	char *rw = make_dir("rw"), *ro = make_dir("ro");
+	CLEANUP_FREE char *name = xasprintf("test-sandbox-%d", (int)getpid());
+	CLEANUP_FREE char *run = xasprintf("/run/%s", name);
 	u.conf.exec.sandbox.protect_system = PROTECT_SYSTEM_STRICT;
 	u.conf.exec.sandbox.read_write_paths = LIST(rw);
-	u.conf.exec.dirs[DIR_RUNTIME].names = LIST((char *)"test-sandbox");
+	u.conf.exec.dirs[DIR_RUNTIME].names = LIST(name);
 	u.vars.dirs_wanted = true;
 	ask("write", "/etc");
 	ask("write", "/usr");
 	ask("write", ro);
 	ask("write", rw);
-	ask("write", "/run/test-sandbox");
+	ask("write", run);
 	ask("write", "/dev/null");
 	struct result r = rig_run(&rig, &u);
 	if (can_mount) {
@@ -149,11 +151,11 @@ START_TEST(protect_system_strict_leaves_only_what_is_named)
 		expect(&r, "write", "/usr", "EROFS");
 		expect(&r, "write", ro, "EROFS");
 		expect(&r, "write", rw, "ok");
-		expect(&r, "write", "/run/test-sandbox", "ok");
+		expect(&r, "write", run, "ok");
 		expect(&r, "write", "/dev/null", "ok");
 	}
 	launch_cleanup_dirs(&u.conf, "/run", false);
-	ck_assert_int_lt(access("/run/test-sandbox", F_OK), 0);
+	ck_assert_int_lt(access(run, F_OK), 0);
 	stop();
 }
 END_TEST
@@ -209,6 +211,8 @@ END_TEST
 START_TEST(private_tmp_is_empty_shared_within_an_activation_and_removed)
 {
 	start();
+	CLEANUP_FREE char *private =
+		xasprintf("/tmp/stayd-private-%s-0102030405060708090a0b0c0d0e0f10", u.conf.name);
 	u.conf.exec.sandbox.private_tmp = true;
 	ask("list", "/tmp");
 	ask("list", "/var/tmp");
@@ -218,21 +222,17 @@ START_TEST(private_tmp_is_empty_shared_within_an_activation_and_removed)
 		expect(&r, "list", "/tmp", "0");
 		expect(&r, "list", "/var/tmp", "0");
 		expect(&r, "write", "/tmp", "ok");
-		ck_assert_int_eq(access("/tmp/stayd-private-test.service-"
-					"0102030405060708090a0b0c0d0e0f10/tmp",
-					 F_OK),
-			0);
-		int fd = open(
-			"/tmp/stayd-private-test.service-0102030405060708090a0b0c0d0e0f10/tmp/x",
-			O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+		CLEANUP_FREE char *tmp = xasprintf("%s/tmp", private);
+		CLEANUP_FREE char *file = xasprintf("%s/x", tmp);
+		ck_assert_int_eq(access(tmp, F_OK), 0);
+		int fd = open(file, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+		ck_assert_int_ge(fd, 0);
 		close(fd);
 		r = rig_run(&rig, &u);
 		expect(&r, "list", "/tmp", "1");
 	}
 	launch_cleanup_dirs(&u.conf, "/run", false);
-	ck_assert_int_lt(
-		access("/tmp/stayd-private-test.service-0102030405060708090a0b0c0d0e0f10", F_OK),
-		0);
+	ck_assert_int_lt(access(private, F_OK), 0);
 	stop();
 }
 END_TEST
