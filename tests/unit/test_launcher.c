@@ -146,6 +146,43 @@ START_TEST(the_launcher_reports_born_before_any_exit_two_thousand_times)
 }
 END_TEST
 
+/* They wait before their exec, as those do whom a service of the same user stops. */
+START_TEST(starts_that_hang_before_their_exec_hold_up_no_other)
+{
+	enum { HUNG = 150 };
+	char dir[] = "/tmp/stayd-test.XXXXXX", fifo[64];
+	pid_t pids[HUNG];
+	int status;
+	ck_assert_ptr_nonnull(mkdtemp(dir));
+	snprintf(fifo, sizeof(fifo), "%s/fifo", dir);
+	ck_assert_int_eq(mkfifo(fifo, 0600), 0);
+	start();
+	u.conf.exec.std_out.kind = STD_FILE;
+	u.conf.exec.std_out.path = fifo; /* without a reader */
+	for (int i = 0; i < HUNG; i++) {
+		struct buf plan = {0};
+		u.vars.id.seq = ++rig.seq;
+		plan_of(&u, &plan);
+		rig_send(&rig, &plan, &u.vars.id, 0, NULL, 0, 0);
+		ck_assert_uint_eq(rig_frame(&rig, &pids[i]).id.seq, rig.seq);
+		buf_done(&plan);
+	}
+	unit_init(&u, probe_path());
+	unit_arg(&u, "show");
+	struct result r = rig_run(&rig, &u);
+	ck_assert_int_eq(r.reply.kind, LN_SPAWNED);
+	for (int i = 0; i < HUNG; i++) {
+		ck_assert_int_eq(kill(pids[i], SIGKILL), 0);
+		ck_assert_int_eq(waitpid(pids[i], &status, 0), pids[i]);
+	}
+	for (int i = 0; i < HUNG; i++)
+		ck_assert_int_eq(rig_reply(&rig).error, ECANCELED);
+	rig_stop(&rig);
+	unlink(fifo);
+	rmdir(dir);
+}
+END_TEST
+
 /* ---- identity and privileges ---- */
 
 START_TEST(user_and_groups_are_taken_on_and_capabilities_go)
@@ -586,6 +623,7 @@ Suite *suite(void)
 	tcase_add_test(t, junk_descriptors_never_reach_a_service);
 	tcase_add_test(t, passed_descriptors_stand_from_3_with_their_names);
 	tcase_add_test(t, the_launcher_reports_born_before_any_exit_two_thousand_times);
+	tcase_add_test(t, starts_that_hang_before_their_exec_hold_up_no_other);
 	tcase_add_test(t, user_and_groups_are_taken_on_and_capabilities_go);
 	tcase_add_test(t, the_launcher_is_the_same_after_a_hundred_users);
 	tcase_add_test(t, ambient_capabilities_survive_the_change_of_user);
