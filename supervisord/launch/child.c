@@ -467,6 +467,8 @@ _Noreturn void child_main(struct child *c)
 {
 	if (enter_cgroup(c) < 0 || tell_keeper_born(c) < 0)
 		_exit(c->report.stage);
+	if (c->is_born)
+		*c->is_born = true;
 	if (c->plan->flags & PLAN_SHIM)
 		shim_main(c);
 	child_run(c);

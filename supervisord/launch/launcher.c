@@ -73,6 +73,7 @@ static struct {
 	int null_fd;
 	bool has_clone3, is_sync_wanted;
 	struct pending pending[PENDING_MAX]; /* zero, so not in memory, until there are that many */
+	volatile uint8_t *is_born; /* of each pending one, written by it; NULL: no memory */
 	unsigned n_pending, n_slow, pending_max;
 	struct ln_reply replies[REPLIES_MAX]; /* ring: waiting for room in the socket */
 	unsigned first_reply, n_replies;
@@ -94,7 +95,8 @@ static bool may_start(void)
 static void update_core(void)
 {
 	bool may_read = L.n_replies == 0 && may_start();
-	if (L.n_pending - L.n_slow >= PROMPT_MAX && L.loop.timer_armed_us == USEC_INFINITY)
+	bool is_waiting = L.is_sync_wanted || L.n_pending - L.n_slow >= PROMPT_MAX;
+	if (is_waiting && L.loop.timer_armed_us == USEC_INFINITY)
 		loop_arm(&L.loop, now_boot_us() + SLOW_US);
 	uint32_t events = (may_read ? EPOLLIN : 0u) | (L.n_replies ? EPOLLOUT : 0u);
 	(void)loop_modify(&L.loop, &L.core, events);
@@ -150,12 +152,24 @@ static void reply_spawned(const struct spawn_id *id, pid_t pid, pid_t shim_pid)
 	reply(&r);
 }
 
-/* LN_SYNC: everything asked before is answered once no forked start is under way. */
+/* Answered, or slow and known to the keeper: that may hang for ever, and core waits for us. */
+static bool is_answered(const struct pending *p)
+{
+	return !p->is_used || (p->is_slow && L.is_born && L.is_born[p - L.pending]);
+}
+
+/* LN_SYNC: nothing that was asked before can be born later. */
 static void reply_synced(void)
 {
 	struct ln_reply r = {.build = WIRE_BUILD, .kind = LN_SYNCED};
-	if (!L.is_sync_wanted || L.n_pending)
+	unsigned left = L.n_pending;
+	if (!L.is_sync_wanted)
 		return;
+	for (const struct pending *p = L.pending; left; p++) {
+		left -= p->is_used;
+		if (!is_answered(p))
+			return;
+	}
 	L.is_sync_wanted = false;
 	reply(&r);
 }
@@ -331,7 +345,7 @@ static struct pending *pending_new(void)
 	return NULL;
 }
 
-/* Armed when PROMPT_MAX starts are waited for. */
+/* Armed when PROMPT_MAX starts, or all of them for LN_SYNC, are waited for. */
 static void on_timer(struct loop *l)
 {
 	uint64_t now = now_boot_us();
@@ -344,6 +358,7 @@ static void on_timer(struct loop *l)
 		p->is_slow = true;
 		L.n_slow++;
 	}
+	reply_synced();
 	update_core();
 }
 
@@ -357,6 +372,9 @@ static void spawn_forked(struct child *c, int cgroup_fd)
 		return;
 	}
 	c->report_fd = fds[1];
+	c->is_born = L.is_born ? &L.is_born[p - L.pending] : NULL;
+	if (c->is_born)
+		*c->is_born = false;
 	long pid = clone_child(c, cgroup_fd, false);
 	close(fds[1]);
 	if (pid < 0) {
@@ -715,6 +733,8 @@ static int launcher_init(void)
 	reset_capabilities();
 	L.has_clone3 = true;
 	L.pending_max = pending_max();
+	void *born = mmap(NULL, PENDING_MAX, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	L.is_born = born == MAP_FAILED ? NULL : born;
 	for (size_t i = 0; i < HELD_MAX; i++)
 		L.held[i] = -1;
 	int r = reset_fds();
