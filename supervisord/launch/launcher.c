@@ -716,7 +716,8 @@ static unsigned pending_max(void)
 	struct rlimit l;
 	if (getrlimit(RLIMIT_NOFILE, &l) < 0)
 		return PROMPT_MAX;
-	return (unsigned)MIN(MAX(l.rlim_cur / FDS_A_PENDING, (rlim_t)PROMPT_MAX), (rlim_t)PENDING_MAX);
+	return (unsigned)MIN(
+		MAX(l.rlim_cur / FDS_A_PENDING, (rlim_t)PROMPT_MAX), (rlim_t)PENDING_MAX);
 }
 
 static int launcher_init(void)
@@ -733,7 +734,8 @@ static int launcher_init(void)
 	reset_capabilities();
 	L.has_clone3 = true;
 	L.pending_max = pending_max();
-	void *born = mmap(NULL, PENDING_MAX, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	void *born =
+		mmap(NULL, PENDING_MAX, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	L.is_born = born == MAP_FAILED ? NULL : born;
 	for (size_t i = 0; i < HELD_MAX; i++)
 		L.held[i] = -1;
