@@ -120,7 +120,9 @@ enum ln_flags {
 	LN_HAS_CGROUP = 8,
 	LN_PLAN_IN_FD = 16,
 	LN_HOLD = 64, /* no plan, no answer: keep these descriptors open as long as you live */
-	LN_SYNC = 32, /* no plan: answer LN_SYNCED when every earlier request has been answered */
+	/* No plan: answer LN_SYNCED when every earlier request has been answered, or its process is
+	 * known to keeper and hangs before its exec. */
+	LN_SYNC = 32,
 	/* No plan but database NUL name NUL (passwd, group): getent writes to stdout, and the end of
 	 * that is the answer: core may not start programs itself. */
 	LN_LOOKUP = 128,

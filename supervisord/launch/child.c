@@ -35,22 +35,42 @@
 #	define PR_SET_MDWE              65
 #	define PR_MDWE_REFUSE_EXEC_GAIN 1
 #endif
-#define BORN_WAIT_MS        5000 /* the keeper reads at once, or something is very wrong */
+#define SAY_TRIES           500 /* 5 s: the keeper reads at once, or something is very wrong */
+#define SAY_PAUSE_MS        10
 #define IOPRIO_WHO_PROCESS_ 1
 
-/* A report that cannot be given (no memory for the pipe) must stop the start: the launcher takes
- * silence for a death. Without a launcher there is nobody to mislead. */
+/* A word that found no room or no memory, and may find it in a moment: waits. The start of a service
+ * does not fail by what the daemon, or the machine, lacks for so long. Keeps errno. */
+static bool may_say_again(int fd, unsigned *tries)
+{
+	int error = errno;
+	struct pollfd room = {.fd = error == EAGAIN ? fd : -1, .events = POLLOUT};
+	if (error == EINTR)
+		return true;
+	if ((error != EAGAIN && error != ENOBUFS && error != ENOMEM) || ++*tries > SAY_TRIES)
+		return false;
+	(void)poll(&room, 1, SAY_PAUSE_MS);
+	errno = error;
+	return true;
+}
+
+/* A report that cannot be given must stop the start: the launcher takes silence for a death. Without
+ * a launcher there is nobody to mislead. */
 int child_report(struct child *c)
 {
-	if (c->report_fd < 0)
-		return 0;
 	const struct report copy =
 		c->report; /* gcc 12 under ASan takes &c->report for its first member */
-	ssize_t n;
-	do
-		n = write(c->report_fd, &copy, sizeof(copy));
-	while (n < 0 && errno == EINTR);
-	return n == sizeof(copy) || (n < 0 && errno == EPIPE) ? 0 : n < 0 ? -errno : -EIO;
+	size_t done = 0;
+	unsigned tries = 0;
+	while (c->report_fd >= 0 && done < sizeof(copy)) {
+		ssize_t n = write(c->report_fd, (const char *)&copy + done, sizeof(copy) - done);
+		if (n < 0 && errno == EPIPE)
+			return 0;
+		if (n < 0 && !may_say_again(c->report_fd, &tries))
+			return -errno;
+		done += n > 0 ? (size_t)n : 0;
+	}
+	return 0;
 }
 
 int child_fail(struct child *c, int stage, int error, const char *detail)
@@ -75,17 +95,11 @@ int tell_keeper_born(struct child *c)
 	f.magic = KP_MAGIC;
 	f.kind = KP_BORN;
 	f.id = *c->id;
-	for (;;) {
-		ssize_t n = send(c->keeper_fd, &f, sizeof(f), MSG_NOSIGNAL);
-		if (n == (ssize_t)sizeof(f))
-			return 0;
-		struct pollfd p = {.fd = c->keeper_fd, .events = POLLOUT};
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0 && errno == EAGAIN && poll(&p, 1, BORN_WAIT_MS) > 0)
-			continue;
-		return fail_errno(c, EXIT_FDS, "link to the keeper");
-	}
+	unsigned tries = 0;
+	while (send(c->keeper_fd, &f, sizeof(f), MSG_NOSIGNAL) < 0)
+		if (!may_say_again(c->keeper_fd, &tries))
+			return fail_errno(c, EXIT_FDS, "link to the keeper");
+	return 0;
 }
 
 static int enter_cgroup(struct child *c)
@@ -143,18 +157,18 @@ static int set_passed(struct child *c)
 	for (int i = 0; i < n; i++) {
 		fds[i] = c->pass[i] < base ? fcntl(c->pass[i], F_DUPFD_CLOEXEC, base) : c->pass[i];
 		if (fds[i] < 0)
-			return fail_errno(c, EXIT_FDS, NULL);
+			return fail_errno(c, EXIT_FDS, "descriptors");
 	}
 	if (c->report_fd >= 0 && c->report_fd < base) {
 		int moved = fcntl(c->report_fd, F_DUPFD_CLOEXEC, base);
 		if (moved < 0)
-			return fail_errno(c, EXIT_FDS, NULL);
+			return fail_errno(c, EXIT_FDS, "descriptors");
 		close(c->report_fd);
 		c->report_fd = moved;
 	}
 	for (int i = 0; i < n; i++) {
 		if (dup2(fds[i], 3 + i) < 0)
-			return fail_errno(c, EXIT_FDS, NULL);
+			return fail_errno(c, EXIT_FDS, "descriptors");
 		int flags = fcntl(3 + i, F_GETFL);
 		if ((c->plan->flags & PLAN_FDS_NONBLOCK) && flags >= 0)
 			(void)fcntl(3 + i, F_SETFL, flags | O_NONBLOCK);
@@ -453,6 +467,8 @@ _Noreturn void child_main(struct child *c)
 {
 	if (enter_cgroup(c) < 0 || tell_keeper_born(c) < 0)
 		_exit(c->report.stage);
+	if (c->is_born)
+		*c->is_born = true;
 	if (c->plan->flags & PLAN_SHIM)
 		shim_main(c);
 	child_run(c);

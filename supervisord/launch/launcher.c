@@ -8,7 +8,9 @@
  *     anything to reset; every descriptor is CLOEXEC, all but its own were closed at start.
  *  3. One start, one reply; what core may not start itself (getent, the trial of a new program)
  *     answers by a pipe of core's, and the removal of a directory not at all. While a reply waits
- *     for room or PENDING_MAX starts are under way it reads no request: the socket is the queue.
+ *     for room or PROMPT_MAX starts are under way it reads no request: the socket is the queue.
+ *     A start that takes SLOW_US counts no more: it may be one that somebody stops before its exec
+ *     (kill(-1, SIGSTOP) of a service of the same user), and that is no reason to wait for others.
  *  4. A plan is checked before it is looked at; a frame that is not one of core's ends the process
  *     (the keeper makes a new one): there is nothing to agree on with a peer of another build.
  *  5. As root it is never dumpable: a vfork child that became another user shares its memory, and
@@ -30,12 +32,16 @@
 #include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
-#define PENDING_MAX     64 /* forked starts that have not reached their exec */
+#define PENDING_MAX     1024 /* forked starts that have not reached their exec */
+#define PROMPT_MAX      64   /* those of them that may be expected to do so in a moment */
+#define SLOW_US         (100 * USEC_PER_MSEC)
+#define FDS_A_PENDING   4 /* descriptors that we may have for each: one is its pipe */
 #define REPLIES_MAX     (PENDING_MAX + 8)
 #define REQUESTS_A_TURN 16 /* so that error pipes and the keeper's end are seen in a storm */
 #define READ_PAUSE_MS   1  /* after a read of a report that failed */
@@ -51,13 +57,14 @@
 #endif
 
 struct pending {
-	struct source source; /* of the pipe's read end; fd -1: free */
+	struct source source; /* of the pipe's read end */
 	struct spawn_id id;
 	struct report failure; /* kind 0: none yet */
 	struct report in;      /* n_in bytes of the next one */
 	size_t n_in;
+	uint64_t began_us;
 	pid_t pid, program;
-	bool is_shim, is_at_exec;
+	bool is_used, is_shim, is_at_exec, is_slow;
 };
 
 static struct {
@@ -65,8 +72,9 @@ static struct {
 	struct source core, keeper;
 	int null_fd;
 	bool has_clone3, is_sync_wanted;
-	struct pending pending[PENDING_MAX];
-	unsigned n_pending;
+	struct pending pending[PENDING_MAX]; /* zero, so not in memory, until there are that many */
+	volatile uint8_t *is_born; /* of each pending one, written by it; NULL: no memory */
+	unsigned n_pending, n_slow, pending_max;
 	struct ln_reply replies[REPLIES_MAX]; /* ring: waiting for room in the socket */
 	unsigned first_reply, n_replies;
 	int held[HELD_MAX];
@@ -79,9 +87,17 @@ static _Alignas(16) char child_stack[CHILD_STACK];
 
 /* ---- replies ---- */
 
+static bool may_start(void)
+{
+	return L.n_pending < L.pending_max && L.n_pending - L.n_slow < PROMPT_MAX;
+}
+
 static void update_core(void)
 {
-	bool may_read = L.n_replies == 0 && L.n_pending < PENDING_MAX;
+	bool may_read = L.n_replies == 0 && may_start();
+	bool is_waiting = L.is_sync_wanted || L.n_pending - L.n_slow >= PROMPT_MAX;
+	if (is_waiting && L.loop.timer_armed_us == USEC_INFINITY)
+		loop_arm(&L.loop, now_boot_us() + SLOW_US);
 	uint32_t events = (may_read ? EPOLLIN : 0u) | (L.n_replies ? EPOLLOUT : 0u);
 	(void)loop_modify(&L.loop, &L.core, events);
 }
@@ -136,12 +152,24 @@ static void reply_spawned(const struct spawn_id *id, pid_t pid, pid_t shim_pid)
 	reply(&r);
 }
 
-/* LN_SYNC: everything asked before is answered once no forked start is under way. */
+/* Answered, or slow and known to the keeper: that may hang for ever, and core waits for us. */
+static bool is_answered(const struct pending *p)
+{
+	return !p->is_used || (p->is_slow && L.is_born && L.is_born[p - L.pending]);
+}
+
+/* LN_SYNC: nothing that was asked before can be born later. */
 static void reply_synced(void)
 {
 	struct ln_reply r = {.build = WIRE_BUILD, .kind = LN_SYNCED};
-	if (!L.is_sync_wanted || L.n_pending)
+	unsigned left = L.n_pending;
+	if (!L.is_sync_wanted)
 		return;
+	for (const struct pending *p = L.pending; left; p++) {
+		left -= p->is_used;
+		if (!is_answered(p))
+			return;
+	}
 	L.is_sync_wanted = false;
 	reply(&r);
 }
@@ -267,7 +295,9 @@ static void pending_done(struct pending *p)
 {
 	loop_remove(&L.loop, &p->source);
 	p->source.fd = fd_close(p->source.fd);
+	p->is_used = false;
 	L.n_pending--;
+	L.n_slow -= p->is_slow;
 	if (p->failure.kind == REPORT_FAILED)
 		reply_report(&p->id, &p->failure);
 	else if (p->is_at_exec && (!p->is_shim || p->program))
@@ -310,9 +340,26 @@ static void on_report(struct source *s, uint32_t epoll_events)
 static struct pending *pending_new(void)
 {
 	for (size_t i = 0; i < PENDING_MAX; i++)
-		if (L.pending[i].source.fd < 0)
+		if (!L.pending[i].is_used)
 			return &L.pending[i];
 	return NULL;
+}
+
+/* Armed when PROMPT_MAX starts, or all of them for LN_SYNC, are waited for. */
+static void on_timer(struct loop *l)
+{
+	uint64_t now = now_boot_us();
+	unsigned left = L.n_pending;
+	(void)l;
+	for (struct pending *p = L.pending; left; p++) {
+		left -= p->is_used;
+		if (!p->is_used || p->is_slow || now - p->began_us < SLOW_US)
+			continue;
+		p->is_slow = true;
+		L.n_slow++;
+	}
+	reply_synced();
+	update_core();
 }
 
 static void spawn_forked(struct child *c, int cgroup_fd)
@@ -325,6 +372,9 @@ static void spawn_forked(struct child *c, int cgroup_fd)
 		return;
 	}
 	c->report_fd = fds[1];
+	c->is_born = L.is_born ? &L.is_born[p - L.pending] : NULL;
+	if (c->is_born)
+		*c->is_born = false;
 	long pid = clone_child(c, cgroup_fd, false);
 	close(fds[1]);
 	if (pid < 0) {
@@ -332,8 +382,11 @@ static void spawn_forked(struct child *c, int cgroup_fd)
 		reply_failed(c->id, clone_stage(pid, cgroup_fd >= 0), (int)-pid, "clone");
 		return;
 	}
-	*p = (struct pending){
-		.id = *c->id, .pid = (pid_t)pid, .is_shim = c->plan->flags & PLAN_SHIM};
+	*p = (struct pending){.id = *c->id,
+		.pid = (pid_t)pid,
+		.began_us = now_boot_us(),
+		.is_used = true,
+		.is_shim = c->plan->flags & PLAN_SHIM};
 	L.n_pending++;
 	if (loop_add(&L.loop, &p->source, fds[0], EPOLLIN, PRIO_LAUNCHER, on_report) < 0) {
 		p->source.fd = fds[0];
@@ -585,7 +638,7 @@ static void on_core(struct source *s, uint32_t epoll_events)
 		return;
 	}
 	for (int i = 0; i < REQUESTS_A_TURN; i++) {
-		if (L.n_replies || L.n_pending >= PENDING_MAX)
+		if (L.n_replies || !may_start())
 			break;
 		int r = receive();
 		if (r == 0)
@@ -658,6 +711,15 @@ static int reset_fds(void)
 	return L.null_fd < 0 ? -errno : 0;
 }
 
+static unsigned pending_max(void)
+{
+	struct rlimit l;
+	if (getrlimit(RLIMIT_NOFILE, &l) < 0)
+		return PROMPT_MAX;
+	return (unsigned)MIN(
+		MAX(l.rlim_cur / FDS_A_PENDING, (rlim_t)PROMPT_MAX), (rlim_t)PENDING_MAX);
+}
+
 static int launcher_init(void)
 {
 	log_open("stayd-launcher", LOG_NOTE);
@@ -671,13 +733,16 @@ static int launcher_init(void)
 	reset_signals();
 	reset_capabilities();
 	L.has_clone3 = true;
-	for (size_t i = 0; i < PENDING_MAX; i++)
-		L.pending[i].source.fd = -1;
+	L.pending_max = pending_max();
+	void *born =
+		mmap(NULL, PENDING_MAX, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	L.is_born = born == MAP_FAILED ? NULL : born;
 	for (size_t i = 0; i < HELD_MAX; i++)
 		L.held[i] = -1;
 	int r = reset_fds();
 	if (r == 0)
 		r = loop_init(&L.loop);
+	L.loop.on_timer = on_timer;
 	if (r == 0)
 		r = loop_add(&L.loop, &L.core, ROLE_CORE_FD, EPOLLIN, PRIO_NORMAL, on_core);
 	if (r == 0)

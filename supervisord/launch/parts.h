@@ -78,6 +78,7 @@ struct child {
 	int keeper_fd;
 	int null_fd;
 	int report_fd;       /* -1: report is in shared memory */
+	volatile uint8_t *is_born; /* the launcher's, to be set when the keeper knows us; or NULL */
 	int std[3];          /* received, -1: as the plan says */
 	int cgroup_procs_fd; /* -1: already there */
 	pid_t shim_pid;      /* 0: none above */

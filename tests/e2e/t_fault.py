@@ -100,4 +100,42 @@ def core_killed_at_each_call_of_a_move_of_the_main_process_kills_nothing():
             os.unlink(s.path)
 
 
+# What the child of the launcher may meet for a moment: (unit, its call, how often, what).
+MOMENTS = [("vfork.service", "send", 5, "ENOBUFS"), ("vfork.service", "send", 5, "ENOMEM"), ("vfork.service", "send", 5, "EAGAIN"),
+           ("fork.service", "send", 5, "ENOBUFS"), ("fork.service", "write", 5, "ENOMEM"), ("fork.service", "write", 5, "EAGAIN"),
+           ("fork.service", "write", 1, "SHORT")]
+
+
+def moments(tracking):
+    """A start whose words to keeper and launcher find no room or no memory at first is late, not failed."""
+    need(os.path.join(BUILD, "fault/stayd"))
+    sys.path.insert(0, FAULT)
+    import rig
+    text = "[Unit]\nDefaultDependencies=no\n[Service]\nExecStartPre=/bin/true\nExecStart=%s\nTimeoutStartSec=20\n%%s" % SVC
+    units = {"vfork.service": text % "", "fork.service": text % "User=nobody\n"}
+    r = rig.Rig(units, args=["--tracking", tracking])
+    for n in units:  # known once, with what a unit costs
+        r.client.call("Start", names=[n])
+        r.client.call("Stop", names=[n])
+    for unit, call, times, what in MOMENTS:
+        r.fault.arm(rig.FAIL, "child", call, 1, times, rig.SHORT if what == "SHORT" else rig.ERRNO[what])
+        r.client.call("Start", names=[unit])
+        check(r.fault.fired == times, "%s of %s failed %d times" % (call, unit, r.fault.fired))
+        r.fault.disarm()
+        u = r.units()[unit]
+        check(u["active_state"] == "active" and u["n_restarts"] == 0, "%s %s: %s\n%s" % (call, what, u, r.log_since()))
+        r.client.call("Stop", names=[unit])
+    r.end()
+
+
+@test
+def words_of_a_child_that_find_no_room_or_memory_for_a_moment_fail_no_start():
+    moments("auto")
+
+
+@test
+def words_of_a_child_below_a_shim_that_find_no_room_or_memory_for_a_moment_fail_no_start():
+    moments("shim")
+
+
 main()

@@ -208,6 +208,33 @@ def start_that_hangs_in_its_exec_holds_up_no_other_for_long():
 
 
 @test
+def core_that_is_killed_while_a_start_hangs_is_back_at_once():
+    """Its successor asks the launcher for all that was asked before, and does not wait for what hangs."""
+    need_root()
+    need("/dev/fuse")
+    with temp_dir() as at:
+        fs = HungFs(at)
+        try:
+            with Rig({"k.service": "[Service]\nExecStart=%s/hang\nPrivateMounts=yes\nTimeoutStartSec=60\nTimeoutStopSec=300ms\n" % at}) as r:
+                def round():
+                    fs.is_open = True
+                    r.ctl("start", "k", "--no-wait", check=True)
+                    wait_for(lambda: fs.held, 10, "the exec to hang")
+                    core = r.d.status()["daemon"]["core_pid"]
+                    begin = time.monotonic()
+                    os.kill(core, signal.SIGKILL)
+                    wait_for(lambda: r.ctl("status", "--json").rc == 0 and r.d.status()["daemon"]["core_pid"] != core, 20, "another core")
+                    took = time.monotonic() - begin
+                    print("# another core answered after %.2f s" % took)
+                    check(took < 4.5, "core waited for the launcher, which waited for the start: %.1f s" % took)
+                    fs.release()
+                    r.d.wait_unit("k.service", lambda u: u["active_state"] in ("failed", "inactive"), deadline=20)
+                r.torture(round, killed=("core",))
+        finally:
+            fs.close()
+
+
+@test
 def process_blocked_in_vfork_is_killed_with_its_child():
     with Rig(lambda s: {"k.service": "[Service]\nExecStart=/usr/bin/python3 -c 'import ctypes; l = ctypes.CDLL(None); l.syscall(58) or l.pause()'\n"
                                      "TimeoutStopSec=1\n"}) as r:

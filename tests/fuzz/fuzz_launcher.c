@@ -110,8 +110,7 @@ static void begin(void)
 	if (!is_ready) {
 		be_quiet();
 		L.null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
-		for (size_t i = 0; i < PENDING_MAX; i++)
-			L.pending[i].source.fd = -1;
+		L.pending_max = PENDING_MAX;
 		is_ready = true;
 	}
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, p) < 0 ||

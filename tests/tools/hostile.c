@@ -6,7 +6,8 @@
  *   hostile notify-flood         sd_notify(3) without a pause
  *   hostile fd-flood             FDSTORE=1 with 253 descriptors a message, of all kinds
  *   hostile log-flood MIB        so much on stdout, binary and without a newline
- *   hostile signal-all NAME      that signal (STOP, TERM) to everybody it may signal, without a pause
+ *   hostile signal-all NAME      that signal (STOP, KILL, TERM; NONE: no harm) to everybody it may signal,
+ *                                without a pause
  *   hostile exits N              N children that end at the same moment, then for ever
  *   hostile escape KEY=VALUE...  tries to get out: pid=, file=, cgroup=, socket= name the targets;
  *                                one line each on stdout: "try WHAT TARGET ok|ERRNO"
@@ -199,6 +200,7 @@ static void signal_all(const char *name)
 {
 	int number = strcmp(name, "STOP") == 0   ? SIGSTOP
 		     : strcmp(name, "KILL") == 0 ? SIGKILL
+		     : strcmp(name, "NONE") == 0 ? 0
 						 : SIGTERM;
 	signal(SIGTERM, SIG_IGN);
 	if (getuid() == 0) /* that would be everybody on the machine */

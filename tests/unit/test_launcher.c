@@ -146,6 +146,76 @@ START_TEST(the_launcher_reports_born_before_any_exit_two_thousand_times)
 }
 END_TEST
 
+/* Starts that hang before their exec, as those do whom a service of the same user stops: their
+ * standard output is a FIFO without a reader. */
+static void start_hung(pid_t *ret_pids, int n, const char *fifo)
+{
+	u.conf.exec.std_out.kind = STD_FILE;
+	u.conf.exec.std_out.path = (char *)fifo;
+	for (int i = 0; i < n; i++) {
+		struct buf plan = {0};
+		u.vars.id.seq = ++rig.seq;
+		plan_of(&u, &plan);
+		rig_send(&rig, &plan, &u.vars.id, 0, NULL, 0, 0);
+		ck_assert_uint_eq(rig_frame(&rig, &ret_pids[i]).id.seq, rig.seq);
+		buf_done(&plan);
+	}
+}
+
+static void end_hung(const pid_t *pids, int n)
+{
+	int status;
+	for (int i = 0; i < n; i++) {
+		ck_assert_int_eq(kill(pids[i], SIGKILL), 0);
+		ck_assert_int_eq(waitpid(pids[i], &status, 0), pids[i]);
+	}
+	for (int i = 0; i < n; i++)
+		ck_assert_int_eq(rig_reply(&rig).error, ECANCELED);
+}
+
+static void fifo_make(char *dir, char *fifo, size_t size)
+{
+	ck_assert_ptr_nonnull(mkdtemp(dir));
+	snprintf(fifo, size, "%s/fifo", dir);
+	ck_assert_int_eq(mkfifo(fifo, 0600), 0);
+}
+
+START_TEST(starts_that_hang_before_their_exec_hold_up_no_other)
+{
+	enum { HUNG = 150 };
+	char dir[] = "/tmp/stayd-test.XXXXXX", fifo[64];
+	pid_t pids[HUNG];
+	fifo_make(dir, fifo, sizeof(fifo));
+	start();
+	start_hung(pids, HUNG, fifo);
+	unit_init(&u, probe_path());
+	unit_arg(&u, "show");
+	struct result r = rig_run(&rig, &u);
+	ck_assert_int_eq(r.reply.kind, LN_SPAWNED);
+	end_hung(pids, HUNG);
+	rig_stop(&rig);
+	unlink(fifo);
+	rmdir(dir);
+}
+END_TEST
+
+START_TEST(a_start_that_hangs_before_its_exec_holds_up_no_sync)
+{
+	struct ln_head sync = {.build = WIRE_BUILD, .flags = LN_SYNC};
+	char dir[] = "/tmp/stayd-test.XXXXXX", fifo[64];
+	pid_t pids[2];
+	fifo_make(dir, fifo, sizeof(fifo));
+	start();
+	start_hung(pids, 2, fifo);
+	ck_assert_int_gt(send_fds(rig.core, &sync, sizeof(sync), NULL, 0, 0), 0);
+	ck_assert_int_eq(rig_reply(&rig).kind, LN_SYNCED);
+	end_hung(pids, 2);
+	rig_stop(&rig);
+	unlink(fifo);
+	rmdir(dir);
+}
+END_TEST
+
 /* ---- identity and privileges ---- */
 
 START_TEST(user_and_groups_are_taken_on_and_capabilities_go)
@@ -607,6 +677,8 @@ Suite *suite(void)
 	tcase_add_test(t, junk_descriptors_never_reach_a_service);
 	tcase_add_test(t, passed_descriptors_stand_from_3_with_their_names);
 	tcase_add_test(t, the_launcher_reports_born_before_any_exit_two_thousand_times);
+	tcase_add_test(t, starts_that_hang_before_their_exec_hold_up_no_other);
+	tcase_add_test(t, a_start_that_hangs_before_its_exec_holds_up_no_sync);
 	tcase_add_test(t, user_and_groups_are_taken_on_and_capabilities_go);
 	tcase_add_test(t, the_launcher_is_the_same_after_a_hundred_users);
 	tcase_add_test(t, ambient_capabilities_survive_the_change_of_user);
