@@ -232,7 +232,7 @@ static void client_queue(struct client *cl, const struct buf *message)
 	if (!cl->is_in_callback && cl->waiting.kind != WAIT_LOGS) {
 		(void)client_write(cl); /* an error comes back as an event */
 		if (client_behind(cl) && !is_follower(cl) && !cl->is_ending && !cl->deadline_us)
-			client_deadline(cl, now_boot_us() + CONTROL_STALL_US);
+			client_deadline(cl, now_mono_us() + CONTROL_STALL_US);
 	}
 	client_interest(cl);
 }
@@ -295,7 +295,7 @@ void client_drop(struct client *cl, const char *why)
 		why);
 	client_send_error(cl, "TooSlow", why, NULL);
 	cl->is_ending = true;
-	client_deadline(cl, now_boot_us() + CONTROL_IDLE_US);
+	client_deadline(cl, now_mono_us() + CONTROL_IDLE_US);
 	client_interest(cl);
 }
 
@@ -305,7 +305,7 @@ static void client_refuse(struct client *cl, const char *why)
 	cl->is_oneway = false;
 	client_send_error(cl, "Malformed", why, NULL);
 	cl->is_ending = true;
-	client_deadline(cl, now_boot_us() + CONTROL_IDLE_US);
+	client_deadline(cl, now_mono_us() + CONTROL_IDLE_US);
 }
 
 /* ---- one message --------------------------------------------------------------------------------- */
@@ -507,7 +507,7 @@ static void client_process(struct client *cl)
 	if (cl->in.size == 0 && cl->in.cap > KEPT_MAX)
 		buf_done(&cl->in);
 	bool is_partial = cl->in.size && !cl->is_busy && !has_message(cl);
-	cl->message_us = !is_partial ? 0 : cl->message_us ? cl->message_us : now_boot_us();
+	cl->message_us = !is_partial ? 0 : cl->message_us ? cl->message_us : now_mono_us();
 }
 
 /* What it has time for now: a message it has begun, or an answer it does not take. */
@@ -517,7 +517,7 @@ static void client_time(struct client *cl, bool has_taken)
 		return;
 	if (client_behind(cl) && !is_follower(cl)) {
 		if (has_taken || !cl->deadline_us)
-			client_deadline(cl, now_boot_us() + CONTROL_STALL_US);
+			client_deadline(cl, now_mono_us() + CONTROL_STALL_US);
 	} else {
 		client_deadline(cl, cl->message_us ? cl->message_us + CONTROL_IDLE_US : 0);
 	}
@@ -576,10 +576,10 @@ static bool turn_has_time(struct control *c)
 {
 	if (c->turn != c->loop->turn) {
 		c->turn = c->loop->turn;
-		c->turn_until_us = now_boot_us() + TURN_US;
+		c->turn_until_us = now_mono_us() + TURN_US;
 		return true;
 	}
-	return now_boot_us() < c->turn_until_us && !loop_is_urgent(c->loop);
+	return now_mono_us() < c->turn_until_us && !loop_is_urgent(c->loop);
 }
 
 /* Out of the loop altogether: the kernel would tell of a closed connection again and again. */
@@ -618,7 +618,7 @@ static void on_client(struct source *s, uint32_t events)
 	struct control *c = cl->control;
 	uid_t uid = cl->peer.uid;
 	bool has_share = cl->role < CONTROL_OPERATOR;
-	uint64_t began_us = now_boot_us();
+	uint64_t began_us = now_mono_us();
 	size_t behind = client_behind(cl);
 	int r = 0;
 	cl->is_in_callback = true;
@@ -642,7 +642,7 @@ static void on_client(struct source *s, uint32_t events)
 		client_interest(cl);
 	}
 	if (has_share)
-		shares_charge(c->shares, uid, now_boot_us() - began_us);
+		shares_charge(c->shares, uid, now_mono_us() - began_us);
 }
 
 /* Is there a place for one more of this role, of this user? */
@@ -713,7 +713,7 @@ static void accept_later(struct control *c, uint64_t at_us)
 static void on_listener(struct source *s, uint32_t events UNUSED)
 {
 	struct control *c = container_of(s, struct control, listener);
-	uint64_t began_us = now_boot_us();
+	uint64_t began_us = now_mono_us();
 	int error = 0;
 	for (int i = 0; i < ACCEPT_TURN_MAX && !error && turn_has_time(c); i++) {
 		int fd = accept4(s->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
@@ -722,11 +722,11 @@ static void on_listener(struct source *s, uint32_t events UNUSED)
 		else if (errno != EINTR && errno != ECONNABORTED)
 			error = errno;
 	}
-	share_charge(&c->accepting, ACCEPT_SHARE, now_boot_us() - began_us);
+	share_charge(&c->accepting, ACCEPT_SHARE, now_mono_us() - began_us);
 	uint64_t wait_until_us = share_wait_until(&c->accepting, ACCEPT_SHARE);
 	if (error && error != EAGAIN) { /* level-triggered: without a pause EMFILE would spin */
 		log_warn(NULL, "control: accept: %s; again in 1s", errno_name(error));
-		accept_later(c, now_boot_us() + ACCEPT_PAUSE_US);
+		accept_later(c, now_mono_us() + ACCEPT_PAUSE_US);
 	} else if (wait_until_us) {
 		accept_later(c, wait_until_us);
 	}
@@ -735,7 +735,7 @@ static void on_listener(struct source *s, uint32_t events UNUSED)
 static void on_timer(struct source *s, uint32_t events UNUSED)
 {
 	struct control *c = container_of(s, struct control, timer);
-	uint64_t count, now = now_boot_us();
+	uint64_t count, now = now_mono_us();
 	if (read(s->fd, &count, sizeof(count)) < 0)
 		return;
 	for (struct client *cl = c->clients, *next; cl; cl = next) {
@@ -771,7 +771,7 @@ void control_reload(struct control *c, struct buf *notes)
 int control_new(
 	struct loop *l, int listen_fd, const char *config, struct core *core, struct control **ret)
 {
-	int timer_fd = timerfd_create(CLOCK_BOOTTIME, TFD_CLOEXEC | TFD_NONBLOCK);
+	int timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
 	if (timer_fd < 0)
 		return -errno;
 	struct control *c = xcalloc(1, sizeof(*c));

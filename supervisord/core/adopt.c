@@ -97,7 +97,7 @@ static void look(struct adopted *a)
 			errno_name(r));
 	a->f.code = code;
 	a->f.status = status;
-	a->f.time_us = now_boot_us();
+	a->f.time_us = now_mono_us();
 }
 
 /* A shim ends right behind its program, whose end is told first. */
@@ -508,8 +508,9 @@ static void invent_record(
 	r.lb_phase = u->conf->lb.is_set ? LBP_IN : LBP_NONE;
 	for (int i = 0; i < CHECK_KIND_MAX; i++)
 		r.check_ok[i] = r.check_streak[i] = u->conf->health[i].target ? 1 : 0;
-	r.state_since_us = r.active_since_us = k->stat.start_us;
-	r.state_since_wall_us = now_wall_us() - (now_boot_us() - k->stat.start_us);
+	uint64_t age_us = now_boot_us() - k->stat.start_us;
+	r.state_since_us = r.active_since_us = now_mono_us() - MIN(age_us, now_mono_us());
+	r.state_since_wall_us = now_wall_us() - age_us;
 	r.watchdog_us = u->conf->service.watchdog_us;
 	r.port = k->port ? k->port : r.port;
 	if (k->release[0])

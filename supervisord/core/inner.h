@@ -54,6 +54,7 @@ struct proc {
 	uint32_t index;
 	enum check_kind check; /* PROC_PROBE */
 	uint64_t number, began_us, timeout_us, deadline_us;
+	uint64_t asked_boot_us; /* PROC_UNIT: it is born after that (boot clock) */
 	struct proc *next, **link; /* of its unit, or of the probes */
 	struct early_exit *early;  /* EARLY_MAX of them, or NULL */
 	/* exits that came before the launcher's word about the start told whose they are */
@@ -368,7 +369,7 @@ void record_write_dirty(struct core *c);          /* all that changed */
 typedef void record_fn(struct core *c, uint32_t slot, uint64_t generation, const char *name,
 	const struct unit_rec *r, const struct unit_kept *kept, bool is_sound);
 void record_each(struct core *c, record_fn *fn); /* for each valid record of this boot */
-void record_window(const struct proc *p); /* it was asked for at began_us and is born by now */
+void record_window(const struct proc *p); /* it was asked for at asked_boot_us and is born by now */
 void record_main_named(struct unit *u, pid_t pid); /* MAINPID= and the like */
 int record_settle(struct core *c);                 /* all are in: from now on in our own layout */
 

@@ -64,7 +64,7 @@ static void enqueue(const struct event *ev)
 
 static void step_once(struct core *c, struct event *ev)
 {
-	ev->now_us = now_boot_us();
+	ev->now_us = now_mono_us();
 	ev->wall_us = now_wall_us();
 	effects_reset(&c->fx);
 	int r = world_step(c->world, ev, &c->fx);
@@ -127,7 +127,7 @@ void core_again(struct core *c)
 {
 	if (c->again_us)
 		return;
-	c->again_us = now_boot_us() + AGAIN_US;
+	c->again_us = now_mono_us() + AGAIN_US;
 	core_arm(c);
 }
 
@@ -155,7 +155,7 @@ static void on_timer(struct loop *l)
 {
 	struct core *c = container_of(l, struct core, loop);
 	struct event ev = {.kind = EV_TIME};
-	uint64_t now = now_boot_us();
+	uint64_t now = now_mono_us();
 	if (c->log_sync_until_us && now >= c->log_sync_until_us)
 		logger_sync_over(c);
 	if (c->notify_rest_us && now >= c->notify_rest_us)
@@ -599,7 +599,7 @@ static int core_init(struct core *c, int argc, char **argv)
 	if (c->is_init && c->is_root && !getenv("container") &&
 		(access("/proc/self", F_OK) < 0 || first_pid_namespace()))
 		host_mounts();
-	c->started_us = now_boot_us();
+	c->started_us = now_mono_us();
 	c->started_wall_us = now_wall_us();
 	for (int i = 0; i < BOOT_ID_TRIES && id128_is_null(&c->boot); i++)
 		boot_id(&c->boot);
@@ -629,7 +629,7 @@ static int core_come_up(struct core *c)
 	uint64_t seed;
 	random_bytes(&seed, sizeof(seed));
 	c->world = world_new(seed | 1);
-	c->world->now_us = now_boot_us();
+	c->world->now_us = now_mono_us();
 	c->world->wall_us = now_wall_us();
 	int r = keeper_connect(c);
 	if (r < 0)

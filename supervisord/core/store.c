@@ -80,7 +80,7 @@ void store_look_later(struct core *c)
 		return;
 	c->unread_wait_us =
 		c->unread_wait_us ? MIN(2 * c->unread_wait_us, UNREAD_WAIT_MAX_US) : UNREAD_WAIT_US;
-	c->unread_at_us = now_boot_us() + c->unread_wait_us;
+	c->unread_at_us = now_mono_us() + c->unread_wait_us;
 	core_arm(c);
 }
 
