@@ -146,6 +146,7 @@ struct set_core {
 	bool is_commit_due; /* journal_commit() failed: tried again */
 	uint16_t lb_base;   /* wire number of its first load balancer */
 	bool has_lb_base;
+	unsigned n_lbs_said; /* stay-net knows that many, or will when it comes */
 	bool is_conf_new; /* of a member: its load balancers are told */
 };
 

@@ -592,6 +592,8 @@ void world_link(struct world *w, struct effects *out);
 struct set *world_put_set(struct world *w, const char *name, const char *template, unsigned count);
 struct set *world_set(const struct world *w, const char *name);
 void world_set_member(struct world *w, struct set *s, unsigned index, struct unit *u);
+/* The load balancers from n on are configured no more: nothing counts that was seen of them. */
+void world_drop_lbs(struct set *s, unsigned n);
 /* The conf that u's next start uses when its set rolls to revision. */
 void world_set_next_conf(struct world *w, struct unit *u, struct unit_conf *conf, uint32_t revision,
 	const char *release);
