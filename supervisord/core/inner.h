@@ -379,6 +379,7 @@ int lock_take(struct core *c);   /* -EBUSY: another daemon has it, and that was 
 void lock_leave(struct core *c); /* everything is stopped; the lock goes with our last process */
 
 /* adopt.c: processes that a keeper before ours has started */
+void adopt_required(struct core *c); /* behind it: what units without a record depend on */
 void adopt_find(struct core *c); /* once, between the records and keeper_adopt_begin() */
 bool adopt_deposit(struct core *c, const char *name, int fd); /* false: not one of these */
 bool adopt_forget(struct core *c, const struct spawn_id *id, pid_t pid);

@@ -524,6 +524,7 @@ static int restore(struct core *c)
 	if (!c->restarts_of_core)
 		adopt_find(c);
 	keeper_adopt_begin(c);
+	adopt_required(c);
 	core_step(c, &restored);
 	keeper_adopt(c);
 	return 0;
