@@ -538,8 +538,8 @@ static bool can_be_up_alone(const struct unit *u)
 
 static bool is_requirement(const struct edge *e)
 {
-	return !e->is_inverse && (e->kind == DEP_REQUIRES || e->kind == DEP_REQUISITE ||
-					 e->kind == DEP_BINDS_TO);
+	return !e->is_inverse &&
+	       (e->kind == DEP_REQUIRES || e->kind == DEP_REQUISITE || e->kind == DEP_BINDS_TO);
 }
 
 static bool count_as_up(struct core *c, struct unit *u)

@@ -54,7 +54,7 @@ struct proc {
 	uint32_t index;
 	enum check_kind check; /* PROC_PROBE */
 	uint64_t number, began_us, timeout_us, deadline_us;
-	uint64_t asked_boot_us; /* PROC_UNIT: it is born after that (boot clock) */
+	uint64_t asked_boot_us;    /* PROC_UNIT: it is born after that (boot clock) */
 	struct proc *next, **link; /* of its unit, or of the probes */
 	struct early_exit *early;  /* EARLY_MAX of them, or NULL */
 	/* exits that came before the launcher's word about the start told whose they are */
@@ -147,7 +147,7 @@ struct set_core {
 	uint16_t lb_base;   /* wire number of its first load balancer */
 	bool has_lb_base;
 	unsigned n_lbs_said; /* stay-net knows that many, or will when it comes */
-	bool is_conf_new; /* of a member: its load balancers are told */
+	bool is_conf_new;    /* of a member: its load balancers are told */
 };
 
 /* ---- net link: probes and load balancers --------------------------------------------------- */
@@ -379,8 +379,8 @@ int lock_take(struct core *c);   /* -EBUSY: another daemon has it, and that was 
 void lock_leave(struct core *c); /* everything is stopped; the lock goes with our last process */
 
 /* adopt.c: processes that a keeper before ours has started */
-void adopt_required(struct core *c); /* behind it: what units without a record depend on */
-void adopt_find(struct core *c); /* once, between the records and keeper_adopt_begin() */
+void adopt_find(struct core *c);     /* once, between the records and keeper_adopt_begin() */
+void adopt_required(struct core *c); /* behind that: what units without a record depend on */
 bool adopt_deposit(struct core *c, const char *name, int fd); /* false: not one of these */
 bool adopt_forget(struct core *c, const struct spawn_id *id, pid_t pid);
 bool adopt_signal(const struct spawn_id *id, int signo, int then); /* then: 0 = no second one */

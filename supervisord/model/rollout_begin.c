@@ -180,8 +180,9 @@ static void note_surplus(struct set *s, const struct rollout_rec *before)
 	bool was_left = before->state == ROLL_HALTED || before->state == ROLL_ABORTED;
 
 	for (unsigned i = rollout_total(s); was_left && i < SET_MEMBERS_MAX; i++) {
-		bool was_extra = i >= before->count && (i < (unsigned)before->count + before->surge ||
-							       before->touched[i]);
+		bool was_extra =
+			i >= before->count &&
+			(i < (unsigned)before->count + before->surge || before->touched[i]);
 		if (was_extra && s->members[i] && !unit_is_down(s->members[i]))
 			s->rollout.touched[i] = TOUCHED;
 	}
