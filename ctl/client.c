@@ -149,7 +149,7 @@ static int client_poll(struct client *cl)
 		if (is_interrupted)
 			return CLIENT_INTERRUPTED;
 		if (cl->deadline_us != USEC_INFINITY) {
-			uint64_t now = now_boot_us();
+			uint64_t now = now_mono_us();
 			if (now >= cl->deadline_us)
 				return CLIENT_TIMED_OUT;
 			timeout = (int)MIN((cl->deadline_us - now) / USEC_PER_MSEC + 1, 1u << 30);
@@ -333,7 +333,7 @@ int connect_or_say(struct ctl *c, struct client *cl)
 	}
 	free(path);
 	if (r == 0 && c->timeout_us != USEC_INFINITY)
-		cl->deadline_us = now_boot_us() + c->timeout_us;
+		cl->deadline_us = now_mono_us() + c->timeout_us;
 	return r < 0 ? STAY_EXIT_UNREACHABLE : 0;
 }
 

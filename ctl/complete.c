@@ -78,7 +78,7 @@ static void offer_units(struct ctl *c, const char *typed)
 	json_t *name;
 	char *path = socket_path(c->socket);
 	if (client_open(&cl, path) == 0) {
-		cl.deadline_us = now_boot_us() + COMPLETE_US;
+		cl.deadline_us = now_mono_us() + COMPLETE_US;
 		if (client_call(&cl, "Names", json_pack("{s:s}", "prefix", typed), false) == 0 &&
 			client_reply(&cl, &rep) == 0)
 			json_array_foreach(json_object_get(rep.params, "names"), i, name)

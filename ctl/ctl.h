@@ -61,7 +61,7 @@ struct client {
 	int fd;
 	struct buf in;
 	size_t scanned;       /* bytes of in known to hold no NUL */
-	uint64_t deadline_us; /* boot clock; USEC_INFINITY */
+	uint64_t deadline_us; /* CLOCK_MONOTONIC; USEC_INFINITY */
 };
 enum { CLIENT_TIMED_OUT = 1, CLIENT_INTERRUPTED = 2 };
 bool client_is_interrupted(void); /* from the first client_read() on Ctrl-C ends no program */

@@ -233,9 +233,9 @@ int do_REEXEC(struct ctl *c)
 	long long before = ji(json_object_get(rep.params, "daemon"), "reexecs");
 	reply_done(&rep);
 	r = daemon_does(c, "Reexec", c->argc ? json_pack("{s:s}", "path", c->argv[0]) : NULL);
-	uint64_t end = now_boot_us() + (c->timeout_us != USEC_INFINITY ? c->timeout_us : REEXEC_US);
+	uint64_t end = now_mono_us() + (c->timeout_us != USEC_INFINITY ? c->timeout_us : REEXEC_US);
 	bool is_over = r != 0 || c->no_wait;
-	while (!is_over && now_boot_us() < end) {
+	while (!is_over && now_mono_us() < end) {
 		(void)poll(NULL, 0, REEXEC_LOOK_MS); /* for a core that is not there yet */
 		r = reexec_outcome(c, before, end, &is_over);
 		if (!is_over && client_is_interrupted())

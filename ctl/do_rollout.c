@@ -13,7 +13,7 @@
 static int follow_again(struct ctl *c, struct client *cl, const char *set)
 {
 	char *path = socket_path(c->socket);
-	uint64_t deadline = cl->deadline_us, end = now_boot_us() + RECONNECT_US;
+	uint64_t deadline = cl->deadline_us, end = now_mono_us() + RECONNECT_US;
 	int r;
 	client_close(cl);
 	do {
@@ -24,7 +24,7 @@ static int follow_again(struct ctl *c, struct client *cl, const char *set)
 			client_close(cl);
 			usleep(50 * 1000);
 		}
-	} while (r < 0 && now_boot_us() < MIN(end, deadline));
+	} while (r < 0 && now_mono_us() < MIN(end, deadline));
 	free(path);
 	cl->deadline_us = deadline;
 	return r;

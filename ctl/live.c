@@ -12,7 +12,7 @@
 void live_begin(struct live *l, FILE *out)
 {
 	const char *term = getenv("TERM");
-	*l = (struct live){.began_us = now_boot_us()};
+	*l = (struct live){.began_us = now_mono_us()};
 	l->is_terminal = isatty(fileno(out)) && term && !streq(term, "dumb");
 	struct winsize size;
 	if (l->is_terminal && ioctl(fileno(out), TIOCGWINSZ, &size) == 0)
@@ -100,7 +100,7 @@ static const char *step_time(const struct live *l, const json_t *m, char out[TIM
 	out[0] = '\0';
 	if (i < 1 || i > (int64_t)ARRAY_SIZE(l->begun_us) || !l->begun_us[i - 1])
 		return out;
-	uint64_t end = is_over ? l->ended_us[i - 1] : now_boot_us();
+	uint64_t end = is_over ? l->ended_us[i - 1] : now_mono_us();
 	snprintf(out, TIMESPAN_MAX + 8, "%.1fs", (double)(end - l->begun_us[i - 1]) / USEC_PER_SEC);
 	return out;
 }
@@ -118,11 +118,11 @@ static void note_times(struct live *l, const json_t *ro)
 		if (i < 1 || i > (int64_t)ARRAY_SIZE(l->begun_us))
 			continue;
 		if (!l->begun_us[i - 1] && !is_over && !streq(step, "pending"))
-			l->begun_us[i - 1] = now_boot_us();
+			l->begun_us[i - 1] = now_mono_us();
 		if (!is_over)
 			l->ended_us[i - 1] = 0;
 		else if (!l->ended_us[i - 1])
-			l->ended_us[i - 1] = now_boot_us();
+			l->ended_us[i - 1] = now_mono_us();
 	}
 }
 
@@ -146,7 +146,7 @@ static void draw(struct live *l, FILE *out, const json_t *ro)
 	drawn_line(l, out,
 		xasprintf("%s  %lld/%lld available  elapsed %llus%s%s", js(ro, "state"),
 			(long long)ji(ro, "available"), (long long)ji(ro, "count"),
-			(unsigned long long)((now_boot_us() - l->began_us) / USEC_PER_SEC),
+			(unsigned long long)((now_mono_us() - l->began_us) / USEC_PER_SEC),
 			js(ro, "waits_for")[0] ? "  " : "", js(ro, "waits_for")));
 	l->n_drawn = n + 1;
 }

@@ -101,7 +101,7 @@ struct kp_frame {
 	int32_t code;
 	int32_t status;
 	int32_t program; /* KP_CHILD, KP_EXITED of a shim: the pid below it; 0 = not known, no shim */
-	uint64_t time_us; /* CLOCK_BOOTTIME */
+	uint64_t time_us; /* CLOCK_MONOTONIC */
 	char name[KP_NAME_MAX];
 #ifdef STAYD_NEXT
 	uint64_t next; /* what a later version may add, so that tests have one */

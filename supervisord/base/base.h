@@ -247,8 +247,17 @@ int pack_load(int fd, const struct pack_section *s, unsigned n, uint32_t version
 
 /* ---- time, identity, randomness --------------------------------------------------------- */
 
-uint64_t now_boot_us(void); /* CLOCK_BOOTTIME: goes on during suspend, never jumps */
-uint64_t now_wall_us(void);
+/* Which clock is for what, everywhere:
+ *  - now_mono_us() (above) for whatever lasts: every timer and deadline, the loop's included, watchdogs,
+ *    backoff and start limits, probes, drains, soaks, shares, times in records (of the same boot). It
+ *    stands while the machine is suspended, as its services do: systemd's choice, or a watchdog would
+ *    run out at resume.
+ *  - now_boot_us() where the kernel's own times of birth are compared (/proc/PID/stat), which go on
+ *    then; the audit log says it, too.
+ *  - now_wall_us() for what people read and for what outlives a boot (journal, audit, logs). Nothing
+ *    waits for it: it jumps. */
+uint64_t now_boot_us(void); /* CLOCK_BOOTTIME */
+uint64_t now_wall_us(void); /* CLOCK_REALTIME */
 /* "2026-01-02T03:04:05.678Z" */
 #define TIMESTAMP_MAX 32
 char *format_timestamp(char out[TIMESTAMP_MAX], uint64_t wall_us);
@@ -257,7 +266,7 @@ char *format_timestamp(char out[TIMESTAMP_MAX], uint64_t wall_us);
 char *format_timespan(char out[TIMESPAN_MAX], uint64_t us);
 
 /* A share of one processor for somebody who must not have more of it: what he has had leaks away. Zero
- * is one who has had nothing. Time is CLOCK_BOOTTIME. */
+ * is one who has had nothing. Time is CLOCK_MONOTONIC. */
 struct share {
 	uint64_t had_us, at_us; /* had_us as of at_us */
 };
@@ -365,7 +374,7 @@ struct source {
 struct loop {
 	int epoll_fd;
 	int timer_fd;
-	uint64_t timer_armed_us; /* CLOCK_BOOTTIME; USEC_INFINITY when not armed */
+	uint64_t timer_armed_us; /* CLOCK_MONOTONIC; USEC_INFINITY when not armed */
 	bool is_done;
 	int exit_code;
 	uint64_t turn; /* its number, for those who share one out */
@@ -391,7 +400,7 @@ void loop_remove(
  * and leave the rest to the next turn, which begins with it. */
 void loop_urgent(struct loop *l, struct source *s);
 bool loop_is_urgent(const struct loop *l);
-/* One timer per loop: on_timer is called at or after at_us (CLOCK_BOOTTIME). */
+/* One timer per loop: on_timer is called at or after at_us (CLOCK_MONOTONIC). */
 void loop_arm(struct loop *l, uint64_t at_us);
 int loop_turn(struct loop *l, int timeout_ms); /* -1: until something happens */
 int loop_run(struct loop *l);                  /* until is_done; returns exit_code or -errno */

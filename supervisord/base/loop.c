@@ -7,6 +7,7 @@
  *  3. A source for which the kernel has no memory, or the user no watches left, counts as added and
  *     is tried again every DUE_MS: whoever adds the link to a process it depends on has nothing
  *     better to do about that than to wait, and epoll is level-triggered, so nothing is missed.
+ *  4. Time is CLOCK_MONOTONIC (base.h says why): a suspend lets nothing expire.
  */
 #include "base.h"
 
@@ -35,7 +36,7 @@ int loop_init(struct loop *l)
 	l->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	if (l->epoll_fd < 0)
 		return -errno;
-	l->timer_fd = timerfd_create(CLOCK_BOOTTIME, TFD_CLOEXEC | TFD_NONBLOCK);
+	l->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
 	if (l->timer_fd < 0) {
 		int r = -errno;
 		l->epoll_fd = fd_close(l->epoll_fd);

@@ -96,7 +96,7 @@ uint64_t rng_next(uint64_t *state)
 
 static uint64_t share_leak(struct share *s, struct share_size size)
 {
-	uint64_t now = now_boot_us();
+	uint64_t now = now_mono_us();
 	s->had_us -= MIN(s->had_us, (now - s->at_us) * size.percent / 100);
 	s->at_us = now;
 	return now;

@@ -96,7 +96,7 @@ static void outcome_line(struct audit *a, const struct change *ch, const char *r
 	j_int(&b, "of", (int64_t)ch->seq);
 	j_str(&b, "verb", methods[ch->method].name);
 	j_int(&b, "units", ch->n_done);
-	j_int(&b, "duration_ms", (int64_t)((now_boot_us() - ch->began_us) / USEC_PER_MSEC));
+	j_int(&b, "duration_ms", (int64_t)((now_mono_us() - ch->began_us) / USEC_PER_MSEC));
 	j_str(&b, "result", result);
 	j_int(&b, "exit", exit_code);
 	if (text && text[0])
@@ -141,7 +141,7 @@ void audit_intent(struct audit *a, struct call *c)
 		.id = ++a->last_id,
 		.seq = audit_file_append(a->file, &b),
 		.method = c->method,
-		.began_us = now_boot_us(),
+		.began_us = now_mono_us(),
 	};
 	c->change = a->last_id;
 	buf_done(&b);
@@ -221,7 +221,7 @@ static struct user_lines *lines_of(struct audit *a, uid_t uid)
 /* How many before it were too many; -1: so is this one. */
 static int64_t bucket_takes(struct bucket *k, const struct allowance *l)
 {
-	uint64_t now = now_boot_us(), n_back = (now - k->since_us) / l->per_us;
+	uint64_t now = now_mono_us(), n_back = (now - k->since_us) / l->per_us;
 	if (n_back) {
 		k->n -= (unsigned)MIN(n_back, (uint64_t)k->n);
 		k->since_us = now;

@@ -167,8 +167,8 @@ static void lost(struct audit_file *f, int error, unsigned n)
 	if (!f->n_lost)
 		return; /* nobody has asked for anything yet: no need to wake up for it */
 	f->pause_us = f->retry_us ? f->pause_us : RETRY_US;
-	if (f->retry_us <= now_boot_us()) {
-		f->retry_us = now_boot_us() + f->pause_us;
+	if (f->retry_us <= now_mono_us()) {
+		f->retry_us = now_mono_us() + f->pause_us;
 		f->pause_us = MIN(2 * f->pause_us, RETRY_MAX);
 	}
 }

@@ -223,7 +223,7 @@ static void client_queue(struct client *cl, const struct buf *message)
 	if (!cl->is_in_callback && cl->waiting.kind != WAIT_LOGS) {
 		(void)client_write(cl); /* an error comes back as an event */
 		if (client_behind(cl) && !is_follower(cl) && !cl->is_ending && !cl->deadline_us)
-			client_deadline(cl, now_boot_us() + CONTROL_STALL_US);
+			client_deadline(cl, now_mono_us() + CONTROL_STALL_US);
 	}
 	client_interest(cl);
 }
@@ -286,7 +286,7 @@ void client_drop(struct client *cl, const char *why)
 		why);
 	client_send_error(cl, "TooSlow", why, NULL);
 	cl->is_ending = true;
-	client_deadline(cl, now_boot_us() + CONTROL_IDLE_US);
+	client_deadline(cl, now_mono_us() + CONTROL_IDLE_US);
 	client_interest(cl);
 }
 
@@ -296,7 +296,7 @@ static void client_refuse(struct client *cl, const char *why)
 	cl->is_oneway = false;
 	client_send_error(cl, "Malformed", why, NULL);
 	cl->is_ending = true;
-	client_deadline(cl, now_boot_us() + CONTROL_IDLE_US);
+	client_deadline(cl, now_mono_us() + CONTROL_IDLE_US);
 }
 
 /* ---- one message --------------------------------------------------------------------------------- */
@@ -356,7 +356,7 @@ static void client_process(struct client *cl)
 	if (cl->in.size == 0 && cl->in.cap > CLIENT_KEPT_MAX)
 		buf_done(&cl->in);
 	bool is_partial = cl->in.size && !cl->is_busy && !has_message(cl);
-	cl->message_us = !is_partial ? 0 : cl->message_us ? cl->message_us : now_boot_us();
+	cl->message_us = !is_partial ? 0 : cl->message_us ? cl->message_us : now_mono_us();
 }
 
 /* What it has time for now: a message it has begun, or an answer it does not take. */
@@ -366,7 +366,7 @@ static void client_time(struct client *cl, bool has_taken)
 		return;
 	if (client_behind(cl) && !is_follower(cl)) {
 		if (has_taken || !cl->deadline_us)
-			client_deadline(cl, now_boot_us() + CONTROL_STALL_US);
+			client_deadline(cl, now_mono_us() + CONTROL_STALL_US);
 	} else {
 		client_deadline(cl, cl->message_us ? cl->message_us + CONTROL_IDLE_US : 0);
 	}
@@ -425,10 +425,10 @@ static bool turn_has_time(struct clients *c)
 {
 	if (c->turn != c->loop->turn) {
 		c->turn = c->loop->turn;
-		c->turn_until_us = now_boot_us() + TURN_US;
+		c->turn_until_us = now_mono_us() + TURN_US;
 		return true;
 	}
-	return now_boot_us() < c->turn_until_us && !loop_is_urgent(c->loop);
+	return now_mono_us() < c->turn_until_us && !loop_is_urgent(c->loop);
 }
 
 /* Out of the loop altogether: the kernel would tell of a closed connection again and again. */
@@ -467,7 +467,7 @@ static void on_client(struct source *s, uint32_t events)
 	struct clients *c = cl->clients;
 	uid_t uid = cl->peer.uid;
 	bool has_share = cl->role < CONTROL_OPERATOR;
-	uint64_t began_us = now_boot_us();
+	uint64_t began_us = now_mono_us();
 	size_t behind = client_behind(cl);
 	int r = 0;
 	cl->is_in_callback = true;
@@ -491,7 +491,7 @@ static void on_client(struct source *s, uint32_t events)
 		client_interest(cl);
 	}
 	if (has_share)
-		shares_charge(c->shares, uid, now_boot_us() - began_us);
+		shares_charge(c->shares, uid, now_mono_us() - began_us);
 }
 
 /* Is there a place for one more of this role, of this user? */
@@ -562,7 +562,7 @@ static void accept_later(struct clients *c, uint64_t at_us)
 static void on_listener(struct source *s, uint32_t events UNUSED)
 {
 	struct clients *c = container_of(s, struct clients, listener);
-	uint64_t began_us = now_boot_us();
+	uint64_t began_us = now_mono_us();
 	int error = 0;
 	for (int i = 0; i < ACCEPT_TURN_MAX && !error && turn_has_time(c); i++) {
 		int fd = accept4(s->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
@@ -571,11 +571,11 @@ static void on_listener(struct source *s, uint32_t events UNUSED)
 		else if (errno != EINTR && errno != ECONNABORTED)
 			error = errno;
 	}
-	share_charge(&c->accepting, ACCEPT_SHARE, now_boot_us() - began_us);
+	share_charge(&c->accepting, ACCEPT_SHARE, now_mono_us() - began_us);
 	uint64_t wait_until_us = share_wait_until(&c->accepting, ACCEPT_SHARE);
 	if (error && error != EAGAIN) { /* level-triggered: without a pause EMFILE would spin */
 		log_warn(NULL, "control: accept: %s; again in 1s", errno_name(error));
-		accept_later(c, now_boot_us() + ACCEPT_PAUSE_US);
+		accept_later(c, now_mono_us() + ACCEPT_PAUSE_US);
 	} else if (wait_until_us) {
 		accept_later(c, wait_until_us);
 	}
@@ -584,7 +584,7 @@ static void on_listener(struct source *s, uint32_t events UNUSED)
 static void on_timer(struct source *s, uint32_t events UNUSED)
 {
 	struct clients *c = container_of(s, struct clients, timer);
-	uint64_t count, now = now_boot_us();
+	uint64_t count, now = now_mono_us();
 	if (read(s->fd, &count, sizeof(count)) < 0)
 		return;
 	for (struct client *cl = c->first, *next; cl; cl = next) {
@@ -611,7 +611,7 @@ static void on_timer(struct source *s, uint32_t events UNUSED)
 int clients_new(struct loop *l, int listen_fd, struct access *a, const struct client_ops *ops,
 	void *owner, struct clients **ret)
 {
-	int timer_fd = timerfd_create(CLOCK_BOOTTIME, TFD_CLOEXEC | TFD_NONBLOCK);
+	int timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
 	if (timer_fd < 0)
 		return -errno;
 	struct clients *c = xcalloc(1, sizeof(*c));

@@ -29,7 +29,7 @@ int clients_new(struct loop *l, int listen_fd, struct access *a, const struct cl
 	void *owner, struct clients **ret);
 struct clients *clients_free(struct clients *c); /* NULL is fine; NULL */
 size_t clients_count(const struct clients *c);
-/* The clients' timer also calls wake(), once, at or after at_us (boot clock); USEC_INFINITY: not. */
+/* The clients' timer also calls wake(), once, at or after at_us (monotonic clock); USEC_INFINITY: not. */
 void clients_wake(struct clients *c, uint64_t at_us);
 struct client *client_first(struct clients *c);
 struct client *client_next(const struct client *cl);

@@ -45,7 +45,11 @@ struct set *find_set(struct world *w, const char *name)
 		return NULL;
 	strip(key, ".service");
 	strip(key, "@");
-	return key[0] ? world_set(w, key) : NULL;
+	struct set *s = key[0] ? world_set(w, key) : NULL;
+	/* The full name of a service beside the set of web@.service is that service's. */
+	bool is_unit = s && s->is_template && !strchr(name, '@') && endswith(name, ".service") &&
+		       world_unit(w, name);
+	return is_unit ? NULL : s;
 }
 
 static void consider(const char *typed, const char *name, unsigned *best, char *hint, size_t size)

@@ -7,4 +7,4 @@
 struct shares; /* free() */
 struct shares *shares_new(void);
 void shares_charge(struct shares *s, uid_t uid, uint64_t us);
-uint64_t shares_wait_until(struct shares *s, uid_t uid); /* CLOCK_BOOTTIME, us; 0: has time now */
+uint64_t shares_wait_until(struct shares *s, uid_t uid); /* CLOCK_MONOTONIC, us; 0: has time now */

@@ -284,7 +284,7 @@ uint64_t outcomes_add(struct call *c, const char *name, struct unit *u, struct s
 		.slot = wt->n,
 		.method = c->method,
 		.change = c->change,
-		.began_us = now_boot_us()};
+		.began_us = now_mono_us()};
 	audit_adds(c->control->audit, c->change);
 	str_copy(p->name, name, sizeof(p->name));
 	GROW(wt->v, wt->n, wt->cap);
@@ -313,7 +313,7 @@ static void outcome_settle(struct waits *w, size_t at, enum reply_result result,
 	w->pending[at] = w->pending[--w->n_pending];
 	log_note(NULL, "request r-%llu: %s %s: %s%s%s (%.3fs)", (unsigned long long)p.request,
 		methods[p.method].name, p.name, result_word(result), text && text[0] ? ": " : "",
-		strna(text), (double)(now_boot_us() - p.began_us) / USEC_PER_SEC);
+		strna(text), (double)(now_mono_us() - p.began_us) / USEC_PER_SEC);
 	audit_settled(w->control->audit, p.change, result, text);
 	clients_wake(w->control->clients, audit_retry_at(w->control->audit));
 	if (!p.client)

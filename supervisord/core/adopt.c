@@ -97,7 +97,7 @@ static void look(struct adopted *a)
 			errno_name(r));
 	a->f.code = code;
 	a->f.status = status;
-	a->f.time_us = now_boot_us();
+	a->f.time_us = now_mono_us();
 }
 
 /* A shim ends right behind its program, whose end is told first. */
@@ -487,6 +487,8 @@ static bool take_recorded_of(struct core *c, struct unit *u)
 
 /* ---- without a record ------------------------------------------------------------------------------ */
 
+static unsigned n_invented;
+
 /* What is known of a unit whose record is not: that its main process runs. It counts as ready,
  * healthy and offered to its load balancers, because that is what changes nothing. */
 static void invent_record(
@@ -508,8 +510,9 @@ static void invent_record(
 	r.lb_phase = u->conf->lb.is_set ? LBP_IN : LBP_NONE;
 	for (int i = 0; i < CHECK_KIND_MAX; i++)
 		r.check_ok[i] = r.check_streak[i] = u->conf->health[i].target ? 1 : 0;
-	r.state_since_us = r.active_since_us = k->stat.start_us;
-	r.state_since_wall_us = now_wall_us() - (now_boot_us() - k->stat.start_us);
+	uint64_t age_us = now_boot_us() - k->stat.start_us;
+	r.state_since_us = r.active_since_us = now_mono_us() - MIN(age_us, now_mono_us());
+	r.state_since_wall_us = now_wall_us() - age_us;
 	r.watchdog_us = u->conf->service.watchdog_us;
 	r.port = k->port ? k->port : r.port;
 	if (k->release[0])
@@ -521,6 +524,56 @@ static void invent_record(
 	x->kept.main = (struct run_window){k->stat.start_us, k->stat.start_us};
 	x->has_main = x->is_record_sound = true;
 	record_write(c, u);
+	n_invented++;
+}
+
+/* Up without a process: a target, or a service that remains so after it ended. */
+static bool can_be_up_alone(const struct unit *u)
+{
+	const struct unit_conf *conf = u->conf;
+	return conf->load == LOAD_LOADED &&
+	       (conf->type != UNIT_SERVICE ||
+		       (conf->service.type == SERVICE_ONESHOT && conf->service.remain_after_exit));
+}
+
+static bool is_requirement(const struct edge *e)
+{
+	return !e->is_inverse &&
+	       (e->kind == DEP_REQUIRES || e->kind == DEP_REQUISITE || e->kind == DEP_BINDS_TO);
+}
+
+static bool count_as_up(struct core *c, struct unit *u)
+{
+	struct unit_rec r = u->rec;
+	if (uc(u)->slot != UINT32_MAX || !can_be_up_alone(u) || unit_is_up(u))
+		return false;
+	r.version = UNIT_REC_VERSION;
+	r.state = INST_EXITED;
+	r.want = WANT_UP;
+	r.is_ready = 1;
+	r.state_since_us = r.active_since_us = now_mono_us();
+	r.state_since_wall_us = now_wall_us();
+	if (world_restore_unit(c->world, u, &r) < 0)
+		return false;
+	uc(u)->is_record_sound = true;
+	record_write(c, u);
+	return true;
+}
+
+/* What a unit that runs requires was up when it was started. Taken for down, nobody would want it up,
+ * and a restart would wait for it for ever; started again, it would pull in what was stopped. */
+void adopt_required(struct core *c)
+{
+	struct world *w = c->world;
+	for (bool is_more = n_invented > 0; is_more;) {
+		is_more = false;
+		for (size_t i = 0; i < w->n_units; i++) {
+			const struct unit *u = w->units[i];
+			for (uint32_t k = 0; u->rec.want == WANT_UP && k < u->n_edges; k++)
+				if (is_requirement(&u->edges[k]))
+					is_more |= count_as_up(c, u->edges[k].to);
+		}
+	}
 }
 
 static struct unit *unit_named(struct core *c, const char *name)

@@ -112,6 +112,8 @@ static void perform(struct core *c, const struct effect *fx)
 		break;
 	case FX_JOURNAL:
 		journal_write(c, fx->set, fx->text);
+		if (!rollout_is_active(fx->set))
+			net_set_configure(c, fx->set); /* what only its revision named goes */
 		break;
 	case FX_COUNT:
 		journal_count(c, fx->set);

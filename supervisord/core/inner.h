@@ -57,6 +57,7 @@ struct proc {
 	uint32_t index;
 	enum check_kind check; /* PROC_PROBE */
 	uint64_t number, began_us, timeout_us, deadline_us;
+	uint64_t asked_boot_us;    /* PROC_UNIT: it is born after that (boot clock) */
 	struct proc *next, **link; /* of its unit, or of the probes */
 	struct early_exit *early;  /* EARLY_MAX of them, or NULL */
 	/* exits that came before the launcher's word about the start told whose they are */
@@ -149,7 +150,8 @@ struct set_core {
 	bool is_count_due;  /* journal_count() did */
 	uint16_t lb_base;   /* wire number of its first load balancer */
 	bool has_lb_base;
-	bool is_conf_new; /* of a member: its load balancers are told */
+	unsigned n_lbs_said; /* stay-net knows that many, or will when it comes */
+	bool is_conf_new;    /* of a member: its load balancers are told */
 };
 
 /* ---- net link: probes and load balancers --------------------------------------------------- */
@@ -396,7 +398,7 @@ void record_write_dirty(struct core *c);          /* all that changed */
 typedef void record_fn(struct core *c, uint32_t slot, uint64_t generation, const char *name,
 	const struct unit_rec *r, const struct unit_kept *kept, bool is_sound);
 void record_each(struct core *c, record_fn *fn); /* for each valid record of this boot */
-void record_window(const struct proc *p); /* it was asked for at began_us and is born by now */
+void record_window(const struct proc *p); /* it was asked for at asked_boot_us and is born by now */
 void record_main_named(struct unit *u, pid_t pid); /* MAINPID= and the like */
 int record_settle(struct core *c);                 /* all are in: from now on in our own layout */
 
@@ -405,7 +407,8 @@ int lock_take(struct core *c);   /* -EBUSY: another daemon has it, and that was 
 void lock_leave(struct core *c); /* everything is stopped; the lock goes with our last process */
 
 /* adopt.c: processes that a keeper before ours has started */
-void adopt_find(struct core *c); /* once, between the records and keeper_adopt_begin() */
+void adopt_find(struct core *c);     /* once, between the records and keeper_adopt_begin() */
+void adopt_required(struct core *c); /* behind that: what units without a record depend on */
 bool adopt_deposit(struct core *c, const char *name, int fd); /* false: not one of these */
 bool adopt_forget(struct core *c, const struct spawn_id *id, pid_t pid);
 bool adopt_signal(const struct spawn_id *id, int signo, int then); /* then: 0 = no second one */

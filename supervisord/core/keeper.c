@@ -199,7 +199,7 @@ static void probe_exited(struct core *c, struct proc *p, int code, int status)
 		.check = p->check,
 		.number = p->number,
 		.ok = code == CLD_EXITED && status == 0 && !p->is_timed_out,
-		.latency_us = now_boot_us() - p->began_us,
+		.latency_us = now_mono_us() - p->began_us,
 		.text = text};
 	core_step(c, &ev);
 }
@@ -417,7 +417,7 @@ void keeper_signalled(struct core *c, int signo)
 		signo == SIGRTMIN + 3 || signo == SIGRTMIN + 4 || signo == 37) {
 		log_note(NULL, "got %s: stopping everything", strna(signal_name(signo)));
 		if (c->stop_budget_len_us && !c->stop_budget_us)
-			c->stop_budget_us = now_boot_us() + c->stop_budget_len_us;
+			c->stop_budget_us = now_mono_us() + c->stop_budget_len_us;
 		core_step(c, &ev);
 	}
 }

@@ -152,7 +152,7 @@ static void probe_again(struct core *c, struct proc *p)
 
 void launcher_relist_later(struct core *c)
 {
-	c->relist_at_us = now_boot_us() + RELIST_AFTER_US;
+	c->relist_at_us = now_mono_us() + RELIST_AFTER_US;
 	core_arm(c);
 }
 
@@ -231,11 +231,11 @@ void launcher_hold_lock(struct core *c)
 int launcher_sync(struct core *c)
 {
 	struct ln_head head = {.build = WIRE_BUILD, .flags = LN_SYNC};
-	uint64_t end = now_boot_us() + LAUNCHER_SYNC_US;
+	uint64_t end = now_mono_us() + LAUNCHER_SYNC_US;
 	bool is_sent = false;
 	int r = c->launcher_fd < 0 ? -ENOTCONN : 0;
 	while (r == 0) {
-		uint64_t now = now_boot_us();
+		uint64_t now = now_mono_us();
 		struct pollfd p = {c->launcher_fd, is_sent ? POLLIN : POLLIN | POLLOUT, 0};
 		if (now >= end || poll(&p, 1, (int)((end - now) / USEC_PER_MSEC) + 1) == 0)
 			return -ETIMEDOUT;
@@ -325,7 +325,7 @@ static void launcher_asked(struct core *c)
 	c->n_asked++;
 	if (c->launcher_look_us)
 		return; /* one look for all: a deadline for each start would cost a system call each */
-	c->launcher_look_us = now_boot_us() + LAUNCHER_HANG_US;
+	c->launcher_look_us = now_mono_us() + LAUNCHER_HANG_US;
 	c->n_answered_then = c->n_answered;
 	core_arm(c);
 }
@@ -352,7 +352,7 @@ static void ping(const struct core *c)
 
 void launcher_watch(struct core *c)
 {
-	uint64_t now = now_boot_us();
+	uint64_t now = now_mono_us();
 	if (!c->launcher_look_us || now < c->launcher_look_us)
 		return;
 	c->launcher_look_us = 0;
@@ -645,7 +645,7 @@ void launcher_spawn(struct core *c, struct unit *u, enum exec_kind exec, uint32_
 	p->is_shimmed = !c->cgroup_base;
 	p->exec = exec;
 	p->index = index;
-	p->began_us = now_boot_us();
+	p->asked_boot_us = now_boot_us();
 	/* Without a launcher not even a name can be looked up. */
 	if (c->launcher_fd < 0 || c->head_pending < c->n_pending ||
 		try_spawn(c, u, exec, index, id) > 0)
@@ -687,7 +687,7 @@ static int try_probe(struct core *c, struct proc *p)
 		r = start_send(c, &s);
 	start_done(&s);
 	if (r == 0) {
-		p->began_us = now_boot_us();
+		p->began_us = now_mono_us();
 		p->deadline_us = p->began_us + p->timeout_us;
 		c->n_probes_asked++;
 	} else if (r < 0) {
@@ -758,7 +758,7 @@ uint64_t launcher_probe_deadline(const struct core *c)
 
 void launcher_probe_timeouts(struct core *c)
 {
-	uint64_t now = now_boot_us();
+	uint64_t now = now_mono_us();
 	for (struct proc *p = c->procs.probes; p; p = p->next) {
 		if (p->deadline_us > now)
 			continue;

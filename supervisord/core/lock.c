@@ -94,7 +94,7 @@ static int refuse(const struct holder *h, const char *dir)
 
 static int lock_dir(struct core *c, const char *dir, const char *name, int *fd)
 {
-	uint64_t end = now_boot_us() + LOCK_WAIT_US;
+	uint64_t end = now_mono_us() + LOCK_WAIT_US;
 	struct holder h;
 	*fd = deposit_take(name);
 	if (*fd >= 0)
@@ -111,7 +111,7 @@ static int lock_dir(struct core *c, const char *dir, const char *name, int *fd)
 		holder_read(*fd, &h);
 		if (is_ours)
 			break;
-		if (holder_lives(&h) || now_boot_us() >= end)
+		if (holder_lives(&h) || now_mono_us() >= end)
 			return refuse(&h, dir);
 		usleep(LOCK_POLL_US);
 	}

@@ -163,7 +163,7 @@ bool logger_sync(struct core *c)
 	if (!c->logger_wanted)
 		return false;
 	if (!c->log_sync_until_us)
-		c->log_sync_until_us = now_boot_us() + LOG_SYNC_MAX;
+		c->log_sync_until_us = now_mono_us() + LOG_SYNC_MAX;
 	c->log_sync++;
 	is_sync_due = true;
 	flush(c);

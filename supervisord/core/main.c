@@ -124,6 +124,7 @@ static int restore(struct core *c)
 	if (!c->restarts_of_core)
 		adopt_find(c);
 	keeper_adopt_begin(c);
+	adopt_required(c);
 	core_step(c, &restored);
 	keeper_adopt(c);
 	return 0;
@@ -199,7 +200,7 @@ static int core_init(struct core *c, int argc, char **argv)
 	if (c->is_init && c->is_root && !getenv("container") &&
 		(access("/proc/self", F_OK) < 0 || first_pid_namespace()))
 		host_mounts();
-	c->started_us = now_boot_us();
+	c->started_us = now_mono_us();
 	c->started_wall_us = now_wall_us();
 	for (int i = 0; i < BOOT_ID_TRIES && id128_is_null(&c->boot); i++)
 		boot_id(&c->boot);
@@ -229,7 +230,7 @@ static int core_come_up(struct core *c)
 	uint64_t seed;
 	random_bytes(&seed, sizeof(seed));
 	c->world = world_new(seed | 1);
-	c->world->now_us = now_boot_us();
+	c->world->now_us = now_mono_us();
 	c->world->wall_us = now_wall_us();
 	int r = keeper_connect(c);
 	if (r < 0)

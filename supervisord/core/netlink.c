@@ -9,7 +9,8 @@
  *     stay-net parses what comes back.
  *  4. A set's load balancers are those of its committed revision. What a rollout's revision has beside
  *     them is there from its beginning; another one in the place of one takes it at the commit:
- *     members of before are behind the old one until then.
+ *     members of before are behind the old one until then. One that nobody names any more (the
+ *     rollout was rolled back) is dropped; who names it again has it configured again.
  */
 #include "core/conns.h"
 #include "core/inner.h"
@@ -59,7 +60,8 @@ static const struct lb_conf *lb_conf_of(const struct set *s, unsigned i)
 		return conf;
 	for (unsigned k = 0; i < SET_LBS_MAX && k < SET_MEMBERS_MAX; k++) {
 		const struct unit *u = s->members[k];
-		if (u && u->conf->lb.is_set && i < u->conf->lb.address.n)
+		bool is_one = u && (k < s->count || rollout_is_active(s) || !unit_is_down(u));
+		if (is_one && u->conf->lb.is_set && i < u->conf->lb.address.n)
 			return &u->conf->lb;
 		if (u && u->next_conf && rollout_is_active(s) && u->next_conf->lb.is_set &&
 			i < u->next_conf->lb.address.n)
@@ -240,12 +242,40 @@ void net_connected(struct core *c, int fd)
 	}
 }
 
-/* The set's load balancers as its conf says now. To one that is new the rows are said. */
-void net_set_configure(struct core *c, struct set *s)
+static unsigned count_of_lbs(const struct set *s)
 {
 	unsigned n = 0;
 	while (n < SET_LBS_MAX && lb_conf_of(s, n))
 		n++;
+	return n;
+}
+
+static struct lb_row *row_beyond(const struct core *c, const struct set *s, unsigned n)
+{
+	size_t pos = 0;
+	void *v;
+	while (map_next(&c->lb_rows, &pos, NULL, &v)) {
+		struct lb_row *row = v;
+		if (row->want.lb >= sc(s)->lb_base + n &&
+			row->want.lb < sc(s)->lb_base + SET_LBS_MAX)
+			return row;
+	}
+	return NULL;
+}
+
+/* Behind say_set(), which told stay-net to forget them with their rows. */
+static void drop_lbs(struct core *c, struct set *s, unsigned n)
+{
+	struct lb_row *row;
+	while ((row = row_beyond(c, s, n)))
+		free(map_del(&c->lb_rows, row->key));
+	world_drop_lbs(s, n);
+}
+
+/* The set's load balancers as its conf says now. To one that is new the rows are said. */
+void net_set_configure(struct core *c, struct set *s)
+{
+	unsigned n = count_of_lbs(s);
 	if (!n && !sc(s)->has_lb_base)
 		return;
 	if (!sc(s)->has_lb_base) {
@@ -256,6 +286,8 @@ void net_set_configure(struct core *c, struct set *s)
 	s->n_lbs = MAX(s->n_lbs, n);
 	want_net(c);
 	say_set(c, s);
+	drop_lbs(c, s, n);
+	sc(s)->n_lbs_said = n;
 	for (unsigned i = 0; i < SET_MEMBERS_MAX; i++) {
 		struct unit *u = s->members[i];
 		if (u && u->lb && u->rec.lb_phase != LBP_NONE && u->lb->wanted < LB_STATE_MAX)
@@ -297,12 +329,16 @@ static const char *server_name(const struct unit *u)
 void net_lb_want(struct core *c, struct unit *u, enum lb_state state, unsigned weight)
 {
 	struct set *s = u->set;
+	if (s && sc(s)->n_lbs_said < count_of_lbs(s))
+		net_set_configure(c, s);
 	/* No other than its own conf has: on those its drain would not be waited for. */
 	for (unsigned i = 0; s && i < MIN((size_t)s->n_lbs, u->conf->lb.address.n); i++) {
 		char key[160];
 		uint16_t lb = (uint16_t)(sc(s)->lb_base + i);
 		row_key(key, lb, server_name(u));
 		struct lb_row *row = map_get(&c->lb_rows, key);
+		if (i >= sc(s)->n_lbs_said)
+			break; /* dropped, and u is no member that could name it */
 		if (!row) {
 			row = xcalloc(1, sizeof(*row));
 			str_copy(row->key, key, sizeof(row->key));

@@ -150,7 +150,7 @@ static bool look_again(struct core *c, const struct unit *u, unsigned unread)
 	if (u || files_unread() == unread || c->notify_looks >= LOOKS_MAX)
 		return false;
 	c->notify_looks++;
-	c->notify_rest_us = now_boot_us() + LOOK_US;
+	c->notify_rest_us = now_mono_us() + LOOK_US;
 	listen_again(c);
 	core_arm(c);
 	return true;
@@ -295,7 +295,7 @@ static bool is_stored(const struct unit *u, int fd, unsigned *budget)
 
 static bool may_warn(struct unit *u, enum notify_fault kind)
 {
-	uint64_t now = now_boot_us(), *last = &uc(u)->notify_warned_us[kind];
+	uint64_t now = now_mono_us(), *last = &uc(u)->notify_warned_us[kind];
 	bool may = !*last || now - *last >= NOTIFY_WARN_US;
 	*last = may ? now : *last;
 	return may;
@@ -465,7 +465,7 @@ static bool handle(struct core *c, struct unit *u, struct message *m)
 /* Has this turn time for one message more? */
 static bool turn_has_time(const struct core *c, uint64_t until_us)
 {
-	return now_boot_us() < until_us && !loop_is_urgent(&c->loop);
+	return now_mono_us() < until_us && !loop_is_urgent(&c->loop);
 }
 
 static void read_messages(struct core *c, unsigned n, uint64_t until_us)
@@ -476,7 +476,7 @@ static void read_messages(struct core *c, unsigned n, uint64_t until_us)
 	for (unsigned i = 0; i < n && (!i || !until_us || turn_has_time(c, until_us)); i++) {
 		if (message_peek(sock, &m, false) <= 0)
 			return;
-		uint64_t began_us = now_boot_us();
+		uint64_t began_us = now_mono_us();
 		pid_t pid = m.cred.pid;
 		unsigned unread = files_unread();
 		struct unit *u = pid > 0 && pid != stranger ? unit_of_sender(c, pid) : NULL;
@@ -499,7 +499,7 @@ static void read_messages(struct core *c, unsigned n, uint64_t until_us)
 			c->notify_looks = 0;
 		record_write_dirty(c);
 		message_take(sock, &m);
-		charge(c, u, now_boot_us() - began_us);
+		charge(c, u, now_mono_us() - began_us);
 	}
 }
 
@@ -507,7 +507,7 @@ static void on_notify(struct source *s, uint32_t events)
 {
 	(void)events;
 	struct core *c = container_of(s, struct core, notify_source);
-	read_messages(c, NOTIFY_BATCH, now_boot_us() + NOTIFY_TURN_US);
+	read_messages(c, NOTIFY_BATCH, now_mono_us() + NOTIFY_TURN_US);
 	if (!c->notify_rest_us)
 		c->notify_rest_us = share_wait_until(&c->notify_flood, FLOOD_SHARE);
 	if (c->notify_rest_us) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Ports of replica sets: the lowest port of the set's pool that no member has and that can be
- * bound now. A member keeps its port for as long as it is free at its next start, so that a load
+ * Ports of replica sets: the lowest port of the set's pool that no member of any set has and that
+ * can be bound now: pools may overlap, and who was given a port binds it some time later. A member keeps its port for as long as it is free at its next start, so that a load
  * balancer's row changes as seldom as possible.
  */
 #include "core/inner.h"
@@ -22,14 +22,24 @@ static bool port_is_free(uint16_t port)
 	return bind(fd, (struct sockaddr *)&a, sizeof(a)) == 0 && listen(fd, 1) == 0;
 }
 
-static bool port_is_taken(const struct unit *u, uint16_t port)
+struct ports {
+	uint8_t bits[(UINT16_MAX + 1) / 8];
+};
+
+static struct ports ports_of_others(const struct core *c, const struct unit *u)
 {
-	for (unsigned i = 0; u->set && i < SET_MEMBERS_MAX; i++) {
-		const struct unit *m = u->set->members[i];
-		if (m && m != u && m->rec.port == port && !unit_is_down(m))
-			return true;
+	struct ports taken = {{0}};
+	for (size_t i = 0; i < c->world->n_units; i++) {
+		const struct unit *m = c->world->units[i];
+		if (m != u && m->rec.port && !unit_is_down(m))
+			taken.bits[m->rec.port / 8] |= (uint8_t)(1U << m->rec.port % 8);
 	}
-	return false;
+	return taken;
+}
+
+static bool can_have(const struct ports *taken, uint16_t port)
+{
+	return !(taken->bits[port / 8] >> port % 8 & 1) && port_is_free(port);
 }
 
 int port_allocate(struct core *c, struct unit *u)
@@ -40,11 +50,12 @@ int port_allocate(struct core *c, struct unit *u)
 	/* Another process of this activation has the port already. */
 	if (u->rec.port && u->rec.main_pid)
 		return 0;
+	struct ports taken = ports_of_others(c, u);
 	if (u->rec.port >= r->port_first && u->rec.port <= r->port_last &&
-		!port_is_taken(u, u->rec.port) && port_is_free(u->rec.port))
+		can_have(&taken, u->rec.port))
 		return 0;
 	for (unsigned port = r->port_first; port <= r->port_last; port++) {
-		if (port_is_taken(u, (uint16_t)port) || !port_is_free((uint16_t)port))
+		if (!can_have(&taken, (uint16_t)port))
 			continue;
 		world_set_port(c->world, u, (uint16_t)port);
 		record_write_dirty(c);

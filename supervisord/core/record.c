@@ -216,11 +216,11 @@ int record_clear(struct core *c)
 
 /* ---- windows: what tells a process from another of the same pid ----------------------------------- */
 
-/* began_us is 0 when a core before this one asked for it. */
+/* asked_boot_us is 0 when a core before this one asked for it. */
 void record_window(const struct proc *p)
 {
 	struct unit_kept *k = &uc(p->unit)->kept;
-	struct run_window w = {p->began_us, now_boot_us()};
+	struct run_window w = {p->asked_boot_us, now_boot_us()};
 	if (memcmp(&p->id, &p->unit->rec.main, sizeof(p->id)) == 0)
 		k->main = w;
 	else

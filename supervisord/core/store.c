@@ -81,7 +81,7 @@ void store_look_later(struct core *c)
 		return;
 	c->unread_wait_us =
 		c->unread_wait_us ? MIN(2 * c->unread_wait_us, UNREAD_WAIT_MAX_US) : UNREAD_WAIT_US;
-	c->unread_at_us = now_boot_us() + c->unread_wait_us;
+	c->unread_at_us = now_mono_us() + c->unread_wait_us;
 	core_arm(c);
 }
 
@@ -118,6 +118,26 @@ static bool conf_makes_set(const struct unit_conf *conf)
 	return conf->type == UNIT_SERVICE &&
 	       (conf->replicas.is_set || conf->rollout.is_set || conf->lb.is_set) &&
 	       (conf->load == LOAD_LOADED || conf->load == LOAD_BAD);
+}
+
+static bool file_makes_set(struct core *c, const char *name)
+{
+	struct unit_conf *conf = unit_load(&c->path, name, NULL);
+	bool makes = conf_makes_set(conf);
+	unit_conf_unref(conf);
+	return makes;
+}
+
+/* web.service and web@1.service would both be of a set web, whose snapshots are of one of the two: of the
+ * kind the set is when it is there, else of the one whose file makes a set. */
+static bool is_of_set(struct core *c, const char *name, const char *set)
+{
+	const struct set *s = world_set(c->world, set);
+	bool is_instance = strchr(name, '@') != NULL;
+	if (s)
+		return s->is_template == is_instance;
+	CLEANUP_FREE char *other = xasprintf(is_instance ? "%s.service" : "%s@1.service", set);
+	return file_makes_set(c, name) || !file_makes_set(c, other);
 }
 
 static bool read_current(
@@ -278,7 +298,8 @@ static struct unit *put(struct core *c, const char *name, uint32_t revision, boo
 		return u;
 	CLEANUP_FREE char *set = set_name_of(name);
 	uint32_t current = 0;
-	bool in_set = read_current(c, set, &current, release);
+	bool in_set = unit_name_type(name) == UNIT_SERVICE &&
+		      read_current(c, set, &current, release) && is_of_set(c, name, set);
 	if (has_revision)
 		current = revision;
 	struct unit_conf *conf = (in_set || has_revision) && unit_name_type(name) == UNIT_SERVICE
@@ -377,10 +398,17 @@ struct set *core_find_set(struct core *c, const char *name, struct err *unread)
 {
 	CLEANUP_FREE char *set = set_name_of(name);
 	struct set *s = world_set(c->world, set);
+	const char *at = strchr(name, '@');
+	if (s && s->is_template && !at && unit_name_type(name) == UNIT_SERVICE) {
+		struct unit_conf *conf = unit_load(&c->path, name, NULL);
+		bool is_there = conf->load != LOAD_NOT_FOUND;
+		unit_conf_unref(conf);
+		if (is_there) /* a service beside the set, called by its full name */
+			return NULL;
+	}
 	if (s || strchr(name, '/'))
 		return s;
 	/* A member by its instance is a unit, not the set. */
-	const char *at = strchr(name, '@');
 	if (at && at[1] && at[1] != '.')
 		return NULL;
 	CLEANUP_FREE char *first = xasprintf("%s@1.service", set);

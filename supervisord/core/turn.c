@@ -38,7 +38,7 @@ static void enqueue(const struct event *ev)
 
 static void step_once(struct core *c, struct event *ev)
 {
-	ev->now_us = now_boot_us();
+	ev->now_us = now_mono_us();
 	ev->wall_us = now_wall_us();
 	effects_reset(&c->fx);
 	int r = world_step(c->world, ev, &c->fx);
@@ -101,7 +101,7 @@ void core_again(struct core *c)
 {
 	if (c->again_us)
 		return;
-	c->again_us = now_boot_us() + AGAIN_US;
+	c->again_us = now_mono_us() + AGAIN_US;
 	core_arm(c);
 }
 
@@ -129,7 +129,7 @@ void core_on_timer(struct loop *l)
 {
 	struct core *c = container_of(l, struct core, loop);
 	struct event ev = {.kind = EV_TIME};
-	uint64_t now = now_boot_us();
+	uint64_t now = now_mono_us();
 	if (c->log_sync_until_us && now >= c->log_sync_until_us)
 		logger_sync_over(c);
 	if (c->notify_rest_us && now >= c->notify_rest_us)

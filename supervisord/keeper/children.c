@@ -20,7 +20,7 @@ void child_ended(pid_t pid, int wait_status)
 	}
 	if (r->kind == ROW_ROLE)
 		role_ended((enum role)r->id.seq, wait_status);
-	row_ended(r, wait_status, now_boot_us());
+	row_ended(r, wait_status, now_mono_us());
 	while (r->kind == ROW_CHILD && words_read_one())
 		; /* a shim's last words come before its own exit */
 	news_add(r);

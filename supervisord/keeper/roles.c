@@ -102,7 +102,7 @@ void role_ended(enum role r, int wait_status)
 	drop_fd(&table.row[r].fd);
 	if (r == ROLE_CORE)
 		core_gone();
-	if (now_boot_us() - table.row[r].time_us >= timing.settled_us)
+	if (now_mono_us() - table.row[r].time_us >= timing.settled_us)
 		table.role[r].backoff_us = 0;
 	if (!table.role[r].is_wanted)
 		return;

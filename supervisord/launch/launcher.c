@@ -97,7 +97,7 @@ static void update_core(void)
 	bool may_read = L.n_replies == 0 && may_start();
 	bool is_waiting = L.is_sync_wanted || L.n_pending - L.n_slow >= PROMPT_MAX;
 	if (is_waiting && L.loop.timer_armed_us == USEC_INFINITY)
-		loop_arm(&L.loop, now_boot_us() + SLOW_US);
+		loop_arm(&L.loop, now_mono_us() + SLOW_US);
 	uint32_t events = (may_read ? EPOLLIN : 0u) | (L.n_replies ? EPOLLOUT : 0u);
 	(void)loop_modify(&L.loop, &L.core, events);
 }
@@ -348,7 +348,7 @@ static struct pending *pending_new(void)
 /* Armed when PROMPT_MAX starts, or all of them for LN_SYNC, are waited for. */
 static void on_timer(struct loop *l)
 {
-	uint64_t now = now_boot_us();
+	uint64_t now = now_mono_us();
 	unsigned left = L.n_pending;
 	(void)l;
 	for (struct pending *p = L.pending; left; p++) {
@@ -384,7 +384,7 @@ static void spawn_forked(struct child *c, int cgroup_fd)
 	}
 	*p = (struct pending){.id = *c->id,
 		.pid = (pid_t)pid,
-		.began_us = now_boot_us(),
+		.began_us = now_mono_us(),
 		.is_used = true,
 		.is_shim = c->plan->flags & PLAN_SHIM};
 	L.n_pending++;

@@ -59,10 +59,10 @@ static bool name_is_valid(const char *s)
 
 static int read_limited(int fd, struct buf *out)
 {
-	uint64_t deadline = now_boot_us() + GETENT_LIMIT_MS * USEC_PER_MSEC;
+	uint64_t deadline = now_mono_us() + GETENT_LIMIT_MS * USEC_PER_MSEC;
 	char chunk[4096];
 	for (;;) {
-		uint64_t now = now_boot_us();
+		uint64_t now = now_mono_us();
 		struct pollfd p = {.fd = fd, .events = POLLIN};
 		int left = now < deadline ? (int)((deadline - now) / 1000) + 1 : 0;
 		int r = poll(&p, 1, left);

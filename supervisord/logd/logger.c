@@ -159,7 +159,7 @@ static void leave_alone(struct stream *s)
 {
 	loop_remove(&g.loop, &s->source);
 	if (!g.has_unread)
-		loop_arm(&g.loop, now_boot_us() + READ_AGAIN_US);
+		loop_arm(&g.loop, now_mono_us() + READ_AGAIN_US);
 	g.has_unread = s->is_unread = true;
 }
 

@@ -414,7 +414,7 @@ static void trouble_begin(struct store *st, struct unit_log *log, int error)
 		st->has_news = true;
 	}
 	log->error = error;
-	log->retry_at_us = now_boot_us() + LOG_RETRY_US;
+	log->retry_at_us = now_mono_us() + LOG_RETRY_US;
 }
 
 static void trouble_end(struct store *st, struct unit_log *log)
@@ -435,7 +435,7 @@ void store_write(
 	if (!size || (st->dir_fd < 0 && !st->dir_error))
 		return;
 	if (log->error) {
-		if (now_boot_us() < log->retry_at_us) {
+		if (now_mono_us() < log->retry_at_us) {
 			log->dropped += n_lines;
 			return;
 		}

@@ -762,6 +762,17 @@ void lb_status(struct world *w, struct set *s, unsigned lb, bool is_reachable_no
 	}
 }
 
+void world_drop_lbs(struct set *s, unsigned n)
+{
+	for (unsigned lb = n; lb < s->n_lbs; lb++) {
+		memset(&s->lb[lb], 0, sizeof(s->lb[lb]));
+		for (unsigned i = 0; i < SET_MEMBERS_MAX; i++)
+			if (s->members[i] && s->members[i]->lb)
+				forget_samples(s->members[i], lb);
+	}
+	s->n_lbs = MIN(s->n_lbs, n);
+}
+
 void lb_timer(struct world *w, struct unit *u, enum timer_kind kind)
 {
 	if (u->lb)

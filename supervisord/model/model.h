@@ -227,7 +227,7 @@ struct unit_rec {
 	uint16_t index; /* in its set, 0 = not a member */
 	uint64_t limit_begin_us;
 	uint64_t watchdog_us; /* as set by the unit file or WATCHDOG_USEC= */
-	uint64_t state_since_us, active_since_us, inactive_since_us; /* boot clock */
+	uint64_t state_since_us, active_since_us, inactive_since_us; /* as now_us */
 	uint64_t state_since_wall_us;
 	uint64_t timer_at_us[TIMER_UNIT_MAX];
 #ifdef STAYD_NEXT
@@ -339,7 +339,7 @@ struct request {
 
 struct event {
 	enum event_kind kind;
-	uint64_t now_us;  /* boot clock; never goes back */
+	uint64_t now_us;  /* CLOCK_MONOTONIC: suspend takes none, never goes back */
 	uint64_t wall_us; /* may jump; only for showing */
 	struct unit *unit;
 	struct set *set;
@@ -593,6 +593,8 @@ void world_link(struct world *w, struct effects *out);
 struct set *world_put_set(struct world *w, const char *name, const char *template, unsigned count);
 struct set *world_set(const struct world *w, const char *name);
 void world_set_member(struct world *w, struct set *s, unsigned index, struct unit *u);
+/* The load balancers from n on are configured no more: nothing counts that was seen of them. */
+void world_drop_lbs(struct set *s, unsigned n);
 /* The conf that u's next start uses when its set rolls to revision. */
 void world_set_next_conf(struct world *w, struct unit *u, struct unit_conf *conf, uint32_t revision,
 	const char *release);

@@ -19,7 +19,9 @@
  *     rollout_unit_starting() swaps confs).
  *  6. Except while paused there is always a deadline: progress_deadline_us since a member last got
  *     further than ever before. Flapping is no progress.
- *  7. The waiting request is answered once, when the rollout is over in whichever way.
+ *  7. Extra members leave with the rollout that brought them; what one left that was aborted or halted
+ *     leaves at the good end of the next, drained as ever.
+ *  8. The waiting request is answered once, when the rollout is over in whichever way.
  *
  * Members told to be down (stopped by hand, or the whole set) switch revision without a start.
  * A member held by an operator is replaced and stays held; it is not waited for at the load balancer.
@@ -315,6 +317,16 @@ void rollout_commit(struct world *w, struct set *s)
 	fx->text = arena_strdup(&w->fx->arena, s->release);
 }
 
+/* What an aborted or halted rollout before this one left behind its members: all of those serve now. */
+static void stop_surplus(struct world *w, struct set *s)
+{
+	for (unsigned i = SET_MEMBERS_MAX; i-- > MAX(rollout_total(s), s->count);) {
+		struct unit *u = s->members[i];
+		if (u && s->rollout.touched[i] && !unit_is_down(u))
+			unit_want(w, u, WANT_DOWN, true, 0);
+	}
+}
+
 static void enter_end(struct world *w, struct set *s, enum rollout_state next)
 {
 	struct rollout_rec *r = &s->rollout;
@@ -323,11 +335,13 @@ static void enter_end(struct world *w, struct set *s, enum rollout_state next)
 	case ROLL_DONE:
 		if (!r->is_restart)
 			rollout_commit(w, s);
+		stop_surplus(w, s);
 		fx_event(w, EVENT_ROLLOUT_DONE, NULL, s, "d-%llu: %u members on %s",
 			(unsigned long long)r->id, r->count, r->to_release);
 		answer(w, s, REPLY_DONE, "is done");
 		break;
 	case ROLL_ROLLED_BACK:
+		stop_surplus(w, s);
 		fx_event(w, EVENT_ROLLED_BACK, NULL, s, "d-%llu: %s", (unsigned long long)r->id,
 			r->reason);
 		answer(w, s, REPLY_ROLLED_BACK, "failed and was rolled back");

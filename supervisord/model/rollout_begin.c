@@ -173,10 +173,26 @@ static bool preflight(const struct proposal *p, struct buf *why)
 
 /* ---- beginning ------------------------------------------------------------------------------------- */
 
+/* Extra members of the rollout before that are none of this one's: touched beyond its members, until its
+ * good end takes them away (stop_surplus()). */
+static void note_surplus(struct set *s, const struct rollout_rec *before)
+{
+	bool was_left = before->state == ROLL_HALTED || before->state == ROLL_ABORTED;
+
+	for (unsigned i = rollout_total(s); was_left && i < SET_MEMBERS_MAX; i++) {
+		bool was_extra =
+			i >= before->count &&
+			(i < (unsigned)before->count + before->surge || before->touched[i]);
+		if (was_extra && s->members[i] && !unit_is_down(s->members[i]))
+			s->rollout.touched[i] = TOUCHED;
+	}
+}
+
 static void record(struct world *w, const struct proposal *p, const struct request *r)
 {
 	struct set *s = p->s;
 	struct rollout_rec *rec = &s->rollout;
+	const struct rollout_rec before = *rec;
 
 	memset(rec, 0, sizeof(*rec));
 	rec->version = ROLLOUT_REC_VERSION;
@@ -192,6 +208,7 @@ static void record(struct world *w, const struct proposal *p, const struct reque
 	rec->count = p->count;
 	rec->surge = p->surge;
 	rec->unavailable = p->unavailable;
+	note_surplus(s, &before);
 	rec->pause_after = r->verb == REQ_DEPLOY ? r->pause_after : 0;
 	rec->began_wall_us = w->wall_us;
 	rec->request = r->id;

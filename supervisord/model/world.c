@@ -446,9 +446,18 @@ int world_restore_rollout(struct world *w, struct set *s, const struct rollout_r
 	return 0;
 }
 
+/* A record of a core whose clock was ahead of ours (by what a suspend lasted, of a version that counted it). */
+static void bound_times(const struct world *w, struct unit_rec *r)
+{
+	r->state_since_us = MIN(r->state_since_us, w->now_us);
+	r->active_since_us = MIN(r->active_since_us, w->now_us);
+	r->inactive_since_us = MIN(r->inactive_since_us, w->now_us);
+}
+
 /* What was due while nobody looked is due at once (timer_arm() moves it to now), or put off. */
 static void rearm(struct world *w, struct unit *u)
 {
+	bound_times(w, &u->rec);
 	for (int k = 0; k < TIMER_UNIT_MAX; k++) {
 		uint64_t at_us = u->rec.timer_at_us[k];
 		if (!at_us)

@@ -89,7 +89,7 @@ static int watch_time(CURLM *multi, long timeout_ms, void *data)
 	(void)multi;
 	(void)data;
 	http.timer_us = timeout_ms < 0 ? USEC_INFINITY
-				       : now_boot_us() + (uint64_t)timeout_ms * USEC_PER_MSEC;
+				       : now_mono_us() + (uint64_t)timeout_ms * USEC_PER_MSEC;
 	return 0;
 }
 
@@ -187,7 +187,7 @@ static void finish(struct http_request *q, CURLcode code)
 	} else {
 		describe_error(q, code, r.text, sizeof(r.text));
 	}
-	r.latency_us = now_boot_us() - q->started_us;
+	r.latency_us = now_mono_us() - q->started_us;
 	void *context = q->context;
 	http_cancel(q);
 	http.done(context, &r);
@@ -257,7 +257,7 @@ struct http_request *http_start(
 	q->context = context;
 	q->is_http = t->is_http;
 	q->timeout_us = timeout_us;
-	q->started_us = now_boot_us();
+	q->started_us = now_mono_us();
 	q->easy = curl_easy_init();
 	if (!q->easy)
 		oom();

@@ -74,7 +74,7 @@ static void on_frame(struct link *l, const struct nt_frame *f, int fd)
 
 static void on_timer(struct loop *l)
 {
-	uint64_t now = now_boot_us();
+	uint64_t now = now_mono_us();
 	(void)l;
 	probes_on_time(now);
 	lbs_on_time(now);

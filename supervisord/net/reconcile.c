@@ -186,7 +186,7 @@ static void drop_changes(struct lb *l)
 
 static void round_failed(struct lb *l, const char *text)
 {
-	uint64_t now = now_boot_us();
+	uint64_t now = now_mono_us();
 	exchange_cancel(&l->x);
 	drop_changes(l);
 	l->phase = PHASE_IDLE;
@@ -316,7 +316,7 @@ static void read_troubles(struct lb *l, char *note, size_t note_size)
 
 static void round_read(struct lb *l, const struct lb_report *report, const char *trouble)
 {
-	uint64_t now = now_boot_us();
+	uint64_t now = now_mono_us();
 	char note[400] = "";
 	struct map seen = {0};
 	bool is_new = note_identity(l, report);
@@ -359,7 +359,7 @@ static void lb_finish(struct exchange *x, int error, const char *text)
 	if (r == 0 && report.is_stopping) {
 		drop_changes(l);
 		l->is_read = false;
-		l->due_us = now_boot_us() + LB_FAST_US;
+		l->due_us = now_mono_us() + LB_FAST_US;
 	} else if (r == 0 || r == -ENOENT) {
 		round_read(l, &report, r ? e.text : "");
 	} else {
@@ -526,7 +526,7 @@ void lb_want(const struct nt_frame *f)
 	r->must_report = true;
 	r->n_pushes = 0;
 	r->push_at_us = 0;
-	uint64_t now = now_boot_us();
+	uint64_t now = now_mono_us();
 	l->fast_until_us = MAX(l->fast_until_us, now + LB_SETTLE_US);
 	if (l->backoff_us == 0 || l->due_us == USEC_INFINITY)
 		l->due_us = now; /* after a failure the pause is kept */
@@ -543,7 +543,7 @@ void lb_forget(uint16_t id, const char *server)
 void lb_fast(uint16_t id, uint64_t for_ms)
 {
 	struct lb *l = lb_find(id);
-	uint64_t now = now_boot_us();
+	uint64_t now = now_mono_us();
 	if (!l)
 		return;
 	/* A drain within a rollout asks for less than the rollout did; 0 takes it back. */

@@ -122,7 +122,7 @@ void news_add(struct row *r)
 void row_begin(struct row *r, pid_t pid, int fd)
 {
 	row_live(r, pid);
-	r->time_us = now_boot_us();
+	r->time_us = now_mono_us();
 	r->is_stale = 0;
 	r->fd = fd;
 	news_add(r);
@@ -186,7 +186,7 @@ void row_below(const struct kp_frame *f, pid_t shim)
 		r->program = f->pid;
 	} else if ((r = row_new(ROW_BELOW, &f->id, f->pid, CLD_EXITED))) {
 		bool is_end = f->code >= CLD_EXITED && f->code <= CLD_DUMPED;
-		row_end(r, is_end ? f->code : CLD_EXITED, f->status, now_boot_us());
+		row_end(r, is_end ? f->code : CLD_EXITED, f->status, now_mono_us());
 		news_add(r);
 	}
 }
@@ -207,7 +207,7 @@ void row_forget(const struct kp_frame *f, int *fd UNUSED)
 void orphan_add(pid_t pid, int wait_status)
 {
 	orphans[orphans_seen++ % ORPHANS_MAX] =
-		(struct row){.pid = pid, .status = wait_status, .time_us = now_boot_us()};
+		(struct row){.pid = pid, .status = wait_status, .time_us = now_mono_us()};
 }
 
 const struct row *orphan_find(pid_t pid)

@@ -36,7 +36,7 @@ enum row_kind {
 };
 
 struct row {
-	uint64_t time_us; /* CLOCK_BOOTTIME; of the exit, of a role: of its start */
+	uint64_t time_us; /* CLOCK_MONOTONIC; of the exit, of a role: of its start */
 	struct spawn_id id;
 	int32_t pid, status;
 	int32_t program; /* of a shim, as it said: the pid below; 0 = none */

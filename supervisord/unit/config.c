@@ -106,7 +106,7 @@ static int check_dirs(const char *dir, struct err *e, char *hint, size_t hint_si
 	static char last[PATH_MAX];
 	static uint64_t last_us;
 	char part[PATH_MAX];
-	uint64_t now = now_boot_us();
+	uint64_t now = now_mono_us();
 	if (streq(dir, last) && now - last_us < MEMO_US)
 		return 0;
 	for (size_t i = 1; i <= strlen(dir); i++) {

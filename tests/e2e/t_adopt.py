@@ -284,6 +284,29 @@ def descriptors_lost_with_the_keeper_are_told():
         check("f.service: descriptors it had stored (FDSTORE=1) went with the keeper" in d.log_text(), d.log_text())
 
 
+@test
+def without_any_record_a_service_is_restarted_as_ever():
+    """Its requirements without processes count as up; else its restart would wait for targets that nobody wants."""
+    units = {"a.service": "[Unit]\nRequires=once.service\nAfter=once.service\n[Service]\nExecStart=%s\nRestart=always\nRestartSec=1ms\n" % SVC,
+             "once.service": "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=%s exit:0\n" % SVC,
+             "off.service": "[Install]\nWantedBy=basic.target\n[Service]\nExecStart=%s\n" % SVC}
+
+    def run(args):
+        for lose in (lambda d: d.kill_core(), bereave):
+            with Daemon(units, args=args) as d:
+                d.ctl("start", "a", check=True)
+                main = d.unit("a.service")["main_pid"]
+                with open(d.dir + "/run/state", "r+b") as f:
+                    f.write(b"\0" * os.fstat(f.fileno()).st_size)
+                lose(d)
+                u = d.unit("a.service")
+                check(u["main_pid"] == main and u["active_state"] == "active", u)
+                os.kill(main, signal.SIGKILL)
+                d.wait_unit("a.service", lambda u: u["main_pid"] not in (0, main), sub_state="running")
+                check((d.unit("off.service") or {"active_state": "inactive"})["active_state"] == "inactive", "nothing else was started")
+    each_tracking(run)
+
+
 # ---- logs ---------------------------------------------------------------------------------------
 
 WRITER = "[Unit]\nDefaultDependencies=no\n[Service]\nExecStart=%s spam:%d:100 wait\n"

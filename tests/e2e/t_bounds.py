@@ -321,4 +321,18 @@ def nothing_at_the_sockets_path_is_followed_or_believed():
             d.destroy()
 
 
+@test
+def overlapping_pools_give_no_port_twice():
+    """Who was given a port binds it some time later; until then nobody else may have it."""
+    first = 15000 + (os.getpid() * 61) % 12000
+    unit = "[Service]\nExecStart=%s\n[X-Replicas]\nCount=3\nPorts=%d-%d\n"
+    with Daemon({"a@.service": unit % (SVC, first, first + 3), "b@.service": unit % (SVC, first + 1, first + 4)}) as d:
+        got = [d.ctl_start("start", "a"), d.ctl_start("start", "b")]
+        out = [p.communicate(timeout=60)[0] for p in got]
+        members = d.members("a") + d.members("b")
+        ports = [u["port"] for u in members if u["active_state"] == "active"]
+        check(len(ports) == len(set(ports)) and len(ports) in (4, 5), "of five ports, each once: %s" % ports)
+        check("no free port in %d-" % first in "".join(out) or "no free port in %d-" % (first + 1) in "".join(out), out)
+
+
 main()

@@ -177,6 +177,29 @@ def a_load_balancer_is_added_by_a_deploy_or_a_daemon_reload():
 
 
 @test
+def a_load_balancer_that_only_a_rolled_back_revision_named_is_dropped():
+    r = Rig(lbs=2, releases={"bad": "exit-after-ms 50\n"}, start=False)
+    r.conf["X_LoadBalancer"]["Address"] = r.address(0)
+    with r:
+        def said(word):
+            return [n for n in (1, 2) if re.search(r"load balancer %d %s" % (n, word), r.d.log_text())]
+        r.d.ctl("start", "web")
+        r.start_load()
+        r.rewrite_unit(X_LoadBalancer={"Address": [r.address(0), r.address(1)]})
+        r.deploy("bad", rc=150)
+        r.hide(1)
+        r.hide(0)
+        wait_for(lambda: 1 in said("unreachable"), 20, "the loss of the first to be noticed")
+        r.unhide(0)
+        wait_for(lambda: 1 in said("is reachable"), 20, "the first to be back")
+        check(said("unreachable") == [1], "nobody looks at the second any more")
+        r.unhide(1)
+        r.deploy("v2")
+        r.check_all_on("v2")
+        wait_for(lambda: len(r.up(r.lbs[1])) == 4, 20, lambda: "the second to be told; there are up: %s" % r.up(r.lbs[1]))
+
+
+@test
 def a_load_balancer_that_stays_away_ends_the_rollout_at_its_deadline():
     # Lost when the member is out already, and when it has entered.
     fork_each({step: stays_away(step) for step in ("stopping", "entering the load balancer")})

@@ -61,4 +61,32 @@ def a_rollout_that_a_new_daemon_finds_is_over_and_stays_so():
             check({u["main_pid"] for u in d.members("web")} == pids, "members were replaced")
 
 
+@test
+def a_service_beside_a_deployed_set_comes_from_its_own_file():
+    """web.service and web@.service: the snapshots of the set web are of one of the two."""
+    with temp_dir() as where:
+        units = {"web@.service": UNIT % (SVC, "0"), "web.service": "[Service]\nExecStart=%s print:plain\n" % SVC}
+
+        def check_plain(d):
+            u = d.unit("web.service")
+            check(u["active_state"] == "active" and not u["revision"] and not u["release"], u)
+            with open("/proc/%d/cmdline" % u["main_pid"]) as f:
+                check("print:plain" in f.read(), "it runs what its file says")
+
+        with Daemon(units, directory=where, targets=["web"]) as d:
+            d.wait_status(lambda s: sum(u["active_state"] == "active" for u in s["units"]) >= 3, what="three members")
+            d.ctl("deploy", "web", "v2", check=True)
+            d.ctl("start", "web.service", check=True)
+            check_plain(d)
+            d.kill_core()
+            check_plain(d)
+            d.ctl("stop", "web.service", check=True)
+            check(sum(u["active_state"] == "active" for u in d.members("web")) == 3, "the set is another unit")
+            d.stop()
+        with Daemon(units, directory=where, targets=["web.service", "web"]) as d:
+            d.wait_status(lambda s: sum(u["active_state"] == "active" for u in s["units"]) >= 4, what="all four")
+            check_plain(d)
+            check({u["release"] for u in d.members("web")} == {"v2"}, d.members("web"))
+
+
 main()

@@ -1,5 +1,5 @@
 """Torture list 23-27, 32: a kernel and a file tree that are not as one expects."""
-import ctypes, threading
+import ctypes, glob, threading
 
 from bed import *
 from torture import *
@@ -72,8 +72,9 @@ def eintr_storm_by_stop_and_continue_changes_nothing(tracking):
 def clock_of_ten_years_later_in_a_time_namespace_is_borne():
     """CLOCK_BOOTTIME and CLOCK_MONOTONIC; CLOCK_REALTIME jumps in the virtual machine of t_torture_clock."""
     need_root()
-    for offset in (10 * 365 * 86400, 0):
-        wrap = ["unshare", "-T", "--boottime", str(offset), "--monotonic", str(offset), "--fork", "--kill-child"]
+    later = 10 * 365 * 86400
+    for boottime, monotonic in ((later, later), (later, 0), (0, 0)):  # the second is a machine that was suspended for long
+        wrap = ["unshare", "-T", "--boottime", str(boottime), "--monotonic", str(monotonic), "--fork", "--kill-child"]
         if subprocess.run(wrap + ["true"], capture_output=True).returncode:
             skip("no time namespaces here")
         with Rig(lambda s: {"t.service": s.puppets.unit("event:t", "exit:1", Restart="always", RestartSec="50ms", prefix="[Unit]\nStartLimitIntervalSec=60\n")}, wrap=wrap) as r:
@@ -86,6 +87,22 @@ def clock_of_ten_years_later_in_a_time_namespace_is_borne():
                 since = r.d.unit("t.service")["since"]
                 check(since.startswith(time.strftime("%Y-", time.gmtime())), "wall-clock times are those of the wall: %s" % since)
             r.torture(round)
+
+
+@test
+def no_timer_goes_on_while_the_machine_is_suspended():
+    """CLOCK_MONOTONIC stands then, as the services do: nobody's watchdog runs out at resume."""
+    with Daemon({"a.service": "[Service]\nExecStart=%s\n" % SVC}) as d:
+        d.ctl("start", "a", check=True)
+        clocks = {}
+        for pid in [d.keeper_pid, *descendants(d.keeper_pid)]:
+            for info in glob.glob("/proc/%d/fdinfo/*" % pid):
+                try:
+                    text = open(info).read()
+                except OSError:
+                    continue
+                clocks.update({(pid, info): int(v) for v in re.findall(r"^clockid: (\d+)$", text, re.M)})
+        check(clocks and set(clocks.values()) == {time.CLOCK_MONOTONIC}, "timers and their clocks: %s" % clocks)
 
 
 # ---- 25: what is missing --------------------------------------------------------------------------------

@@ -221,7 +221,7 @@ static void begin(struct input *in)
 	bool is_restart = in_u8(in) & 1;
 	memset(&core, 0, sizeof(core));
 	memset(peer, -1, sizeof(peer));
-	fake_boot_us = 1000 * USEC_PER_SEC;
+	fake_now_us = 1000 * USEC_PER_SEC;
 	n_asked = 0;
 	core.launcher_fd = core.logger_fd = core.net_fd = core.control_fd = core.record_fd =
 		core.launcher_pidfd = -1;
@@ -427,9 +427,9 @@ static void ask(struct input *in)
 static void pass_time(struct input *in)
 {
 	struct event ev = {.kind = EV_TIME};
-	fake_boot_us += (uint64_t)in_u8(in) * in_u8(in) * 10 * USEC_PER_MSEC;
+	fake_now_us += (uint64_t)in_u8(in) * in_u8(in) * 10 * USEC_PER_MSEC;
 	launcher_probe_timeouts(&core);
-	if (core.relist_at_us && now_boot_us() >= core.relist_at_us) {
+	if (core.relist_at_us && now_mono_us() >= core.relist_at_us) {
 		core.relist_at_us = 0;
 		keeper_relist(&core);
 	}

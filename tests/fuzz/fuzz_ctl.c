@@ -50,13 +50,13 @@ int connect(int fd, const struct sockaddr *address, socklen_t size)
 
 int usleep(useconds_t us)
 {
-	fake_boot_us += us;
+	fake_now_us += us;
 	return 0;
 }
 
 unsigned sleep(unsigned s)
 {
-	fake_boot_us += s * USEC_PER_SEC;
+	fake_now_us += s * USEC_PER_SEC;
 	return 0;
 }
 

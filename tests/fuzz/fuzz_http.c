@@ -41,7 +41,7 @@ static void start(void)
 
 static void turn(void)
 {
-	http_on_time(now_boot_us());
+	http_on_time(now_mono_us());
 	(void)loop_turn(&loop, 0);
 }
 
@@ -77,7 +77,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	}
 	fd_close(fd);
 	for (int i = 0; q && i < 1000 && !is_over; i++) {
-		http_on_time(now_boot_us());
+		http_on_time(now_mono_us());
 		(void)loop_turn(&loop, 10);
 	}
 	assert(!q || is_over);

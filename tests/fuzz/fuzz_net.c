@@ -51,8 +51,8 @@ static void hear_core(void)
 static void turns(void)
 {
 	for (int i = 0; i < 6 && !loop.is_done; i++) {
-		probes_on_time(now_boot_us());
-		lbs_on_time(now_boot_us());
+		probes_on_time(now_mono_us());
+		lbs_on_time(now_mono_us());
 		hear_core();
 		if (loop_turn(&loop, 0) <= 0)
 			break;
@@ -139,7 +139,7 @@ static void begin(void)
 {
 	static bool is_ready;
 	int p[2];
-	fake_boot_us = 1000 * USEC_PER_SEC;
+	fake_now_us = 1000 * USEC_PER_SEC;
 	if (!is_ready)
 		be_quiet();
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, p) < 0 ||
@@ -189,7 +189,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			answer_lb(&in, what & 8);
 			break;
 		case 6:
-			fake_boot_us += (uint64_t)in_u8(&in) * 20 * USEC_PER_MSEC;
+			fake_now_us += (uint64_t)in_u8(&in) * 20 * USEC_PER_MSEC;
 			break;
 		default:
 			say_anything(&in);

@@ -2,7 +2,8 @@
 /*
  * System calls that a fuzzer must not do, in place of the C library's: nobody is signalled, no
  * process is made, nothing is executed. Whom one would have signalled is checked: everybody (-1),
- * a process group or process 1 are never meant. Boot time is what the target says it is.
+ * a process group or process 1 are never meant. Both clocks that never
+ * jump say what the target says.
  */
 #pragma once
 
@@ -14,7 +15,7 @@
 #include <sys/syscall.h>
 #include <time.h>
 
-static uint64_t fake_boot_us = 1000 * USEC_PER_SEC;
+static uint64_t fake_now_us = 1000 * USEC_PER_SEC;
 static unsigned n_kills;
 
 long syscall(long nr, ...);
@@ -91,9 +92,9 @@ int execveat(int fd, const char *path, char *const argv[], char *const envp[], i
 
 int clock_gettime(clockid_t clock, struct timespec *ts)
 {
-	if (clock != CLOCK_BOOTTIME)
+	if (clock != CLOCK_BOOTTIME && clock != CLOCK_MONOTONIC)
 		return (int)with_errno(raw_syscall(SYS_clock_gettime, clock, (long)ts, 0, 0, 0, 0));
-	ts->tv_sec = (time_t)(fake_boot_us / USEC_PER_SEC);
-	ts->tv_nsec = (long)(fake_boot_us % USEC_PER_SEC * 1000);
+	ts->tv_sec = (time_t)(fake_now_us / USEC_PER_SEC);
+	ts->tv_nsec = (long)(fake_now_us % USEC_PER_SEC * 1000);
 	return 0;
 }

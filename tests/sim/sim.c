@@ -448,7 +448,7 @@ void sim_suspend(struct sim *s, uint64_t for_us)
 		s->heap[i].at_us += for_us;
 }
 
-/* The wall clock goes where it likes, also back; the boot clock only forwards. */
+/* The wall clock goes where it likes, also back; the monotonic clock only forwards. */
 static void jump_of_clocks(struct sim *s)
 {
 	if (sim_chance(s, 7000))

@@ -4,7 +4,7 @@
  *
  *  1. Each host has a world, processes and clocks of its own; they share load balancers, in whose
  *     backend each owns its servers. What restarts or cannot be reached is so for all of them.
- *  2. Whoever is behind in time goes first; their boot clocks began at other times and jump on their own.
+ *  2. Whoever is behind in time goes first; their monotonic clocks began at other times and jump on their own.
  *  3. Now and then all deploy at once, and some die at once.
  *  4. A server that another host wrote to, and a set with fewer members serving than its policy
  *     allows, is seen by sets.c in the host that has it.

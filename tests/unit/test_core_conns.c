@@ -59,11 +59,11 @@ static void close_pair(struct pair *p)
 /* Until the clock of the kernel tells in from out; 1 s at most, see conns.c. */
 static unsigned settles_at(const struct pair *p, unsigned wanted)
 {
-	uint64_t end = now_boot_us() + 30 * USEC_PER_SEC;
+	uint64_t end = now_mono_us() + 30 * USEC_PER_SEC;
 	unsigned n;
 	do {
 		n = conns_owing(p->port);
-	} while (n != wanted && now_boot_us() < end && poll(NULL, 0, 5) == 0);
+	} while (n != wanted && now_mono_us() < end && poll(NULL, 0, 5) == 0);
 	return n;
 }
 

@@ -78,14 +78,14 @@ static struct cost finish(pid_t writer, pid_t copier, uint64_t start_us)
 	ck_assert_int_eq(status, 0);
 	ck_assert_int_eq(wait4(copier, &status, 0, &u), copier);
 	ck_assert_int_eq(status, 0);
-	return (struct cost){(double)(now_boot_us() - start_us) / 1e6, cpu_of(&u)};
+	return (struct cost){(double)(now_mono_us() - start_us) / 1e6, cpu_of(&u)};
 }
 
 static struct cost run_bare(void)
 {
 	int p[2];
 	ck_assert_int_eq(pipe(p), 0);
-	uint64_t start_us = now_boot_us();
+	uint64_t start_us = now_mono_us();
 	pid_t writer = start_writer(p[1]);
 	close(p[1]);
 	pid_t copier = fork();
@@ -127,7 +127,7 @@ static struct cost run_logger(void)
 	str_copy(f.name, "speed.service", sizeof(f.name));
 	ck_assert_int_gt(send_fds(core[0], &f, sizeof(f), &p[0], 1, 0), 0);
 	close(p[0]);
-	uint64_t start_us = now_boot_us();
+	uint64_t start_us = now_mono_us();
 	pid_t writer = start_writer(p[1]);
 	close(p[1]);
 	close(keeper[0]); /* it ends with its last stream */

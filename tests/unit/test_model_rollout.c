@@ -234,6 +234,32 @@ START_TEST(extra_member_left_by_an_aborted_rollout_is_replaced_by_the_next)
 }
 END_TEST
 
+/* The next one has fewer extra members, or none; it ends well, or is rolled back. */
+START_TEST(extra_members_left_beyond_those_of_the_next_rollout_leave_at_its_end)
+{
+	for (unsigned surge = 0; surge <= 1; surge++)
+		for (int is_back = 0; is_back <= 1; is_back++) {
+			struct rig *r = rig_new(3, 2, 1, 13);
+			rig_start(r);
+			rig_deploy(r, 2, 2);
+			while (r->s->rollout.state != ROLL_ROLLING)
+				rig_turn(r);
+			rig_request(r, REQ_ABORT, 3, 0, NULL, NULL);
+			rig_run(r, SEC(30));
+			ck_assert(r->process[3].is_running && r->process[4].is_running);
+			RIG_POLICY(r, rollout.max_surge, ((struct amount){.value = surge}));
+			if (is_back)
+				rig_set_kind(r, 3, RIG_CRASH);
+			rig_deploy(r, 4, 3);
+			ck_assert(rig_until_reply(r, 4, SEC(900)));
+			rig_run(r, SEC(60));
+			ck_assert(!r->process[3].is_running && !r->process[4].is_running);
+			ck_assert(r->process[0].is_running && r->process[2].is_running);
+			finish(r, 4, is_back ? REPLY_ROLLED_BACK : REPLY_DONE, is_back ? 0 : 3);
+		}
+}
+END_TEST
+
 START_TEST(deploy_mends_a_set_whose_old_revision_is_broken)
 {
 	struct rig *r = rig_new(4, 0, 1, 14);
@@ -692,6 +718,7 @@ Suite *suite(void)
 	tcase_add_test(c, resume_after_an_extra_member_did_not_leave_takes_it_away);
 	tcase_add_test(c, scale_of_a_halted_set_leaves_nothing_to_resume);
 	tcase_add_test(c, extra_member_left_by_an_aborted_rollout_is_replaced_by_the_next);
+	tcase_add_test(c, extra_members_left_beyond_those_of_the_next_rollout_leave_at_its_end);
 	tcase_add_test(c, deploy_mends_a_set_whose_old_revision_is_broken);
 	tcase_add_test(c, old_member_that_crashes_during_a_rollout_restarts_on_its_old_revision);
 	tcase_add_test(c, second_deploy_and_scaling_are_refused_while_one_is_under_way);
