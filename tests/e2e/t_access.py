@@ -118,6 +118,7 @@ def what_is_taken_out_of_the_files_is_taken_away_at_once():
 def secrets_are_not_shown_to_those_who_only_look():
     with People(CONF) as (s, d):
         d.ctl("start", "web")
+        wait_for(lambda: "secret of web" in d.ctl("status", "web").out, 10, "its last words to be shown to root")
         d.write_unit("web.service", s.puppets.unit("event:up", Environment="TOKEN=hunter3"))
         for uid in (STRANGER, CAROL, DAVE):
             for words in READS + VIEWS + ("plan web", "cat web", "status web --json", "show web --json"):

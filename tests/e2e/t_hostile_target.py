@@ -24,7 +24,7 @@ class Checked(Rig):
 
         def units(s):
             u = {"victim.service": s.puppets.unit("event:victim", prefix=VICTIM, Restart="always", RestartSec="0")}
-            u.update({n + ".service": s.puppets.unit("event:" + n, section=health(h.url, TimeoutSec="10" if n == "good" else "1")) for n, h in self.servers.items()})
+            u.update({n + ".service": s.puppets.unit("event:" + n, section=health(h.url, TimeoutSec="%d" % (10 * SLOW) if n == "good" else "1")) for n, h in self.servers.items()})
             return u
         super().__init__(units)
 
