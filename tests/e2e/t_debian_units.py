@@ -84,7 +84,10 @@ def unpack(deb):
     for f in unit_files(tree):
         shutil.copy(f, part)
     shutil.rmtree(tree)
-    os.rename(part, os.path.join(CACHE, package))
+    try:
+        os.rename(part, os.path.join(CACHE, package))
+    except OSError:  # somebody else was faster
+        shutil.rmtree(part)
 
 
 def table():

@@ -226,7 +226,7 @@ def own_binary_cannot_be_overwritten_through_proc_self_exe():
             before = digest()
             r.d.write_unit("self.service", "[Service]\nType=exec\nExecStart=/proc/self/exe --version\n")
             r.d.write_unit("over.service", "[Service]\nType=oneshot\nExecStart=/bin/sh -c 'for p in /proc/[0-9]*; do "
-                           "case $(readlink $$p/exe) in */stayd) (echo x >$$p/exe) 2>>%s;; esac; done'\n" % r.path("said"))
+                           "case $(readlink $$p/exe) in %s) (echo x >$$p/exe) 2>>%s;; esac; done'\n" % (os.path.realpath(STAYD), r.path("said")))
 
             def round():
                 r.ctl("start", "self")
