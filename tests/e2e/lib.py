@@ -16,8 +16,8 @@ Leaving the `with` block stops the daemon and asserts that it left nothing behin
 zombie, no socket. The test process is a subreaper, so whatever escapes the daemon lands here and is
 found. Everything a test makes is in one temporary directory.
 """
-import atexit, contextlib, ctypes, faulthandler, fnmatch, itertools, json, os, queue, re, select, shutil, signal, socket, subprocess, sys
-import tempfile, threading, time, traceback
+import atexit, contextlib, ctypes, faulthandler, fcntl, fnmatch, itertools, json, os, queue, re, select, shutil, signal, socket
+import struct, subprocess, sys, tempfile, threading, time, traceback
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BUILD = os.path.abspath(os.environ.get("STAYD_BUILD", os.path.join(TOP, "build")))
@@ -256,7 +256,9 @@ def private_network():
     """A network namespace of this test's own with lo up; False where that is not allowed."""
     if _libc.unshare(0x40000000) != 0:  # CLONE_NEWNET
         return False
-    return subprocess.run(["ip", "link", "set", "lo", "up"], capture_output=True).returncode == 0
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+        fcntl.ioctl(s, 0x8914, struct.pack("16sh14x", b"lo", 1))  # SIOCSIFFLAGS: IFF_UP
+    return True
 
 
 def http_get(port, path="/", timeout=5):

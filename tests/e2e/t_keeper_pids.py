@@ -18,7 +18,7 @@ def main():
         print("ok - %s # SKIP no permission for a pid namespace" % NAME)
         return 0
     p = subprocess.run(unshare + ["sh", "-c", script, PROGRAM], stdin=subprocess.DEVNULL, capture_output=True, text=True,
-                       timeout=600)
+                       timeout=1500 if "-san" in BUILD else 800)
     bad = [line for line in p.stdout.splitlines() if line.startswith("not ok")]
     good = sum(line.startswith("ok ") for line in p.stdout.splitlines())
     ok = p.returncode == 0 and good > 0 and not bad
