@@ -83,7 +83,9 @@ def fds(pid):
 def unharmed(d, rss_more=4096):
     """The same core before and after, with its memory and descriptors as they were."""
     core = d.pid_of("core")
+    wait_for(lambda: d.pid_of("launcher"), 20, "a launcher")  # core answers before it has all its links
     latency(d)  # whatever it allocates for the first clients it has
+    wait_for(lambda n=[]: n.append((fds(core), latency(d, 1))) or len(n) > 1 and n[-1][0] == n[-2][0], 20, "as many descriptors as before")
     before = fds(core), rss(core)
     yield core, latency(d)
     check(d.status()["daemon"]["core_pid"] == core, "core died of it")

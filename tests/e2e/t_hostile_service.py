@@ -12,8 +12,9 @@ from bed import *
 from torture import *
 
 HOSTILE = os.path.join(BUILD, "tests/tools/hostile")
-# A uid that nobody else on the machine has: limits on processes count per user, kill(-1) reaches all of them.
-UID = 60000 + os.getpid() % 5000
+# A uid that nobody else on the machine has, nor a DynamicUser= of another test gets: limits on processes count
+# per user, kill(-1) reaches all of them.
+UID = 50000 + os.getpid() % 10000
 LIMITS = "TasksMax=500\nLimitNPROC=500\nLimitCORE=0\nNice=5\n"
 USER = "User=%d\nGroup=%d\n" % (UID, UID)
 GROUP = CpuGroup()

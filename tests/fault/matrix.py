@@ -61,7 +61,7 @@ UNITS = {
     "steps.service": service(SVC, ExecStartPre="/bin/true", ExecStartPost="/bin/true", ExecStop="/bin/true", ExecStopPost="/bin/true"),
     "box.service": service(SVC, User="nobody", PrivateTmp="yes", ProtectSystem="strict", NoNewPrivileges="yes", PrivateDevices="yes",
                            SystemCallFilter="~reboot", CapabilityBoundingSet="CAP_CHOWN", LimitNOFILE="512", UMask="077",
-                           RuntimeDirectory="stayd-fault-box", WorkingDirectory="/", StandardInput="null", Nice="1"),
+                           RuntimeDirectory="stayd-fault-box-%d" % os.getpid(), WorkingDirectory="/", StandardInput="null", Nice="1"),
     "once.service": service("%s print:hello exit:0" % SVC, Type="oneshot"),
     "en.service": service(SVC, section="[Install]\nWantedBy=rest.target\n"),
     "web@.service": service(SVC + " print:%i", section="[X-Replicas]\nCount=2\n[X-Rollout]\nMinReadySec=0\nMaxSurge=0\nMaxUnavailable=1\n"
