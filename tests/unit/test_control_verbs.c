@@ -572,8 +572,10 @@ START_TEST(a_started_message_is_waited_for_while_its_sender_is_not_listened_to)
 	ck_assert_uint_eq(core->stall_us, 0);
 	uint64_t began = now_boot_us();
 	say(fd, rest, sizeof(rest));
-	params(parse(next(fd)));
+	json_t *j = parse(next(fd));
+	params(j);
 	ck_assert_uint_ge(now_boot_us() - began, CONTROL_IDLE_US);
+	json_decref(j);
 	close(fd);
 }
 END_TEST
