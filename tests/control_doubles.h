@@ -21,6 +21,7 @@ struct core {
 	uint64_t next_request;
 	unsigned n_submitted, n_shutdown;
 	bool is_deferred; /* submit does not answer */
+	uint64_t stall_us; /* what its next answer takes, by the clock */
 	enum reply_result result;
 	const char *result_text;
 };
@@ -104,6 +105,9 @@ UNUSED static void fake_core_free(struct core *core)
 
 static const struct core_status *core_status(struct core *core)
 {
+	if (core->stall_us)
+		(void)usleep((useconds_t)core->stall_us);
+	core->stall_us = 0;
 	return &core->status;
 }
 static struct world *core_world(struct core *core)

@@ -42,7 +42,9 @@ def main(build):
                               l.split()[-1] in ("getpwnam_r", "getaddrinfo", "gethostbyname", "__nss_module_load")})
                 tap(not bad, "%s: no name service in it %s" % (name, bad))
         root = os.path.join(tmp, "root")
-        text = run("make", "-s", "-o", "all", "install", "DESTDIR=" + root, "B=" + build, cwd=TOP)
+        # What the make above us was told is not meant for this one.
+        env = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "DESTDIR", "PREFIX")}
+        text = run("make", "-s", "-o", "all", "install", "DESTDIR=" + root, "B=" + build, cwd=TOP, env=env)
         found = sorted(os.path.relpath(os.path.join(d, f), root) for d, _, fs in os.walk(root) for f in fs)
         tap(found == ["usr/bin/stayctl", "usr/bin/stayd", "usr/lib/stayd/stay-net", "usr/share/man/man1/stayctl.1",
                       "usr/share/man/man5/stayd.unit.5", "usr/share/man/man8/stayd.8"], "make install: %s %s" % (found, text))

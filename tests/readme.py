@@ -23,10 +23,10 @@ def main(build):
         unit = os.path.join(tmp, m.group(1))
         with open(unit, "w") as f:
             f.write(m.group(2))
-        r = subprocess.run([stayctl, "check", unit], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True)
+        r = subprocess.run([stayctl, "check", unit], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True, timeout=100)
         tap(r.returncode == 0 and "error" not in r.stdout, "%s is a unit without errors %s" % (m.group(1), r.stdout if r.returncode else ""))
     examples = [os.path.join(TOP, "units/examples", f) for f in sorted(os.listdir(os.path.join(TOP, "units/examples"))) if f.endswith(".service")]
-    r = subprocess.run([stayctl, "check"] + examples, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True)
+    r = subprocess.run([stayctl, "check"] + examples, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True, timeout=100)
     tap(examples and r.returncode == 0, "the examples are units without errors %s" % (r.stdout if r.returncode else ""))
 
     with open(os.path.join(TOP, "include/stayd/verbs.def"), encoding="utf-8") as f:

@@ -47,7 +47,7 @@ struct client {
 	uint64_t deadline_us; /* of a started message, an unread answer or a drop; 0 = none */
 	uint64_t
 		message_us; /* when the first byte of an incomplete message came; 0 = there is none */
-	uint64_t away_until_us; /* not listened to; 0 = is */
+	uint64_t away_until_us, away_since_us; /* not listened to; until 0 = is */
 	enum control_role role; /* when it came: for its place, not for its rights */
 	bool is_in_callback;
 	bool is_busy; /* a call is under way */
@@ -79,10 +79,10 @@ static void timer_rearm(struct clients *c)
 	uint64_t at = c->accept_again_us ? c->accept_again_us : USEC_INFINITY;
 	at = MIN(at, c->wake_us);
 	for (struct client *cl = c->first; cl; cl = cl->next) {
-		if (cl->deadline_us)
-			at = MIN(at, cl->deadline_us);
 		if (cl->away_until_us)
 			at = MIN(at, cl->away_until_us);
+		else if (cl->deadline_us)
+			at = MIN(at, cl->deadline_us);
 	}
 	struct itimerspec t = {0};
 	if (at != USEC_INFINITY) {
@@ -442,6 +442,7 @@ static bool goes_away(struct client *cl)
 		return false;
 	loop_remove(c->loop, &cl->source);
 	cl->away_until_us = until_us;
+	cl->away_since_us = now_mono_us();
 	timer_rearm(c);
 	return true;
 }
@@ -450,6 +451,10 @@ static void on_client(struct source *s, uint32_t events);
 
 static void comes_back(struct client *cl)
 {
+	/* It was we who did not listen. */
+	uint64_t away_us = now_mono_us() - cl->away_since_us;
+	cl->message_us += cl->message_us ? away_us : 0;
+	cl->deadline_us += cl->deadline_us ? away_us : 0;
 	cl->away_until_us = 0;
 	if (goes_away(cl))
 		return;
@@ -589,10 +594,10 @@ static void on_timer(struct source *s, uint32_t events UNUSED)
 		return;
 	for (struct client *cl = c->first, *next; cl; cl = next) {
 		next = cl->next;
-		if (cl->deadline_us && cl->deadline_us <= now)
-			client_close(cl);
-		else if (cl->away_until_us && cl->away_until_us <= now)
+		if (cl->away_until_us && cl->away_until_us <= now)
 			comes_back(cl);
+		else if (!cl->away_until_us && cl->deadline_us && cl->deadline_us <= now)
+			client_close(cl);
 	}
 	if (c->wake_us <= now) {
 		c->wake_us = USEC_INFINITY;

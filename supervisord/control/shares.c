@@ -3,8 +3,9 @@
  * What time core has for users who may not operate: each has a share of one processor.
  *
  * Owns how much of it each has had. Invariants:
- *  1. Who is over it waits, and the others do not wait with them. Nothing is refused for that; but the
- *     time for a message that was begun, or an answer that is not read, goes on meanwhile.
+ *  1. Who is over it waits, and the others do not wait with them. Nothing is refused for that: the time
+ *     for a message that was begun, or an answer that is not read, stands still meanwhile. What a user
+ *     is charged goes by the clock, and a processor taken away or a slow disk can make it seconds.
  *  2. Nothing here grows: SHARES_MAX users are known, and the one unheard of for longest makes way. So
  *     many users together get more than one, but each of them comes with a full share only.
  * Called by client.c.

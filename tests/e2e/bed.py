@@ -40,7 +40,7 @@ class Bed(Daemon):
         return table
 
     def pid(self, inner):
-        return self.inner()[inner]
+        return wait_for(lambda: self.inner().get(inner), 10, "pid %d of the bed" % inner)
 
     @property
     def init(self):

@@ -16,8 +16,8 @@ Leaving the `with` block stops the daemon and asserts that it left nothing behin
 zombie, no socket. The test process is a subreaper, so whatever escapes the daemon lands here and is
 found. Everything a test makes is in one temporary directory.
 """
-import atexit, contextlib, ctypes, fnmatch, json, os, queue, re, select, shutil, signal, socket, subprocess, sys, tempfile
-import threading, time, traceback
+import atexit, contextlib, ctypes, faulthandler, fcntl, fnmatch, itertools, json, os, queue, re, select, shutil, signal, socket
+import struct, subprocess, sys, tempfile, threading, time, traceback
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BUILD = os.path.abspath(os.environ.get("STAYD_BUILD", os.path.join(TOP, "build")))
@@ -29,6 +29,8 @@ SLOW = float(os.environ.get("STAYD_TEST_SLOW", "3" if "-san" in os.path.basename
 # And deadlines by this, as a machine may have much else to do: only what hangs is to meet them.
 PATIENCE = 4 * SLOW
 SANITIZED = "-san" in os.path.basename(BUILD)
+HANG = 60 * PATIENCE  # of what has no deadline of its own: a child to end, a line to come
+os.umask(0o022)  # users of other tests look into our directories
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
@@ -60,6 +62,8 @@ def test(fn):
 def main():
     """Runs the registered tests (those matching argv, if given) and exits with the outcome."""
     patterns, failed = sys.argv[1:], 0
+    if "STAYD_TEST_LIMIT" in os.environ:  # the runner's patience: before it ends, who hangs says where
+        faulthandler.dump_traceback_later(max(1.0, float(os.environ["STAYD_TEST_LIMIT"]) - 20), file=sys.stdout)
     for fn in _tests:
         name = fn.__name__.replace("_", " ")
         if patterns and not any(fnmatch.fnmatch(fn.__name__, "*%s*" % p) for p in patterns):
@@ -129,6 +133,38 @@ def wait_for(predicate, deadline=10.0, what=None):
 
 
 # ---- processes ---------------------------------------------------------------------------------
+
+class Popen(subprocess.Popen):
+    """A child that is waited for no longer than HANG, whoever waits: a hang says for whom."""
+
+    def wait(self, timeout=None):
+        try:
+            return super().wait(HANG if timeout is None else timeout)
+        except subprocess.TimeoutExpired as e:
+            if timeout is None:
+                raise Timeout("no end of %s within %.0f s" % (self.args, HANG)) from e
+            raise
+
+    def communicate(self, input=None, timeout=None):
+        try:
+            return super().communicate(input, HANG if timeout is None else timeout)
+        except subprocess.TimeoutExpired as e:
+            if timeout is None:
+                raise Timeout("no end of %s within %.0f s" % (self.args, HANG)) from e
+            raise
+
+    def line(self):
+        """The next line of its output; "" at the end of it."""
+        overdue = threading.Event()
+        timer = threading.Timer(HANG, lambda: (overdue.set(), self.kill()))
+        timer.start()
+        try:
+            text = self.stdout.readline()
+        finally:
+            timer.cancel()
+        check(not overdue.is_set(), "no line of %s within %.0f s" % (self.args, HANG))
+        return text
+
 
 def proc_stat(pid):
     """(state, ppid) of a process, or None."""
@@ -203,9 +239,9 @@ def reap():
 
 def free_ports(n=1):
     """Ports that were free a moment ago, outside of the range the kernel hands out by itself."""
-    ports, p = [], 15000 + (os.getpid() * 61) % 12000
+    ports = []
     while len(ports) < n:
-        p = 15000 + (p - 15000 + 1) % 15000
+        p = 15000 + (os.getpid() * 61 + next(_ports)) % 15000
         with socket.socket() as s:
             with contextlib.suppress(OSError):
                 s.bind(("127.0.0.1", p))
@@ -213,11 +249,16 @@ def free_ports(n=1):
     return ports
 
 
+_ports = itertools.count()  # none is given away twice, used or not
+
+
 def private_network():
     """A network namespace of this test's own with lo up; False where that is not allowed."""
     if _libc.unshare(0x40000000) != 0:  # CLONE_NEWNET
         return False
-    return subprocess.run(["ip", "link", "set", "lo", "up"], capture_output=True).returncode == 0
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+        fcntl.ioctl(s, 0x8914, struct.pack("16sh14x", b"lo", 1))  # SIOCSIFFLAGS: IFF_UP
+    return True
 
 
 def http_get(port, path="/", timeout=5):
@@ -305,9 +346,10 @@ class Puppets:
         return events
 
     def command(self, path, step):
-        """One more step for a puppet that listens with control:PATH."""
+        """One more step for a puppet that listens with control:PATH, as soon as it does."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
-            s.sendto(step.encode(), path)
+            s.settimeout(HANG)
+            wait_for(lambda: s.sendto(step.encode(), path), 10, "somebody to listen at " + path)
 
     def close(self):
         if self.sock.fileno() < 0:
@@ -431,8 +473,8 @@ class Daemon:
 
     def ctl_start(self, *words):
         """stayctl WORDS in the background: a Popen with text pipes."""
-        return adopt(subprocess.Popen([STAYCTL, "--socket", self.socket, *map(str, words)], stdin=subprocess.DEVNULL,
-                                      stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
+        return adopt(Popen([STAYCTL, "--socket", self.socket, *map(str, words)], stdin=subprocess.DEVNULL,
+                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
 
     def status(self):
         doc = self.ctl("status", "--json").json
@@ -655,12 +697,12 @@ class Load:
         argv += ["--close"] if close else []
         argv += ["--post", str(post)] if post else []
         argv += ["--out", out] if out else []
-        self.proc = adopt(subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
+        self.proc = adopt(Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
         self.phases, self.total = {}, None
         atexit.register(self.kill)
 
     def _line(self):
-        line = self.proc.stdout.readline()
+        line = self.proc.line()
         check(line, "load ended with %s" % self.proc.poll())
         return json.loads(line)
 
@@ -742,8 +784,8 @@ def temp_dir():
 @contextlib.contextmanager
 def service(*argv, env=None, until=None, deadline=5.0):
     """A child of the test itself (websvc, svc) with its output in .lines; killed at the end."""
-    p = adopt(subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                               env=dict(os.environ, **(env or {}))))
+    p = adopt(Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                    env=dict(os.environ, **(env or {}))))
     p.lines = []
     t = threading.Thread(target=lambda: [p.lines.append(l.rstrip("\n")) for l in p.stdout], daemon=True)
     t.start()
@@ -756,6 +798,7 @@ def service(*argv, env=None, until=None, deadline=5.0):
         if p.poll() is None:
             p.kill()
         p.wait()
-        t.join()
+        t.join(HANG)
+        check(not t.is_alive(), "somebody keeps the output of %s open" % argv[0])
         p.stdout.close()
         _ours.discard(p.pid)

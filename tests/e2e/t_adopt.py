@@ -80,7 +80,7 @@ def processes_go_on_under_the_next_stayd_as_they_were():
             d.kill_core()
             check(settled(d, units) == before, "before %s, after the death of core %s" % (before, rows(d, units)))
             pid = before["plain.service"]["main_pid"]
-            check(children_of(pid), "its child lives")
+            wait_for(lambda: children_of(pid), 10, "its child to live")
             d.ctl("restart", "plain")
             wait_for(lambda: not is_alive(pid), 10, "the end of the old tree")
             now = settled(d, units)
@@ -356,6 +356,14 @@ while True:
 """
 
 
+def held_by(pid):
+    held, where = [], "/proc/%d/fd/" % pid
+    for n in os.listdir(where):
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            held.append(os.readlink(where + n))
+    return held
+
+
 @test
 def nothing_but_its_pipe_is_taken_from_a_service():
     need_root()
@@ -373,9 +381,8 @@ def nothing_but_its_pipe_is_taken_from_a_service():
             for _ in range(20):
                 bereave(d)
                 for role in "keeper", "core", "logger":
-                    where = "/proc/%d/fd/" % d.pid_of(role)
-                    held = [os.readlink(where + n) for n in os.listdir(where) if os.path.lexists(where + n)]
-                    check(secret not in held, "%s holds %s" % (role, held))
+                    held = held_by(wait_for(lambda: d.pid_of(role), 20, "a " + role))
+                    check(held and secret not in held, "%s holds %s" % (role, held))
                 check(d.unit("a.service")["main_pid"] == pid, "it is taken over")
 
 

@@ -183,6 +183,7 @@ CALL = json.dumps({"method": "org.stayd.Control.ResetFailed", "parameters": {"na
 
 def write_much(d, until):
     with socket.socket(socket.AF_UNIX) as k:
+        k.settimeout(HANG)
         k.connect(d.socket)
         for _ in range(4000):
             if until():
@@ -190,7 +191,9 @@ def write_much(d, until):
             k.sendall(CALL)
             answer = b""
             while not answer.endswith(b"\0"):
-                answer += k.recv(65536)
+                more = k.recv(65536)
+                check(more, "the connection ended")
+                answer += more
     raise AssertionError("not reached")
 
 

@@ -13,7 +13,7 @@ def tap(ok, name, text=""):
 
 
 def run(*argv, cwd=None):
-    r = subprocess.run([STAYCTL] + list(argv), stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60, cwd=cwd)
+    r = subprocess.run([STAYCTL] + list(argv), stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=200, cwd=cwd)
     return r.returncode, r.stdout.decode(), r.stderr.decode()
 
 

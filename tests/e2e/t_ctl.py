@@ -64,7 +64,10 @@ def json_is_one_document_that_begins_with_its_schema():
 
 @test
 def a_failed_start_names_the_cause_and_shows_the_log():
-    with Stage(lambda s: {"a.service": s.puppets.unit("print:reading the configuration", "eprint:no such table: users", "exit:3", Type="notify")}) as (s, d):
+    with Stage(lambda s: {"a.service": s.puppets.unit("print:reading the configuration", "eprint:no such table: users", "exit:3", Type="notify"),
+                          "b.service": s.puppets.unit("print:hello")}) as (s, d):
+        d.ctl("start", "b")
+        wait_for(lambda: "hello" in d.ctl("logs", "b").out, 10, "the logger, which is waited for a second only, to be there")
         r = d.ctl("start", "a", check=False)
         check(r.rc == 1 and r.out == "", r)
         check(r.err.startswith("error: start a.service: failed: main process: code=exited, status=3"), r)

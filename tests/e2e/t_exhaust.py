@@ -49,6 +49,11 @@ def says(d, *words):
     wait_for(lambda: all(w in d.log_text() for w in words), 10, lambda: "%s in the log: %s" % (words, d.log_text()[-1500:]))
 
 
+def said_in(d, r, *words):
+    """One of them by stayctl or, when its turn is over, by the daemon."""
+    wait_for(lambda: any(w in r.out + r.err + d.log_text() for w in words), 10, lambda: "one of %s: %r\n%s" % (words, r, d.log_text()[-1500:]))
+
+
 def trouble(d, word):
     return d.wait_status(lambda s: any(word in t for t in s["daemon"]["troubles"]), 20, "a trouble with %r" % word)
 
@@ -104,7 +109,7 @@ def a_full_state_directory_is_said_and_the_scale_and_services_go_on():
         d.ctl("start", "web")
         give_back = fill(where)
         r = d.ctl("deploy", "web", check=False)
-        check("No space" in r.out + r.err + d.log_text() or "ENOSPC" in r.out + r.err + d.log_text(), "the cause: %r" % r)
+        said_in(d, r, "No space", "ENOSPC")
         crash(d)
         crash(d, "web@1.service")
         give_back()
@@ -155,8 +160,8 @@ def directories_that_are_deleted_cost_no_service():
     with Daemon({"keep.service": KEEP, "late.service": KEEP}) as d:
         d.ctl("start", "keep")
         with d_open_control(d) as ask:
-            for name in (d.state_dir, d.log_dir, d.run_dir):
-                shutil.rmtree(name)
+            for name in (d.state_dir, d.log_dir, d.run_dir):  # while there is written to them
+                wait_for(lambda: shutil.rmtree(name, ignore_errors=True) or not os.path.exists(name), 10, "%s to be gone" % name)
             pid = ask("Status", names=["keep.service"])["units"][0]["main_pid"]
             os.kill(pid, signal.SIGKILL)
             wait_for(lambda: ask("Status", names=["keep.service"])["units"][0]["main_pid"] not in (0, pid), 20, "the service's restart")
@@ -225,9 +230,11 @@ def pids_group():
             dev, where, kind, options = line.split()[:4]
             if kind == "cgroup" and "pids" in options.split(","):
                 try:
-                    return tempfile.mkdtemp(prefix="stayd-test-", dir=where)
+                    group = tempfile.mkdtemp(prefix="stayd-test-", dir=where)
                 except OSError as e:
                     skip("no pids cgroup: %s" % e)
+                atexit.register(lambda: os.path.isdir(group) and os.rmdir(group))
+                return group
     skip("no pids cgroup of version 1 here")
 
 
@@ -249,6 +256,7 @@ def processes_that_run_out_are_said_and_services_come_back_when_there_is_room():
                 wrap=["sh", "-c", "echo $$ >%s/cgroup.procs; exec \"$@\"" % group, "sh"]) as d:
         try:
             d.ctl("start", "keep")
+            wait_for(lambda: d.pid_of("logger"), 20, "the logger, which comes last")
             now = wait_for(lambda: settled_count(group + "/pids.current"), 20, "what there is to be what stays")
             with open(group + "/pids.max", "w") as f:
                 f.write(str(now))

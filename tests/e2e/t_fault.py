@@ -48,7 +48,7 @@ def a_sample_of_all_faults_leaves_nothing_lost_stuck_or_leaked():
     need_root()
     need(os.path.join(BUILD, "fault/stayd"))
     p = subprocess.run(["/usr/bin/python3", FAULT + "/matrix.py", "--build", BUILD, "--cells", str(CELLS), "--seconds", str(int(120 * SLOW))],
-                       capture_output=True, text=True, errors="replace", timeout=300 * PATIENCE)
+                       capture_output=True, text=True, errors="replace", timeout=120 * PATIENCE)
     last = p.stdout.rstrip().splitlines()[-1:] or [p.stderr]
     print("# " + last[0])
     check(p.returncode == 0, "matrix: %d\n%s\n%s" % (p.returncode, p.stdout[-6000:], p.stderr[-3000:]))

@@ -1,6 +1,8 @@
 """Health checks of services: http, tcp and exec probes, rise and fall, liveness, on the real daemon."""
 from lib import *
 
+private_network()  # where it is allowed: nobody else's ports
+
 
 def checks(d, name):
     return {c["check"]: c for c in d.unit(name)["checks"]}
@@ -97,7 +99,7 @@ def a_failed_live_check_replaces_the_instance():
 @test
 def a_stopped_process_is_found_killed_and_replaced():
     with Stage(lambda s: {"a.service": s.puppets.unit("watchdog:1000000", Restart="on-failure", RestartSec="0", TimeoutStopSec="1s", section=(
-            "[X-Health]\nLive=exec:/bin/sh -c 'grep -q \"State:.[SR]\" /proc/$(cat %s)/status'\nIntervalSec=50ms\nFall=2\n" % s.path("pid")),
+            "[X-Health]\nLive=exec:/bin/sh -c 'grep -q \"State:.[SRD]\" /proc/$(cat %s)/status'\nIntervalSec=50ms\nFall=2\n" % s.path("pid")),
             ExecStartPost=sh("echo $MAINPID >%s" % s.path("pid")).replace("$$MAINPID", "$MAINPID"))}) as (s, d):
         d.ctl("start", "a")
         pid = d.unit("a.service")["main_pid"]

@@ -12,8 +12,9 @@ from bed import *
 from torture import *
 
 HOSTILE = os.path.join(BUILD, "tests/tools/hostile")
-# A uid that nobody else on the machine has: limits on processes count per user, kill(-1) reaches all of them.
-UID = 60000 + os.getpid() % 5000
+# A uid that nobody else on the machine has, nor a DynamicUser= of another test gets: limits on processes count
+# per user, kill(-1) reaches all of them.
+UID = 50000 + os.getpid() % 10000
 LIMITS = "TasksMax=500\nLimitNPROC=500\nLimitCORE=0\nNice=5\n"
 USER = "User=%d\nGroup=%d\n" % (UID, UID)
 GROUP = CpuGroup()
@@ -226,7 +227,7 @@ def own_binary_cannot_be_overwritten_through_proc_self_exe():
             before = digest()
             r.d.write_unit("self.service", "[Service]\nType=exec\nExecStart=/proc/self/exe --version\n")
             r.d.write_unit("over.service", "[Service]\nType=oneshot\nExecStart=/bin/sh -c 'for p in /proc/[0-9]*; do "
-                           "case $(readlink $$p/exe) in */stayd) (echo x >$$p/exe) 2>>%s;; esac; done'\n" % r.path("said"))
+                           "case $(readlink $$p/exe) in %s) (echo x >$$p/exe) 2>>%s;; esac; done'\n" % (os.path.realpath(STAYD), r.path("said")))
 
             def round():
                 r.ctl("start", "self")

@@ -214,8 +214,8 @@ def facts(s, d):
 
 
 def run_as(uid, code, arg, **more):
-    return adopt(subprocess.Popen(["/usr/bin/python3", "-c", code, arg], user=uid, group=uid, extra_groups=[], cwd="/", text=True,
-                                  stdin=subprocess.PIPE, stdout=subprocess.PIPE, **more))
+    return adopt(Popen(["/usr/bin/python3", "-c", code, arg], user=uid, group=uid, extra_groups=[], cwd="/", text=True,
+                       stdin=subprocess.PIPE, stdout=subprocess.PIPE, **more))
 
 
 @test
@@ -255,7 +255,7 @@ def a_socket_that_lingers_holds_up_nobody():
         arg = facts(s, d)
         os.kill(before["core_pid"], signal.SIGSTOP)  # busy: they have left the sender when it gets to them
         p = run_as(4242, LINGER, arg)
-        check(p.stdout.readline() == "sent\n", "they are sent")
+        check(p.line() == "sent\n", "they are sent")
         os.kill(before["core_pid"], signal.SIGCONT)
         os.kill(pid, signal.SIGKILL)
         s.puppets.wait("up")
@@ -302,7 +302,7 @@ def a_cgroup_named_like_that_of_a_unit_is_not_the_unit():
                            "k.sendto(b'STATUS=owned\\nMAINPID=%d' % os.getpid(), sys.argv[1])\n"
                            "print('said', flush=True)\nsys.stdin.read()", os.path.join(d.run_dir, "notify"),
                            preexec_fn=lambda: (procs.write(str(os.getpid())), procs.flush()))
-            check(p.stdout.readline() == "said\n", "it spoke")
+            check(p.line() == "said\n", "it spoke")
             d.ctl("ping")
             after = d.unit("a.service")
             check((after["status_text"], after["main_pid"]) == ("mine", before["main_pid"]), after)
@@ -342,7 +342,7 @@ def a_noisy_user_does_not_slow_the_restarts_of_others():
                 for code, seen in times.items():
                     p = code and run_as(4242, code, arg)
                     if p:
-                        p.stdout.readline()
+                        check(p.line() == "on\n", "it is on")
                     seen += [restart() for _ in range(5)]
                     if p:
                         p.stdin.close()

@@ -14,7 +14,8 @@ def skip(why):
 
 
 def run(argv, name):
-    p = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=600)
+    p = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                       timeout=1500 if "-san" in BUILD else 800)
     bad = [line for line in p.stdout.splitlines() if line.startswith("not ok")]
     good = sum(line.startswith("ok ") for line in p.stdout.splitlines())
     ok = p.returncode == 0 and good > 0 and not bad

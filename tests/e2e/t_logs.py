@@ -47,7 +47,8 @@ def output_and_the_daemons_word_are_in_one_log_in_order():
         t.puppets.command(t.control, "print-raw:last words")
         t.puppets.command(t.control, "exit:3")
         t.puppets.wait("up")  # restarted
-        lines = wait_for(lambda: (lambda l: l if l.count("o hello") == 2 else None)(texts(d, "a.service")), 10, "the second hello")
+        lines = wait_for(lambda: (lambda l: l if l.count("o hello") == 2 and any("exited" in x for x in l) else None)(texts(d, "a.service")), 10,
+                         lambda: "the second hello and the daemon's word: %s" % texts(d, "a.service"))
         i = lines.index("o last words")
         check(any(l.startswith("d ") and "exited" in l for l in lines[i:]), lines)
         check("last words" in d.ctl("logs", "a").out, d.ctl("logs", "a"))

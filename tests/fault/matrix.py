@@ -47,7 +47,7 @@ ALL = 1 << 30  # times: every call until disarmed
 # ---- units ---------------------------------------------------------------------------------------
 
 def service(exec_start, section="", unit="", **keys):
-    keys = dict({"RestartSec": "10ms", "TimeoutStopSec": "1", "TimeoutStartSec": "2",
+    keys = dict({"RestartSec": "10ms", "TimeoutStopSec": "%g" % lib.SLOW, "TimeoutStartSec": "%g" % (2 * lib.SLOW),
                  "Restart": "no" if keys.get("Type") == "oneshot" else "always"}, **keys)
     return ("[Unit]\nDefaultDependencies=no\nStartLimitIntervalSec=0\n%s[Service]\nExecStart=%s\n%s%s"
             % (unit, exec_start, "".join("%s=%s\n" % kv for kv in keys.items()), section))
@@ -61,7 +61,7 @@ UNITS = {
     "steps.service": service(SVC, ExecStartPre="/bin/true", ExecStartPost="/bin/true", ExecStop="/bin/true", ExecStopPost="/bin/true"),
     "box.service": service(SVC, User="nobody", PrivateTmp="yes", ProtectSystem="strict", NoNewPrivileges="yes", PrivateDevices="yes",
                            SystemCallFilter="~reboot", CapabilityBoundingSet="CAP_CHOWN", LimitNOFILE="512", UMask="077",
-                           RuntimeDirectory="stayd-fault-box", WorkingDirectory="/", StandardInput="null", Nice="1"),
+                           RuntimeDirectory="stayd-fault-box-%d" % os.getpid(), WorkingDirectory="/", StandardInput="null", Nice="1"),
     "once.service": service("%s print:hello exit:0" % SVC, Type="oneshot"),
     "en.service": service(SVC, section="[Install]\nWantedBy=rest.target\n"),
     "web@.service": service(SVC + " print:%i", section="[X-Replicas]\nCount=2\n[X-Rollout]\nMinReadySec=0\nMaxSurge=0\nMaxUnavailable=1\n"
@@ -513,8 +513,8 @@ OPS = [StartUp(), ShutDown(), Start("a"), Stop("a"), Crash(), Restart(), Start("
 
 
 def wait_for(predicate, deadline):
-    """deadline: seconds, or the client of a rig, whose patience is meant."""
-    end = time.monotonic() + getattr(deadline, "timeout", deadline) * lib.SLOW
+    """deadline: seconds in quiet, or the client of a rig, whose patience is meant."""
+    end = time.monotonic() + (deadline.timeout * lib.SLOW if isinstance(deadline, Client) else deadline * lib.PATIENCE)
     pause = 0.0005
     while True:
         try:
@@ -616,9 +616,9 @@ class FreshRig(Rig):
         """A fault may cost the code of a clean end, but not the end."""
         self.d.proc.terminate()
         try:
-            self.d.proc.wait(20 * lib.SLOW)
+            self.d.proc.wait(20 * lib.PATIENCE)
         except subprocess.TimeoutExpired:
-            raise Violation("no end 20 s after SIGTERM")
+            raise Violation("no end %d s after SIGTERM" % (20 * lib.PATIENCE))
         lib._ours.discard(self.d.proc.pid)
         left = {p: lib.cmdline(p) for p in lib.strangers() if lib.is_alive(p)}
         if left:
@@ -691,7 +691,10 @@ class Matrix:
         """True when the fault happened."""
         begin = time.monotonic()
         fired = self.run_cell(c)
-        self.slow.append((time.monotonic() - begin, cell_text(c)))
+        took = time.monotonic() - begin
+        self.slow.append((took, cell_text(c)))
+        if took > 4 * lib.SLOW:
+            print("# took %.1f s: %s" % (took, cell_text(c)), flush=True)
         return fired
 
     def run_fresh(self, c):
@@ -737,7 +740,7 @@ class Matrix:
                 self.messages["%s | %s" % (c.op.name, re_digits(str(error)))] += 1
                 if not lib.is_alive(r.keeper):
                     raise Violation("the keeper is dead")
-                wait_for(lambda: r.status(2.0), 10)
+                wait_for(r.status, r.client)
                 self.again(r, c.op)
             r.wait_steady(c.op.expect())
             c.op.verify(r)
@@ -763,7 +766,7 @@ class Matrix:
 
     def again(self, r, op):
         """A unit whose restart is under way says so: that is no end yet."""
-        end = time.monotonic() + 3 * lib.SLOW
+        end = time.monotonic() + 3 * lib.PATIENCE
         while True:
             try:
                 return op.again(r)

@@ -12,7 +12,7 @@ SHORT = -1
 WHO = ["keeper", "core", "launcher", "logger", "net", "child", "role-child", "other"]
 ERRNO = {n: getattr(__import__("errno"), n) for n in dir(__import__("errno")) if n.startswith("E")}
 COUNT, FAIL, KILL = range(3)
-TIMEOUT = 4.0  # of a call; generous: an operation takes milliseconds
+TIMEOUT = 4.0 * lib.PATIENCE / lib.SLOW  # of a call; generous: an operation takes milliseconds
 
 
 def read_calls():
@@ -160,7 +160,7 @@ class Rig:
 
     def wrong(self, expect):
         """What is not as it should be, as text; None: all is well. expect: {unit: active_state}."""
-        s = self.status(2.0)
+        s = self.status(TIMEOUT / 2)
         units, roles = {u["name"]: u for u in s["units"]}, {r: s["daemon"].get(r + "_pid", 0) for r in ROLES}
         allowed = {p for p in roles.values() if p}
         for name, u in units.items():
@@ -229,7 +229,7 @@ class Rig:
                     out.append("%s=%s" % (f, os.readlink("/proc/%d/fd/%s" % (pid, f))))
         return " ".join(out)
 
-    def wait_steady(self, expect, deadline=4.0):
+    def wait_steady(self, expect, deadline=TIMEOUT):
         end, last = time.monotonic() + deadline * lib.SLOW, None
         pause = 0.0005
         while True:

@@ -560,6 +560,28 @@ START_TEST(a_started_message_that_never_ends_is_closed)
 }
 END_TEST
 
+/* The time of one who has used up his share and is not listened to stands still. */
+START_TEST(a_started_message_is_waited_for_while_its_sender_is_not_listened_to)
+{
+	static const char first[] = M("Status\"") "\0{\"method\"", rest[] = ":\"org.stayd.Control.Ping\"}";
+	NEED_ROOT(); /* for another uid */
+	ck_assert_int_eq(seteuid(65534), 0);
+	int fd = dial();
+	ck_assert_int_eq(seteuid(0), 0);
+	core->stall_us = CONTROL_IDLE_US / 10 * 3 / 2; /* of 10 percent of our time: half as long again */
+	say(fd, first, sizeof(first) - 1);
+	json_decref(parse(next(fd)));
+	ck_assert_uint_eq(core->stall_us, 0);
+	uint64_t began = now_boot_us();
+	say(fd, rest, sizeof(rest));
+	json_t *j = parse(next(fd));
+	params(j);
+	ck_assert_uint_ge(now_boot_us() - began, CONTROL_IDLE_US);
+	json_decref(j);
+	close(fd);
+}
+END_TEST
+
 /* A TCP socket that is waited for at its last close(2), as nobody reads what it sent. */
 static int lingering(int *ret_listener)
 {
@@ -667,6 +689,7 @@ Suite *suite(void)
 	tcase_add_test(t, every_change_needs_more_than_a_viewer);
 	tcase_add_test(t, connections_of_one_uid_are_bounded);
 	tcase_add_test(t, a_started_message_that_never_ends_is_closed);
+	tcase_add_test(t, a_started_message_is_waited_for_while_its_sender_is_not_listened_to);
 	tcase_add_test(t, a_descriptor_that_comes_along_is_not_waited_for);
 	tcase_add_test(t, the_interface_describes_every_method);
 	tcase_add_test(t, any_bytes_become_valid_json);
