@@ -191,8 +191,8 @@ START_TEST(starts_that_hang_before_their_exec_hold_up_no_other)
 	unit_init(&u, probe_path());
 	unit_arg(&u, "show");
 	struct result r = rig_run(&rig, &u);
+	end_hung(pids, HUNG); /* first: an assertion that fails would leave them */
 	ck_assert_int_eq(r.reply.kind, LN_SPAWNED);
-	end_hung(pids, HUNG);
 	rig_stop(&rig);
 	unlink(fifo);
 	rmdir(dir);
