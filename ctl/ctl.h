@@ -36,8 +36,8 @@ struct ctl {
 	bool json, quiet, follow, no_wait, now, runtime, try_restart, or_restart, stay;
 	bool detailed_exitcode, verify;
 	const char *file, *head; /* of the audit log */
-	uint64_t timeout_us; /* USEC_INFINITY: none */
-	uint64_t since_us;   /* wall clock; 0 = any */
+	uint64_t timeout_us;     /* USEC_INFINITY: none */
+	uint64_t since_us;       /* wall clock; 0 = any */
 	const char *signal, *who, *wait_for, *state;
 	long lines, pause_after, to_revision, code; /* -1: not given */
 	const char *properties[PROPERTIES_MAX];
@@ -109,7 +109,7 @@ struct table {
 void table_begin(struct table *t, size_t n_columns, const char *const *heads);
 void table_add(struct table *t, const char *text); /* next cell; made printable */
 void table_done(struct table *t);
-void table_print(struct table *t, FILE *out);      /* and frees */
+void table_print(struct table *t, FILE *out); /* and frees */
 
 enum colour { COLOUR_NONE, COLOUR_GREEN, COLOUR_YELLOW, COLOUR_RED, COLOUR_DIM };
 bool out_is_utf8(void);

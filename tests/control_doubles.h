@@ -20,7 +20,7 @@ struct core {
 	struct request last; /* of the latest submit */
 	uint64_t next_request;
 	unsigned n_submitted, n_shutdown;
-	bool is_deferred; /* submit does not answer */
+	bool is_deferred;  /* submit does not answer */
 	uint64_t stall_us; /* what its next answer takes, by the clock */
 	enum reply_result result;
 	const char *result_text;

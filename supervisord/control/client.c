@@ -48,7 +48,7 @@ struct client {
 	uint64_t
 		message_us; /* when the first byte of an incomplete message came; 0 = there is none */
 	uint64_t away_until_us, away_since_us; /* not listened to; until 0 = is */
-	enum control_role role; /* when it came: for its place, not for its rights */
+	enum control_role role;                /* when it came: for its place, not for its rights */
 	bool is_in_callback;
 	bool is_busy; /* a call is under way */
 	bool is_oneway, is_eof;

@@ -265,7 +265,8 @@ struct core {
 	size_t n_pending, cap_pending, head_pending;
 	struct spawn_id *probes; /* exec: probes that wait for a place or for the launcher */
 	size_t n_probes, cap_probes, head_probes, n_probes_asked;
-	struct map lb_rows; /* "lb/server" -> struct lb_row */
+	struct map lb_rows;     /* "lb/server" -> struct lb_row */
+	struct map port_owners; /* port -> struct owner, who was given it last */
 	uint16_t next_lb;
 	uint64_t next_request;
 	uint64_t heartbeat_us;
@@ -493,6 +494,7 @@ void fdstore_restore(struct core *c, struct unit *u, uint32_t number, const char
 void fdstore_clear(struct core *c, struct unit *u);
 
 /* port.c */
+void port_owners_begin(struct core *c); /* once the records are restored */
 int port_allocate(struct core *c, struct unit *u);
 
 /* netlink.c: the link to stay-net */

@@ -335,10 +335,10 @@ void net_lb_want(struct core *c, struct unit *u, enum lb_state state, unsigned w
 	for (unsigned i = 0; s && i < MIN((size_t)s->n_lbs, u->conf->lb.address.n); i++) {
 		char key[160];
 		uint16_t lb = (uint16_t)(sc(s)->lb_base + i);
-		row_key(key, lb, server_name(u));
-		struct lb_row *row = map_get(&c->lb_rows, key);
 		if (i >= sc(s)->n_lbs_said)
 			break; /* dropped, and u is no member that could name it */
+		row_key(key, lb, server_name(u));
+		struct lb_row *row = map_get(&c->lb_rows, key);
 		if (!row) {
 			row = xcalloc(1, sizeof(*row));
 			str_copy(row->key, key, sizeof(row->key));

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Ports of replica sets: the lowest port of the set's pool that no member of any set has and that
- * can be bound now: pools may overlap, and who was given a port binds it some time later. A member keeps its port for as long as it is free at its next start, so that a load
- * balancer's row changes as seldom as possible.
+ * can be bound now. Pools may overlap, and who was given a port binds it some time later. A member
+ * keeps its port for as long as it is free at its next start, so that a load balancer's row changes
+ * as seldom as possible.
  */
 #include "core/inner.h"
 
@@ -22,44 +23,71 @@ static bool port_is_free(uint16_t port)
 	return bind(fd, (struct sockaddr *)&a, sizeof(a)) == 0 && listen(fd, 1) == 0;
 }
 
-struct ports {
-	uint8_t bits[(UINT16_MAX + 1) / 8];
+struct owner {
+	char port[8];
+	struct unit *unit;
 };
 
-static struct ports ports_of_others(const struct core *c, const struct unit *u)
+static struct owner *owner_of(const struct core *c, uint16_t port)
 {
-	struct ports taken = {{0}};
-	for (size_t i = 0; i < c->world->n_units; i++) {
-		const struct unit *m = c->world->units[i];
-		if (m != u && m->rec.port && !unit_is_down(m))
-			taken.bits[m->rec.port / 8] |= (uint8_t)(1U << m->rec.port % 8);
-	}
-	return taken;
+	char key[8];
+	snprintf(key, sizeof(key), "%u", port);
+	return map_get(&c->port_owners, key);
 }
 
-static bool can_have(const struct ports *taken, uint16_t port)
+/* Who was given a port last, and is not down, has it: nobody else was given it meanwhile. */
+static bool is_of_another(const struct core *c, const struct unit *u, uint16_t port)
 {
-	return !(taken->bits[port / 8] >> port % 8 & 1) && port_is_free(port);
+	const struct owner *o = owner_of(c, port);
+	return o && o->unit != u && o->unit->rec.port == port && !unit_is_down(o->unit);
+}
+
+static void give(struct core *c, struct unit *u, uint16_t port)
+{
+	struct owner *o = owner_of(c, port);
+	if (!o) {
+		o = xcalloc(1, sizeof(*o));
+		snprintf(o->port, sizeof(o->port), "%u", port);
+		(void)map_put(&c->port_owners, o->port, o);
+	}
+	o->unit = u;
+	if (u->rec.port == port)
+		return;
+	world_set_port(c->world, u, port);
+	record_write_dirty(c);
+}
+
+void port_owners_begin(struct core *c)
+{
+	for (size_t i = 0; i < c->world->n_units; i++) {
+		struct unit *u = c->world->units[i];
+		if (u->rec.port && !unit_is_down(u))
+			give(c, u, u->rec.port);
+	}
+}
+
+static bool can_have(const struct core *c, const struct unit *u, uint16_t port)
+{
+	return !is_of_another(c, u, port) && port_is_free(port);
 }
 
 int port_allocate(struct core *c, struct unit *u)
 {
 	const struct replicas_conf *r = &u->conf->replicas;
+	uint16_t own = u->rec.port;
 	if (!r->port_first)
 		return 0;
 	/* Another process of this activation has the port already. */
-	if (u->rec.port && u->rec.main_pid)
+	if (own && u->rec.main_pid)
 		return 0;
-	struct ports taken = ports_of_others(c, u);
-	if (u->rec.port >= r->port_first && u->rec.port <= r->port_last &&
-		can_have(&taken, u->rec.port))
-		return 0;
-	for (unsigned port = r->port_first; port <= r->port_last; port++) {
-		if (!can_have(&taken, (uint16_t)port))
-			continue;
-		world_set_port(c->world, u, (uint16_t)port);
-		record_write_dirty(c);
-		return 0;
-	}
-	return -EADDRINUSE;
+	unsigned port = r->port_first;
+	if (own >= r->port_first && own <= r->port_last && can_have(c, u, own))
+		port = own;
+	else
+		while (port <= r->port_last && !can_have(c, u, (uint16_t)port))
+			port++;
+	if (port > r->port_last)
+		return -EADDRINUSE;
+	give(c, u, (uint16_t)port);
+	return 0;
 }

@@ -77,11 +77,11 @@ struct child {
 	const struct spawn_id *id;
 	int keeper_fd;
 	int null_fd;
-	int report_fd;       /* -1: report is in shared memory */
+	int report_fd;             /* -1: report is in shared memory */
 	volatile uint8_t *is_born; /* the launcher's, to be set when the keeper knows us; or NULL */
-	int std[3];          /* received, -1: as the plan says */
-	int cgroup_procs_fd; /* -1: already there */
-	pid_t shim_pid;      /* 0: none above */
+	int std[3];                /* received, -1: as the plan says */
+	int cgroup_procs_fd;       /* -1: already there */
+	pid_t shim_pid;            /* 0: none above */
 	const int *pass;
 	struct report report;
 	char *const *argv, *const *envp;

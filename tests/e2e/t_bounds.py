@@ -335,10 +335,15 @@ def overlapping_pools_give_no_port_twice():
     with Daemon({"a@.service": unit % (SVC, first, first + 3), "b@.service": unit % (SVC, first + 1, first + 4)}) as d:
         got = [d.ctl_start("start", "a"), d.ctl_start("start", "b")]
         out = [p.communicate(timeout=60)[0] for p in got]
-        members = d.members("a") + d.members("b")
-        ports = [u["port"] for u in members if u["active_state"] == "active"]
-        check(len(ports) == len(set(ports)) and len(ports) in (4, 5), "of five ports, each once: %s" % ports)
+        had = {u["name"]: u["port"] for u in d.members("a") + d.members("b") if u["active_state"] == "active"}
+        check(len(had) == len(set(had.values())) and len(had) in (4, 5), "of five ports, each once: %s" % had)
         check("no free port in %d-" % first in "".join(out) or "no free port in %d-" % (first + 1) in "".join(out), out)
+        d.kill_core()
+        d.ctl("start", "a", "b", check=False)
+        d.ctl("restart", "--no-wait", min(had))
+        now = wait_for(lambda: (lambda m: m if set(had) <= set(m) else None)(
+            {u["name"]: u["port"] for u in d.members("a") + d.members("b") if u["active_state"] == "active"}), 20, "those to be up")
+        check(len(now) == len(set(now.values())) and had.items() <= now.items(), "another core: %s, before %s" % (now, had))
 
 
 main()

@@ -80,7 +80,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (connect(fd, (struct sockaddr *)&address, address_size) < 0)
 		abort();
-	while (!control_clients(core->control)) /* accepting has a share of the time, and may pause */
+	while (!control_clients(
+		core->control)) /* accepting has a share of the time, and may pause */
 		if (loop_turn(&loop, 1000) < 0)
 			abort();
 	for (size_t at = 1; at < size;) {

@@ -113,7 +113,7 @@ struct sim {
 	unsigned host;                 /* which, from 0 */
 	struct sim *shares_with;       /* the host whose load balancers these are, or NULL */
 	int64_t ahead_us,
-		wall_us;      /* its clocks before everybody's, and before its own monotonic clock */
+		wall_us; /* its clocks before everybody's, and before its own monotonic clock */
 	unsigned min_serving; /* as the load balancers see it; 0 = not judged */
 };
 

@@ -563,12 +563,14 @@ END_TEST
 /* The time of one who has used up his share and is not listened to stands still. */
 START_TEST(a_started_message_is_waited_for_while_its_sender_is_not_listened_to)
 {
-	static const char first[] = M("Status\"") "\0{\"method\"", rest[] = ":\"org.stayd.Control.Ping\"}";
+	static const char first[] = M("Status\"") "\0{\"method\"",
+			  rest[] = ":\"org.stayd.Control.Ping\"}";
 	NEED_ROOT(); /* for another uid */
 	ck_assert_int_eq(seteuid(65534), 0);
 	int fd = dial();
 	ck_assert_int_eq(seteuid(0), 0);
-	core->stall_us = CONTROL_IDLE_US / 10 * 3 / 2; /* of 10 percent of our time: half as long again */
+	core->stall_us =
+		CONTROL_IDLE_US / 10 * 3 / 2; /* of 10 percent of our time: half as long again */
 	say(fd, first, sizeof(first) - 1);
 	json_decref(parse(next(fd)));
 	ck_assert_uint_eq(core->stall_us, 0);

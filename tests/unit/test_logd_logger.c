@@ -42,7 +42,8 @@ static struct lg_frame receive(void)
 	struct pollfd p = {core_end, POLLIN, 0};
 	ck_assert_int_eq(poll(&p, 1, DEADLINE_MS), 1);
 	ssize_t n = recv(core_end, &f, sizeof(f), 0);
-	if (n < 0 && errno == ECONNRESET) /* it left without reading all; what it said is still there */
+	if (n < 0 &&
+		errno == ECONNRESET) /* it left without reading all; what it said is still there */
 		n = recv(core_end, &f, sizeof(f), 0);
 	ck_assert_int_eq(n, sizeof(f));
 	return f;
