@@ -206,6 +206,7 @@ static void spawned(struct world *w, struct unit *u, const struct event *ev)
 		inst_fire(w, u, FSM_SPAWNED);
 		if (u->n_requests)
 			unit_poke(w, u); /* who asked waits for the exec: job.c */
+		set_unit_changed(w, u); /* and a rollout: it is available now */
 	} else if (id_eq(&u->rec.control, &ev->id)) {
 		u->rec.control_pid = ev->pid;
 		unit_touch(w, u);

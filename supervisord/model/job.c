@@ -50,7 +50,7 @@ bool unit_is_down(const struct unit *u)
 
 bool unit_is_available(const struct unit *u)
 {
-	return unit_is_up(u) && health_is_ready(u) && lb_is_in(u);
+	return unit_is_up(u) && !unit_is_being_executed(u) && health_is_ready(u) && lb_is_in(u);
 }
 
 static bool is_stopping(const struct unit *u)

@@ -488,7 +488,7 @@ struct unit {
 };
 
 /* Up as systemd has it for Type=simple, but whether the program exists is not known yet. Dependents do
- * not wait for that; people do. */
+ * not wait for that; people, sets and rollouts do. */
 bool unit_is_being_executed(const struct unit *u);
 /* As people are told: not active before there is a main pid to look at. */
 enum active_state unit_active_state(const struct unit *u);

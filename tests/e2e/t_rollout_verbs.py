@@ -165,7 +165,6 @@ def scaling_to_the_count_it_has_starts_the_members_that_ended():
         check(d.unit("set@2.service")["active_state"] == "inactive", "the one stopped by hand does not")
 
 
-
 @test
 def names_with_dots_are_sets_of_their_own():
     rollout = "[X-Rollout]\nMinReadySec=0\n"

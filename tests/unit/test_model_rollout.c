@@ -665,6 +665,23 @@ START_TEST(random_faults_of_load_balancers_never_cut_a_session)
 }
 END_TEST
 
+START_TEST(what_is_not_executed_yet_is_not_available)
+{
+	struct rig *r = rig_new(2, 1, 0, 42);
+	RIG_POLICY(r, service.type, SERVICE_SIMPLE);
+	RIG_POLICY(r, health[CHECK_READY].target, NULL);
+	rig_start(r);
+	rig_request(r, REQ_SCALE, 2, 3, NULL, NULL);
+	ck_assert(unit_is_up(r->u[2]) && r->process[2].is_running);
+	ck_assert(!unit_is_available(r->u[2]));
+	ck_assert_uint_eq(r->replies[2], 0);
+	ck_assert(rig_until_reply(r, 2, SEC(1)));
+	ck_assert_int_eq(r->reply[2], REPLY_DONE);
+	ck_assert_int_ne(r->u[2]->rec.main_pid, 0);
+	rig_free(r);
+}
+END_TEST
+
 START_TEST(scaling_starts_and_drains_the_highest_members)
 {
 	struct rig *r = rig_new(2, 3, 1, 40);
@@ -741,6 +758,7 @@ Suite *suite(void)
 	tcase_add_test(c, core_that_dies_in_the_preflight_takes_nobody_for_touched);
 	tcase_add_test(c, rollback_goes_on_after_the_core_was_killed_at_any_effect);
 	tcase_add_test(c, random_faults_of_load_balancers_never_cut_a_session);
+	tcase_add_test(c, what_is_not_executed_yet_is_not_available);
 	tcase_add_test(c, scaling_starts_and_drains_the_highest_members);
 	tcase_add_test(c, plan_names_every_member_and_the_bound);
 	suite_add_tcase(s, c);
