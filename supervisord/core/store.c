@@ -290,21 +290,26 @@ static void load_members(struct core *c, struct set *s, unsigned from, unsigned 
 
 /* ---- units ---------------------------------------------------------------------------------------- */
 
-static struct unit *put(struct core *c, const char *name, uint32_t revision, bool has_revision)
+/* The conf it is to have: of its set's revision, or read, which the caller may have done just now
+ * (a reference, or NULL). */
+static struct unit_conf *conf_of(struct core *c, const char *name, uint32_t revision,
+	bool has_revision, struct unit_conf *read)
 {
-	struct unit *u = world_unit(c->world, name);
 	char release[RELEASE_NAME_MAX + 1] = "";
-	if (u && u->core)
-		return u;
 	CLEANUP_FREE char *set = set_name_of(name);
 	uint32_t current = 0;
 	bool in_set = unit_name_type(name) == UNIT_SERVICE &&
 		      read_current(c, set, &current, release) && is_of_set(c, name, set);
 	if (has_revision)
 		current = revision;
-	struct unit_conf *conf = (in_set || has_revision) && unit_name_type(name) == UNIT_SERVICE
-					 ? load_revision(c, name, set, current)
-					 : unit_load(&c->path, name, NULL);
+	if ((in_set || has_revision) && unit_name_type(name) == UNIT_SERVICE)
+		return load_revision(c, name, set, current);
+	return read ? unit_conf_ref(read) : unit_load(&c->path, name, NULL);
+}
+
+static struct unit *put_conf(struct core *c, const char *name, struct unit_conf *conf)
+{
+	struct unit *u;
 	log_diagnostics(conf);
 	u = world_put_unit(c->world, conf);
 	store_attach(c, u);
@@ -320,8 +325,24 @@ static struct unit *put(struct core *c, const char *name, uint32_t revision, boo
 	}
 	if (!u->set) /* a plan compares the texts of sets */
 		unit_conf_drop_text(conf);
+	return u;
+}
+
+static struct unit *put_read(struct core *c, const char *name, uint32_t revision, bool has_revision,
+	struct unit_conf *read)
+{
+	struct unit *u = world_unit(c->world, name);
+	if (u && u->core)
+		return u;
+	struct unit_conf *conf = conf_of(c, name, revision, has_revision, read);
+	u = put_conf(c, name, conf);
 	unit_conf_unref(conf);
 	return u;
+}
+
+static struct unit *put(struct core *c, const char *name, uint32_t revision, bool has_revision)
+{
+	return put_read(c, name, revision, has_revision, NULL);
 }
 
 int store_load_closure(struct core *c)
@@ -367,12 +388,13 @@ struct unit *core_load_unit(struct core *c, const char *name, struct err *e)
 	}
 	if (!u || !u->core) {
 		struct unit_conf *conf = unit_load(&c->path, name, NULL);
-		bool is_there = load_says(conf, name, e) == 0;
-		unit_conf_unref(conf);
-		if (!is_there && !u)
+		if (load_says(conf, name, e) < 0 && !u) {
+			unit_conf_unref(conf);
 			return NULL;
+		}
 		*e = (struct err){0};
-		u = put(c, name, 0, false);
+		u = put_read(c, name, 0, false, conf);
+		unit_conf_unref(conf);
 		store_load_closure(c);
 	} else if (uc(u)->is_stale && unit_is_down(u)) {
 		struct buf notes = {0};

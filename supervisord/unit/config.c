@@ -101,14 +101,20 @@ static int check_one(const char *path, struct err *e, char *hint, size_t hint_si
 	return 0;
 }
 
-static int check_dirs(const char *dir, struct err *e, char *hint, size_t hint_size)
+/* Where the directory of that name really is, once it and all above it are found to be safe. */
+static int check_dirs(
+	const char *name, char dir[PATH_MAX], struct err *e, char *hint, size_t hint_size)
 {
-	static char last[PATH_MAX];
+	static char last_name[PATH_MAX], last[PATH_MAX];
 	static uint64_t last_us;
 	char part[PATH_MAX];
 	uint64_t now = now_mono_us();
-	if (streq(dir, last) && now - last_us < MEMO_US)
+	if (streq(name, last_name) && now - last_us < MEMO_US) {
+		str_copy(dir, last, PATH_MAX);
 		return 0;
+	}
+	if (!realpath(name, dir))
+		return cannot_look(name, e);
 	for (size_t i = 1; i <= strlen(dir); i++) {
 		if (dir[i] != '/' && dir[i] != '\0' && i > 1)
 			continue;
@@ -117,6 +123,7 @@ static int check_dirs(const char *dir, struct err *e, char *hint, size_t hint_si
 		if (r < 0)
 			return r;
 	}
+	str_copy(last_name, name, sizeof(last_name));
 	str_copy(last, dir, sizeof(last));
 	last_us = now;
 	return 0;
@@ -132,9 +139,7 @@ int file_check_safe(const char *path, struct err *e, char *hint, size_t hint_siz
 		CLEANUP_FREE char *above = slash == at ? xstrdup("/")
 					   : slash     ? xstrndup(at, (size_t)(slash - at))
 						       : xstrdup(".");
-		if (!realpath(above, dir))
-			return cannot_look(above, e);
-		int r = check_dirs(dir, e, hint, hint_size);
+		int r = check_dirs(above, dir, e, hint, hint_size);
 		ssize_t n = r < 0 ? -1 : readlink(at, target, sizeof(target) - 1);
 		if (r < 0)
 			return r;
