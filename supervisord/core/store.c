@@ -43,15 +43,22 @@ static char *set_name_of(const char *unit)
 	return xstrndup(unit, (size_t)(end - unit));
 }
 
+/* What cannot be looked at may be there: the next look says. */
+static bool snapshot_is_absent(const char *file)
+{
+	return access(file, R_OK) < 0 && (errno == ENOENT || errno == ENOTDIR);
+}
+
 static struct unit_conf *load_revision(
 	struct core *c, const char *name, const char *set, uint32_t revision)
 {
 	CLEANUP_FREE char *dir = revision_dir(c, set, revision);
 	CLEANUP_FREE char *file = xasprintf("%s/unit", dir);
 	/* One that is there and cannot be read is no reason to run another text. */
-	if (access(file, R_OK) == 0 || (errno != ENOENT && errno != ENOTDIR)) {
+	if (!snapshot_is_absent(file)) {
 		struct unit_conf *conf = unit_load(&c->path, name, dir);
-		if (conf->load == LOAD_LOADED || conf->load == LOAD_BAD)
+		if (conf->load == LOAD_LOADED ||
+			(conf->load == LOAD_BAD && !snapshot_is_absent(file)))
 			return conf;
 		unit_conf_unref(conf);
 	}

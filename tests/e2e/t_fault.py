@@ -138,4 +138,27 @@ def words_of_a_child_below_a_shim_that_find_no_room_or_memory_for_a_moment_fail_
     moments("shim")
 
 
+@test
+def a_snapshot_that_is_gone_and_cannot_be_looked_at_at_first_is_no_broken_unit():
+    need(os.path.join(BUILD, "fault/stayd"))
+    sys.path.insert(0, FAULT)
+    import rig
+    web = "[Service]\nExecStart=%s\n[X-Replicas]\nCount=1\n[X-Rollout]\nMinReadySec=0\n" % SVC
+    r = rig.Rig({"keep.service": "[Service]\nExecStart=%s\n" % SVC, "web@.service": web})
+    r.client.call("Start", names=["keep.service", "web"])
+    r.client.call("Deploy", name="web")
+    revision = r.units()["web@1.service"]["revision"]
+    r.client.call("Stop", names=["web"])
+    shutil.rmtree(os.path.join(r.d.state_dir, "sets/web/revisions/%d" % revision))
+    for n in range(1, 8):  # one of them is the look at it
+        r.fault.arm(rig.FAIL, "core", "access", n, 1, rig.ERRNO["EIO"])
+        r.d.kill_core()
+        wait_for(lambda: r.units().get("web@1.service", {}).get("load_state") == "loaded", 10,
+                 lambda: "the unit to be loaded after EIO of access #%d: %s" % (n, r.units().get("web@1.service")))
+        r.fault.disarm()
+    r.client.call("Start", names=["web"])
+    check(r.units()["web@1.service"]["active_state"] == "active", "it starts: %s" % r.units()["web@1.service"])
+    r.end()
+
+
 main()
