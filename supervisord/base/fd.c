@@ -166,6 +166,16 @@ int write_file_atomic(const char *path, const void *data, size_t size, mode_t mo
 	return fsync_parent(path);
 }
 
+/* One that is there need not be made: what mkdir(2) lacks for a moment says nothing about it. */
+static int mkdir_one(const char *path, mode_t mode)
+{
+	struct stat st;
+	if (mkdir(path, mode) == 0 || errno == EEXIST)
+		return 0;
+	int error = errno;
+	return stat(path, &st) == 0 && S_ISDIR(st.st_mode) ? 0 : -error;
+}
+
 int mkdir_parents(const char *path, mode_t mode)
 {
 	CLEANUP_FREE char *p = xstrdup(path);
@@ -173,13 +183,12 @@ int mkdir_parents(const char *path, mode_t mode)
 		if (*s != '/')
 			continue;
 		*s = '\0';
-		if (mkdir(p, 0755) < 0 && errno != EEXIST)
-			return -errno;
+		int r = mkdir_one(p, 0755);
+		if (r < 0)
+			return r;
 		*s = '/';
 	}
-	if (mkdir(p, mode) < 0 && errno != EEXIST)
-		return -errno;
-	return 0;
+	return mkdir_one(p, mode);
 }
 
 static int name_cmp(const void *a, const void *b)

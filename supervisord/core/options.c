@@ -164,10 +164,14 @@ int options_parse(struct core *c, int argc, char **argv)
 
 /* ---- directories -------------------------------------------------------------------------------------- */
 
+/* Of one that is there only a word of the kernel says that it is not ours to write: a core that took
+ * another because it lacked memory for the question would know nothing of what was deployed. */
 static int make_dir(const char *dir)
 {
 	int r = mkdir_parents(dir, 0755);
-	return r < 0 ? r : faccessat(AT_FDCWD, dir, W_OK, AT_EACCESS) < 0 ? -errno : 0;
+	if (r < 0 || faccessat(AT_FDCWD, dir, W_OK, AT_EACCESS) == 0)
+		return r;
+	return errno == EACCES || errno == EPERM || errno == EROFS ? -errno : 0;
 }
 
 /* A directory that should outlive us; with a read-only root one that does not has to do. 1: it does

@@ -161,4 +161,31 @@ def a_snapshot_that_is_gone_and_cannot_be_looked_at_at_first_is_no_broken_unit()
     r.end()
 
 
+@test
+def core_that_lacks_memory_for_a_look_at_its_directories_keeps_them():
+    need(os.path.join(BUILD, "fault/stayd"))
+    sys.path.insert(0, FAULT)
+    import rig
+    web = "[Service]\nExecStart=%s\n[X-Replicas]\nCount=1\n[X-Rollout]\nMinReadySec=0\n" % SVC
+    r = rig.Rig({"keep.service": "[Service]\nExecStart=%s\n" % SVC, "web@.service": web})
+    r.client.call("Start", names=["keep.service", "web"])
+    r.client.call("Deploy", name="web")
+    before = [(s["name"], s["revision"]) for s in r.status()["sets"]]
+    check(before == [("web", 1)], before)
+    for call in ("mkdir", "faccessat"):
+        n, fired = 0, True
+        while fired:
+            n += 1
+            core = r.status()["daemon"]["core_pid"]
+            r.fault.arm(rig.FAIL, "core", call, n, 1, rig.ERRNO["ENOMEM"])
+            r.d.kill_core()
+            wait_for(lambda: r.status()["daemon"]["core_pid"] not in (0, core), 10, "another core")
+            fired = r.fault.fired
+            r.fault.disarm()
+            now = [(s["name"], s["revision"]) for s in r.status()["sets"]]
+            check(now == before, "%s #%d: %s, before %s\n%s" % (call, n, now, before, r.log_since()))
+        check(n > 1, "%s is called" % call)
+    r.end()
+
+
 main()

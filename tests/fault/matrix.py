@@ -744,6 +744,7 @@ class Matrix:
                 self.again(r, c.op)
             r.wait_steady(c.op.expect())
             c.op.verify(r)
+            self.snapshots(r)
             now = r.units()["keep.service"]["main_pid"]
             if now != r.keep:
                 raise Violation("keep.service was pid %d and is %d" % (r.keep, now))
@@ -763,6 +764,13 @@ class Matrix:
             self.drop(c.op.kind)
             self.warm_up(c.op)
             return True
+
+    def snapshots(self, r):
+        """The revision a member is on is one that is kept."""
+        for n, u in r.units().items():
+            kept = "%s/sets/web/revisions/%d/unit" % (r.d.state_dir, u["revision"])
+            if n.startswith("web@") and u["revision"] and not os.path.exists(kept):
+                raise Violation("%s is on revision %d, which is not kept" % (n, u["revision"]))
 
     def again(self, r, op):
         """A unit whose restart is under way says so: that is no end yet."""
