@@ -355,7 +355,8 @@ ssize_t recv_fds(int sock, void *data, size_t size, int *fds, size_t *n_fds, int
 		}
 	}
 	bool is_cut = m.msg_flags & (MSG_TRUNC | MSG_CTRUNC);
-	for (; (is_cut || n == 0) && got > 0; got--) /* no bytes: the end of the link to everybody */
+	for (; (is_cut || n == 0) && got > 0;
+		got--) /* no bytes: the end of the link to everybody */
 		fds[got - 1] = fd_close(fds[got - 1]);
 	*n_fds = got;
 	return is_cut ? -EMSGSIZE : n;

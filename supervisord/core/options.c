@@ -194,6 +194,16 @@ static int make_lasting_dir(struct core *c, char **dir, const char *stand_in, co
 	return 1;
 }
 
+/* What it holds counts also on a disk that has become read-only; writing says so each time. */
+static bool is_state_kept(const char *dir)
+{
+	CLEANUP_FREE char *sets = xasprintf("%s/sets", dir);
+	int r = access(sets, R_OK | X_OK) == 0 ? make_dir(dir) : -ENOENT;
+	if (r < 0 && r != -ENOENT)
+		log_warn(NULL, "%s: %s; going by what it holds", dir, errno_name(r));
+	return r != -ENOENT;
+}
+
 /* Whoever can write there could put a socket or a record of his own in place of ours. */
 static int check_own_dir(const char *dir)
 {
@@ -221,8 +231,9 @@ int options_make_dirs(struct core *c)
 			   check_own_dir(c->state_dir) < 0;
 	if (c->is_dir_unsafe)
 		return 0; /* what becomes of that keeper has to be told: core_come_up() */
-	c->has_state_dir = make_lasting_dir(c, &c->state_dir, "lib",
-				   "what is enabled, deployed or scaled") >= 0;
+	c->has_state_dir =
+		is_state_kept(c->state_dir) || make_lasting_dir(c, &c->state_dir, "lib",
+						       "what is enabled, deployed or scaled") >= 0;
 	c->is_log_volatile = make_lasting_dir(c, &c->log_dir, "log", "output of services") > 0;
 	c->notify_path = xasprintf("%s/notify", c->runtime_dir);
 	c->control_path = xasprintf("%s/control.sock", c->runtime_dir);

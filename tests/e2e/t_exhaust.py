@@ -156,6 +156,31 @@ def a_state_directory_that_became_read_only_costs_no_service():
 
 
 @test
+def a_core_that_comes_up_on_a_read_only_state_directory_goes_by_what_it_holds():
+    with small_disk("state") as (d, where):
+        d.ctl("start", "web")
+        d.ctl("deploy", "web")
+        d.ctl("scale", "web=2")
+
+        def sets():
+            return [(s["name"], s["revision"], s["count"]) for s in d.status()["sets"]]
+        before = sets()
+        check(before == [("web", 1, 2)], before)
+        for argv in (["mount", "--bind", where, where], ["mount", "-o", "remount,bind,ro", where]):
+            r = subprocess.run(argv, capture_output=True, text=True)
+            check(r.returncode == 0, "%s: %s" % (argv, r.stderr))
+        d.kill_core()
+        check(sets() == before, "%s, before %s" % (sets(), before))
+        crash(d, "web@2.service")
+        r = d.ctl("deploy", "web", check=False)
+        check(r.rc != 0 and "EROFS" in r.out + r.err, r)
+        check(subprocess.run(["umount", where]).returncode == 0, "umount")
+        d.kill_core()
+        check(sets() == before, "%s, before %s" % (sets(), before))
+        d.ctl("deploy", "web")
+
+
+@test
 def directories_that_are_deleted_cost_no_service():
     with Daemon({"keep.service": KEEP, "late.service": KEEP}) as d:
         d.ctl("start", "keep")
