@@ -138,8 +138,8 @@ def words_of_a_child_below_a_shim_that_find_no_room_or_memory_for_a_moment_fail_
     moments("shim")
 
 
-@test
-def a_snapshot_that_is_gone_and_cannot_be_looked_at_at_first_is_no_broken_unit():
+def deployed():
+    """A daemon whose set web has been deployed once."""
     need(os.path.join(BUILD, "fault/stayd"))
     sys.path.insert(0, FAULT)
     import rig
@@ -147,15 +147,34 @@ def a_snapshot_that_is_gone_and_cannot_be_looked_at_at_first_is_no_broken_unit()
     r = rig.Rig({"keep.service": "[Service]\nExecStart=%s\n" % SVC, "web@.service": web})
     r.client.call("Start", names=["keep.service", "web"])
     r.client.call("Deploy", name="web")
+    return r
+
+
+def each_core_that_fails(r, call, error):
+    """Another core each time, whose n-th call of that fails once, until none has so many."""
+    import rig
+    n, fired = 0, True
+    while fired:
+        n += 1
+        core = r.status()["daemon"]["core_pid"]
+        r.fault.arm(rig.FAIL, "core", call, n, 1, rig.ERRNO[error])
+        r.d.kill_core()
+        wait_for(lambda: r.status()["daemon"]["core_pid"] not in (0, core), 10, "another core")
+        yield "%s of %s #%d" % (error, call, n)
+        fired = r.fault.fired
+        r.fault.disarm()
+    check(n > 1, "%s is called" % call)
+
+
+@test
+def a_snapshot_that_is_gone_and_cannot_be_looked_at_at_first_is_no_broken_unit():
+    r = deployed()
     revision = r.units()["web@1.service"]["revision"]
     r.client.call("Stop", names=["web"])
     shutil.rmtree(os.path.join(r.d.state_dir, "sets/web/revisions/%d" % revision))
-    for n in range(1, 8):  # one of them is the look at it
-        r.fault.arm(rig.FAIL, "core", "access", n, 1, rig.ERRNO["EIO"])
-        r.d.kill_core()
+    for what in each_core_that_fails(r, "access", "EIO"):
         wait_for(lambda: r.units().get("web@1.service", {}).get("load_state") == "loaded", 10,
-                 lambda: "the unit to be loaded after EIO of access #%d: %s" % (n, r.units().get("web@1.service")))
-        r.fault.disarm()
+                 lambda: "the unit to be loaded after %s: %s" % (what, r.units().get("web@1.service")))
     r.client.call("Start", names=["web"])
     check(r.units()["web@1.service"]["active_state"] == "active", "it starts: %s" % r.units()["web@1.service"])
     r.end()
@@ -163,28 +182,15 @@ def a_snapshot_that_is_gone_and_cannot_be_looked_at_at_first_is_no_broken_unit()
 
 @test
 def core_that_lacks_memory_for_a_look_at_its_directories_keeps_them():
-    need(os.path.join(BUILD, "fault/stayd"))
-    sys.path.insert(0, FAULT)
-    import rig
-    web = "[Service]\nExecStart=%s\n[X-Replicas]\nCount=1\n[X-Rollout]\nMinReadySec=0\n" % SVC
-    r = rig.Rig({"keep.service": "[Service]\nExecStart=%s\n" % SVC, "web@.service": web})
-    r.client.call("Start", names=["keep.service", "web"])
-    r.client.call("Deploy", name="web")
-    before = [(s["name"], s["revision"]) for s in r.status()["sets"]]
+    r = deployed()
+
+    def sets():
+        return [(s["name"], s["revision"]) for s in r.status()["sets"]]
+    before = sets()
     check(before == [("web", 1)], before)
     for call in ("mkdir", "faccessat"):
-        n, fired = 0, True
-        while fired:
-            n += 1
-            core = r.status()["daemon"]["core_pid"]
-            r.fault.arm(rig.FAIL, "core", call, n, 1, rig.ERRNO["ENOMEM"])
-            r.d.kill_core()
-            wait_for(lambda: r.status()["daemon"]["core_pid"] not in (0, core), 10, "another core")
-            fired = r.fault.fired
-            r.fault.disarm()
-            now = [(s["name"], s["revision"]) for s in r.status()["sets"]]
-            check(now == before, "%s #%d: %s, before %s\n%s" % (call, n, now, before, r.log_since()))
-        check(n > 1, "%s is called" % call)
+        for what in each_core_that_fails(r, call, "ENOMEM"):
+            check(sets() == before, "%s: %s, before %s\n%s" % (what, sets(), before, r.log_since()))
     r.end()
 
 
