@@ -8,14 +8,15 @@
  * processes of a daemon map ($STAYD_FAULT): matrix.py arms it at the beginning of an operation.
  *
  *  1. Without $STAYD_FAULT, before the constructor, and while it is not armed, wrappers pass on.
- *  2. A wrapper makes no call of its own, save those that kill: it also runs in the child of a
- *     vfork, below a seccomp filter, and in a process without memory.
+ *  2. A wrapper makes no call of its own, save those that kill and fstat() before a SHORT write: it
+ *     also runs in the child of a vfork, below a seccomp filter, and in a process without memory.
  *  3. All wrapped functions take and return integers or pointers in registers, at most seven, so
  *     one signature serves all of them (System V ABI of x86-64, AAPCS64 with unnamed arguments in
  *     registers).
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -25,6 +26,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -97,6 +99,12 @@ static int shot(enum call call)
 	return f->error;
 }
 
+static bool is_pipe(long fd)
+{
+	struct stat st;
+	return __real_fstat(fd, (long)&st) == 0 && S_ISFIFO(st.st_mode);
+}
+
 /* ---- the wrappers ---------------------------------------------------------------------------- */
 
 #define REAL(name) __real_##name(a, b, c, d, e, g, h)
@@ -122,6 +130,13 @@ static int shot(enum call call)
 	else                                                                                       \
 		SET(-1)                                                                            \
 	return REAL(name);
+/* ... and what the kernel never parts is not parted: at most PIPE_BUF to a pipe (pipe(7)). */
+#define WRITE(name)                                                                                \
+	if (error == ERROR_SHORT && is_pipe(a) && c <= PIPE_BUF) {                                 \
+		error = 0;                                                                         \
+		__atomic_sub_fetch(&fault->fired, 1, __ATOMIC_RELAXED);                            \
+	}                                                                                          \
+	MOVE(name)
 /* The child of fork() has memory of its own ... */
 #define FORK(name)                                                                                 \
 	SET(-1)                                                                                    \
@@ -155,6 +170,7 @@ static int shot(enum call call)
 #define IS_AFTER  true
 #define IS_CODE   true
 #define IS_MOVE   true
+#define IS_WRITE  true
 #define IS_FORK   true
 /* What the kernel never refuses is not refused here: -1 for a pid is everybody. */
 #define IS_SYSC   (a != SYS_getpid && a != SYS_getppid && a != SYS_gettid)
