@@ -167,9 +167,14 @@ enum log_level { LOG_ERROR = 3, LOG_WARN = 4, LOG_NOTE = 5, LOG_INFORM = 6, LOG_
 
 void log_open(const char *role, int max_level);
 void log_to_fd(int fd);
-/* From now on lines wait for log_flush(), a full buffer or an error: one write a turn, not a line. */
+/* From now on lines wait for a slow reader: 16 KiB of them; more are dropped and counted, and the count
+ * is shown. Without it none waits. */
+void log_keep(void);
+/* ... and for log_flush(), a full buffer or an error: one write a turn, not a line. */
 void log_hold(void);
-void log_flush(void);
+/* False: some still wait; to be called again when log_descriptor() is writable. */
+bool log_flush(void);
+int log_descriptor(void);
 /* One line: "stayd-core: unit: text". unit may be NULL. Never blocks for long, never fails. */
 void log_at(int level, const char *unit, const char *format, ...) PRINTF_LIKE(3, 4);
 #define log_error(u, ...) log_at(LOG_ERROR, (u), __VA_ARGS__)

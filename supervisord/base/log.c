@@ -2,6 +2,7 @@
 /* Error text and the daemon's own log lines. */
 #include "base.h"
 
+#include <limits.h>
 #include <poll.h>
 #include <sys/stat.h>
 
@@ -10,10 +11,10 @@ static int log_level_max = LOG_INFORM;
 static int log_fd = STDERR_FILENO;
 static enum { SINK_UNKNOWN, SINK_FILE, SINK_STREAM } log_sink;
 static unsigned n_dropped;
-/* Lines of a turn that go out in one write; used once log_hold() was called. */
-static char held[4096];
+/* Lines that wait: for the end of a turn (log_hold()), and for room (log_keep()). */
+static char held[16 << 10];
 static size_t n_held;
-static bool is_holding;
+static bool is_keeping, is_holding;
 
 int err_set(struct err *e, int code, const char *format, ...)
 {
@@ -46,63 +47,99 @@ void log_to_fd(int fd)
 }
 
 /* A reader of our log that has stopped (a container runtime, a terminal after ^S) must not stop
- * who decides: a line that would block is dropped, and how many is said when there is room again. */
+ * who decides: a write that would block waits, or is dropped. Who is gone takes all of it. */
 static bool has_room(void)
 {
 	struct stat st;
 	struct pollfd p = {log_fd, POLLOUT, 0};
 	if (log_sink == SINK_UNKNOWN)
 		log_sink = fstat(log_fd, &st) == 0 && S_ISREG(st.st_mode) ? SINK_FILE : SINK_STREAM;
-	return log_sink == SINK_FILE || (poll(&p, 1, 0) == 1 && p.revents & POLLOUT);
+	return log_sink == SINK_FILE || (poll(&p, 1, 0) == 1 && p.revents);
 }
 
-static unsigned lines_of(const char *text, size_t size)
+/* Whole lines, at most PIPE_BUF, which is what "room" means; lines of several roles do not mix. */
+static size_t write_size(void)
 {
-	unsigned n = 0;
-	for (size_t i = 0; i < size; i++)
-		n += text[i] == '\n';
-	return n;
+	if (n_held <= PIPE_BUF)
+		return n_held;
+	const char *end = memrchr(held, '\n', PIPE_BUF);
+	return end ? (size_t)(end + 1 - held) : PIPE_BUF;
 }
 
-/* One write: lines of several roles do not mix. At most PIPE_BUF, which is what "room" means. */
-static void log_write(const char *lines, size_t size)
+static void write_held(void)
+{
+	while (n_held && has_room()) {
+		size_t size = write_size();
+		ssize_t n = write(log_fd, held, size);
+		if (n < 0 && (errno == EAGAIN || errno == EINTR))
+			return;
+		size_t gone = n < 0 ? size : (size_t)n; /* an error: nobody will ever read it */
+		memmove(held, held + gone, n_held - gone);
+		n_held -= gone;
+	}
+}
+
+static bool hold_line(const char *line, size_t size)
+{
+	if (size > sizeof(held) - n_held)
+		return false;
+	memcpy(held + n_held, line, size);
+	n_held += size;
+	return true;
+}
+
+/* How many lines are missing is said where they are missing. */
+static void say_dropped(void)
 {
 	char text[96];
-	if (n_dropped && has_room()) {
-		int n = snprintf(text, sizeof(text), "%s: %u lines dropped, nobody read them\n",
-			log_role, n_dropped);
+	int n = snprintf(text, sizeof(text), "%s: %u lines dropped, nobody read them\n", log_role,
+		n_dropped);
+	if (n_dropped && hold_line(text, (size_t)n))
 		n_dropped = 0;
-		(void)!write(log_fd, text, (size_t)n);
-	}
-	if (has_room())
-		(void)!write(log_fd, lines, size);
-	else
-		n_dropped += lines_of(lines, size);
 }
 
-void log_flush(void)
+bool log_flush(void)
 {
 	int saved = errno;
-	if (n_held)
-		log_write(held, n_held);
-	n_held = 0;
+	write_held();
+	if (n_dropped && !n_held) {
+		say_dropped();
+		write_held();
+	}
 	errno = saved;
+	return n_held == 0;
+}
+
+void log_keep(void)
+{
+	is_keeping = true;
 }
 
 void log_hold(void)
 {
-	is_holding = true;
+	is_keeping = is_holding = true;
+}
+
+int log_descriptor(void)
+{
+	return log_fd;
 }
 
 static void log_line(int level, const char *line, size_t size)
 {
-	if (n_held + size > sizeof(held))
-		log_flush();
-	memcpy(held + n_held, line, size);
-	n_held += size;
+	unsigned before = n_dropped;
+	if (size > sizeof(held) - n_held)
+		(void)log_flush();
+	say_dropped();
+	if (n_dropped || !hold_line(line, size))
+		n_dropped++;
+	if (is_holding && level > LOG_ERROR)
+		return;
 	/* What may be the last word of this process is said at once. */
-	if (!is_holding || level <= LOG_ERROR)
-		log_flush();
+	if (!log_flush() && !is_keeping) { /* there is no later for who never flushes */
+		n_dropped = before + 1;
+		n_held = 0;
+	}
 }
 
 void log_at(int level, const char *unit, const char *format, ...)

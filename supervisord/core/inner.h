@@ -197,6 +197,7 @@ struct core {
 	int keeper_fd, launcher_fd, logger_fd, net_fd, launcher_pidfd;
 	struct source keeper_source, launcher_source, logger_source, net_source, notify_source,
 		listen_source;
+	struct source log_source; /* of our own lines, while they wait for room */
 	int notify_fd, control_fd;
 	unsigned notify_queue; /* messages that the kernel holds at most */
 	struct share notify_flood;

@@ -316,6 +316,7 @@ int core_main(int argc, char **argv)
 	static struct core core;
 	struct core *c = &core;
 	log_open("stayd", getenv("STAYD_DEBUG") ? LOG_TRACE : LOG_INFORM);
+	log_keep();
 	(void)prctl(PR_SET_NAME, "stayd-core");
 	/* Left alone, the allocator raises this to the largest block ever freed, and a unit file of
 	 * 10 MB that was looked at once costs 20 MB for good. */

@@ -9,6 +9,7 @@
 #include "core/inner.h"
 
 #include <signal.h>
+#include <sys/epoll.h>
 
 #define AGAIN_US (500 * USEC_PER_MSEC)
 
@@ -156,10 +157,20 @@ void core_on_timer(struct loop *l)
 	core_step(c, &ev);
 }
 
+static void on_log_room(struct source *s, uint32_t epoll_events)
+{
+	struct core *c = container_of(s, struct core, log_source);
+	(void)epoll_events;
+	if (log_flush())
+		loop_remove(&c->loop, s);
+}
+
 void core_before_wait(struct loop *l)
 {
 	struct core *c = container_of(l, struct core, loop);
 	record_write_dirty(c);
 	keeper_flush(c);
-	log_flush();
+	if (!log_flush() && !c->log_source.is_added)
+		(void)loop_add(
+			l, &c->log_source, log_descriptor(), EPOLLOUT, PRIO_NORMAL, on_log_room);
 }

@@ -346,4 +346,27 @@ def overlapping_pools_give_no_port_twice():
         check(len(now) == len(set(now.values())) and had.items() <= now.items(), "another core: %s, before %s" % (now, had))
 
 
+@test
+def reader_of_the_daemons_own_lines_who_stops_for_a_while_misses_none():
+    """On a serial console or a terminal after ^S: they wait, and go out by themselves when there is room."""
+    with temp_dir() as directory:
+        d = Daemon({"s%d.service" % i: "[Service]\nExecStart=%s\n" % SVC for i in range(40)})
+        d.output = os.path.join(directory, "output")
+        os.mkfifo(d.output)
+        reader = os.open(d.output, os.O_RDONLY | os.O_NONBLOCK)
+        fcntl.fcntl(reader, fcntl.F_SETPIPE_SZ, 4096)
+        os.set_blocking(reader, True)
+        d.log_text = lambda: said.decode(errors="replace")
+        said = b""
+        with d:
+            d.ctl("start", *["s%d" % i for i in range(40)])
+            while b"done: s39.service is up" not in said:
+                check(select.select([reader], [], [], 20 * PATIENCE)[0], "its lines came to an end:\n%s" % said.decode()[-2000:])
+                said += os.read(reader, 65536)
+            text = said.decode()
+            missing = [i for i in range(40) if "stayd: s%d.service: starting: as asked for\n" % i not in text]
+            check(not missing and "dropped" not in text, "%s: %s" % (missing, text))
+        os.close(reader)
+
+
 main()

@@ -197,6 +197,79 @@ START_TEST(descriptors_of_an_empty_or_cut_frame_are_closed)
 }
 END_TEST
 
+/* A pipe that is its reader's and full; returns where to read. */
+static int log_to_a_full_pipe(void)
+{
+	int p[2];
+	ck_assert_int_eq(pipe2(p, O_CLOEXEC | O_NONBLOCK), 0);
+	ck_assert_int_eq(fcntl(p[1], F_SETPIPE_SZ, 4096), 4096);
+	while (write(p[1], "................", 16) == 16)
+		continue;
+	log_to_fd(p[1]);
+	return p[0];
+}
+
+/* What is in the pipe now, behind what filled it. */
+static const char *read_all(int fd)
+{
+	static char text[64 << 10];
+	ssize_t n = read(fd, text, sizeof(text) - 1);
+	text[n > 0 ? n : 0] = '\0';
+	return text + strspn(text, ".");
+}
+
+START_TEST(lines_wait_for_a_slow_reader_and_what_is_too_many_is_counted)
+{
+	int fd = log_to_a_full_pipe();
+	log_hold();
+	log_warn("a", "first");
+	log_error("b", "second"); /* what may be the last word waits, too, rather than block */
+	ck_assert(!log_flush());
+	ck_assert_str_eq(read_all(fd), "");
+	ck_assert(log_flush());
+	ck_assert_str_eq(read_all(fd), "stayd: a: first\nstayd: b: second\n");
+
+	while (write(log_descriptor(), "................", 16) == 16)
+		continue;
+	for (int i = 0; i < 2000; i++)
+		log_warn("u", "line %04d", i);
+	unsigned n = 0, dropped = 0;
+	for (bool is_over = false; !is_over;) {
+		const char *line = read_all(fd);
+		is_over = log_flush() && *line == '\0' && n > 0;
+		for (; *line; line = strchr(line, '\n') + 1) {
+			char want[64];
+			snprintf(want, sizeof(want), "stayd: u: line %04u\n", n);
+			if (strncmp(line, want, strlen(want)) == 0)
+				n++;
+			else
+				ck_assert_int_eq(
+					sscanf(line, "stayd: %u lines dropped", &dropped), 1);
+		}
+	}
+	ck_assert_uint_gt(n, 500); /* 16 KiB of them */
+	ck_assert_uint_eq(n + dropped, 2000);
+	fd_close(fd);
+	ck_assert(log_flush()); /* nobody will read it: nothing waits */
+	log_warn("u", "to nobody");
+	(void)signal(SIGPIPE, SIG_IGN);
+	ck_assert(log_flush());
+}
+END_TEST
+
+START_TEST(lines_of_who_never_flushes_do_not_wait)
+{
+	int fd = log_to_a_full_pipe();
+	log_warn("a", "first");
+	log_warn("b", "second");
+	ck_assert_str_eq(read_all(fd), "");
+	log_warn("c", "third");
+	ck_assert_str_eq(
+		read_all(fd), "stayd: 2 lines dropped, nobody read them\nstayd: c: third\n");
+	fd_close(fd);
+}
+END_TEST
+
 Suite *suite(void)
 {
 	Suite *s = suite_create("base");
@@ -210,6 +283,8 @@ Suite *suite(void)
 	tcase_add_test(t, a_chain_shows_every_changed_removed_or_moved_line);
 	tcase_add_test(t, a_chain_is_sha256);
 	tcase_add_test(t, descriptors_of_an_empty_or_cut_frame_are_closed);
+	tcase_add_test(t, lines_wait_for_a_slow_reader_and_what_is_too_many_is_counted);
+	tcase_add_test(t, lines_of_who_never_flushes_do_not_wait);
 	suite_add_tcase(s, t);
 	return s;
 }
