@@ -315,6 +315,7 @@ static void apply_limits(struct core *c, struct unit *u, int fd)
 {
 	struct knob knobs[KNOBS];
 	knobs_of(u, knobs);
+	uc(u)->limits_refused = 0;
 	for (size_t i = 0; i < KNOBS; i++) {
 		const struct knob *k = &knobs[i];
 		char text[64];
@@ -326,9 +327,33 @@ static void apply_limits(struct core *c, struct unit *u, int fd)
 		else
 			snprintf(text, sizeof(text), "%llu", (unsigned long long)k->value);
 		int r = write_at(fd, k->file, text);
-		if (r < 0)
-			log_warn(u->name, "cannot set %s to %s: %s", k->file, text, errno_name(r));
+		if (r == 0)
+			continue;
+		log_warn(u->name, "cannot set %s to %s: %s", k->file, text, errno_name(r));
+		uc(u)->limits_refused |= (uint16_t)(1u << i);
 	}
+}
+
+/* Is this limit not what was set? A controller takes its files with it, and comes back without limits. */
+static bool is_limit_gone(int fd, const char *file)
+{
+	struct buf b = {0};
+	int r = read_file(fd, file, 64, &b);
+	bool is_gone = r == -ENOENT || (r == 0 && startswith(b.data, "max"));
+	buf_done(&b);
+	return is_gone;
+}
+
+/* After a restart of core, which set none of them. */
+static void check_limits(struct unit *u, int fd)
+{
+	struct knob knobs[KNOBS];
+	if (!u->conf)
+		return;
+	knobs_of(u, knobs);
+	for (size_t i = 0; i < KNOBS; i++)
+		if (knobs[i].value != UINT64_MAX && is_limit_gone(fd, knobs[i].file))
+			uc(u)->limits_refused |= (uint16_t)(1u << i);
 }
 
 void cgroup_each_degraded(struct core *c, const struct unit *u,
@@ -341,10 +366,18 @@ void cgroup_each_degraded(struct core *c, const struct unit *u,
 		struct degraded d = {.directive = knobs[i].directive,
 			.reason = why,
 			.class = CLASS_IGNORED_WARN};
-		if (knobs[i].value == UINT64_MAX ||
-			strv_has(&c->cgroup_controllers, knobs[i].controller))
+		if (knobs[i].value == UINT64_MAX)
 			continue;
-		if (c->cgroup_base)
+		if (u->core && !unit_is_down(u))
+			(void)cgroup_fd_of(
+				c, uc(u)->unit); /* looks at it after a restart of core */
+		bool has_controller = strv_has(&c->cgroup_controllers, knobs[i].controller);
+		if (has_controller && !(u->core && uc(u)->limits_refused & 1u << i))
+			continue;
+		if (has_controller)
+			snprintf(why, sizeof(why), "not enforced: it is not in %s of its cgroup",
+				knobs[i].file);
+		else if (c->cgroup_base)
 			snprintf(why, sizeof(why), "not enforced: no %s controller in our cgroup",
 				knobs[i].controller);
 		else
@@ -438,6 +471,8 @@ int cgroup_fd_of(struct core *c, struct unit *u)
 		x->cgroup_fd =
 			openat(c->cgroup_base_fd, u->name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 		x->is_cgroup_spent = x->cgroup_fd >= 0; /* for all that we know */
+		if (x->cgroup_fd >= 0)
+			check_limits(u, x->cgroup_fd);
 	}
 	return x->cgroup_fd;
 }

@@ -121,6 +121,7 @@ struct unit_core {
 	int cgroup_fd;                /* -1 = not made */
 	int log_fd;                   /* write end of the log pipe; -1 */
 	uint64_t oom_kills;           /* memory.events when last read */
+	uint16_t limits_refused;      /* by the cgroup: bits of struct knob in cgroup.c */
 	bool waits_empty;
 	bool is_cgroup_gone;  /* removed; until it is made again */
 	bool is_cgroup_spent; /* cgroup.kill was, or may have been, written: nothing starts in it */

@@ -1,7 +1,8 @@
 """A virtual machine whose PID 1 is stayd and whose check.service is the test (tests/testbed/qemu.sh): for what is done
 to a whole machine. Emulated, so it takes a minute: only with STAYD_QEMU=1..
 
-A script says what it found as `fig NAME VALUE...`; the machine powers off when it is over."""
+A script says what it found as `fig NAME VALUE...`, on a line of its own, as anything may talk on a console; the machine
+powers off when it is over."""
 from lib import *
 
 BED = os.path.join(TOP, "tests/testbed/qemu.sh")
@@ -12,9 +13,9 @@ PRELUDE = r"""
 ctl="/t/stayctl"
 field() { $ctl show $1 -p $2 2>/dev/null | sed "s/^$2=//"; }
 pid() { $ctl status $1 --json | tr ',' '\n' | sed -n 's/.*"main_pid": *\([0-9]*\).*/\1/p' | head -1; }
-fig() { echo "FIGURE $*"; }
+fig() { echo "FIGURE $*" >/dev/ttyS1; }
 """
-END = 'echo "QEMU-EXIT 0"\n'
+END = 'echo "QEMU-EXIT 0" >/dev/ttyS1\n'
 APPLETS = ("sed", "head", "wc", "tr", "date", "rmdir")
 
 

@@ -6,12 +6,12 @@
 #     The first FILE is the test: run by a busybox init as root, its exit status becomes ours.
 #     Further ones are copied in, as /t/NAME or DEST, with the shared libraries they need.
 #     -p  the first FILE is PID 1 itself: it powers off at the end, and sets our status by the line
-#         "QEMU-EXIT n" on the console
+#         "QEMU-EXIT n" on the console or on /dev/ttyS1
 #     -b  lay the files over this tree (packed once and cached)
 #
-# The serial console goes to standard output. 125: no exit line came, 77: something is not installed.
-# Needs qemu-system-x86, busybox-static, cpio; the kernel package is unpacked, never installed. The
-# work directory is $STAYD_TESTBED_DIR. Everything travels in the initramfs: the cloud kernel has
+# The serial console goes to standard output, and at the end what was written to /dev/ttyS1. 125: no
+# exit line came, 77: something is not installed. Needs qemu-system-x86, busybox-static, cpio; the
+# kernel package is unpacked, never installed. The work directory is $STAYD_TESTBED_DIR. Everything travels in the initramfs: the cloud kernel has
 # virtio and 9p only as modules. KVM is not used: nested, the device opens but the guest hangs.
 set -eu
 
@@ -143,14 +143,15 @@ cat $packed_base "$work/files.gz" >"$work/initrd.gz" # the kernel takes several 
 set +e
 : >"$work/log" # tail must find it
 timeout "$seconds" qemu-system-x86_64 -accel tcg,thread=multi -cpu max -m "$memory" -smp 2 -nodefaults \
-	-no-reboot -display none -serial stdio -kernel "$(ls "$cache"/kernel/boot/vmlinuz-* | tail -1)" \
-	-initrd "$work/initrd.gz" -append "console=ttyS0 quiet panic=-1 mitigations=off random.trust_cpu=on \
+	-no-reboot -display none -serial stdio -serial "file:$work/second" \
+	-kernel "$(ls "$cache"/kernel/boot/vmlinuz-* | tail -1)" -initrd "$work/initrd.gz" -append "console=ttyS0 quiet panic=-1 mitigations=off random.trust_cpu=on \
 rdinit=$init $kernel_args" </dev/null >"$work/log" 2>&1 &
 qemu=$!
 tail -n +1 -f --pid=$qemu "$work/log" 2>/dev/null
 wait $qemu
 qemu_status=$?
-status=$(tr -d '\r' <"$work/log" | sed -n 's/^QEMU-EXIT \([0-9]*\).*/\1/p' | tail -1)
+cat "$work/second"
+status=$(cat "$work/log" "$work/second" | tr -d '\r' | sed -n 's/^QEMU-EXIT \([0-9]*\).*/\1/p' | tail -1)
 [ -z "$status" ] || exit "$status"
 if [ -n "$is_pid1" ] && [ $qemu_status -eq 0 ]; then exit 0; fi
 echo "qemu.sh: no exit line (qemu ended with $qemu_status)" >&2
