@@ -11,12 +11,13 @@
 #
 # The serial console goes to standard output, and at the end what was written to /dev/ttyS1. 125: no
 # exit line came, 77: something is not installed. Needs qemu-system-x86, busybox-static, cpio; the
-# kernel package is unpacked, never installed. The work directory is $STAYD_TESTBED_DIR. Everything travels in the initramfs: the cloud kernel has
-# virtio and 9p only as modules. KVM is not used: nested, the device opens but the guest hangs.
+# kernel package is unpacked, never installed. The work directory is $STAYD_TESTBED_DIR. Everything
+# travels in the initramfs: the cloud kernel has virtio and 9p only as modules. KVM is not used:
+# nested, the device opens but the guest hangs.
 set -eu
 
 usage() {
-	sed -n '2,16s/^# \{0,1\}//p' "$0" >&2
+	sed -n '2,17s/^# \{0,1\}//p' "$0" >&2
 	exit 2
 }
 
@@ -144,8 +145,8 @@ set +e
 : >"$work/log" # tail must find it
 timeout "$seconds" qemu-system-x86_64 -accel tcg,thread=multi -cpu max -m "$memory" -smp 2 -nodefaults \
 	-no-reboot -display none -serial stdio -serial "file:$work/second" \
-	-kernel "$(ls "$cache"/kernel/boot/vmlinuz-* | tail -1)" -initrd "$work/initrd.gz" -append "console=ttyS0 quiet panic=-1 mitigations=off random.trust_cpu=on \
-rdinit=$init $kernel_args" </dev/null >"$work/log" 2>&1 &
+	-kernel "$(ls "$cache"/kernel/boot/vmlinuz-* | tail -1)" -initrd "$work/initrd.gz" \
+	-append "console=ttyS0 quiet panic=-1 mitigations=off random.trust_cpu=on rdinit=$init $kernel_args" </dev/null >"$work/log" 2>&1 &
 qemu=$!
 tail -n +1 -f --pid=$qemu "$work/log" 2>/dev/null
 wait $qemu
