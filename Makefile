@@ -92,7 +92,7 @@ next:
 	$(Q)$(MAKE) --no-print-directory NEXT=1 $(addprefix build$(if $(SAN),-san)-next/,stayd stay-net)
 check: deps
 	$(Q)$(MAKE) --no-print-directory -j$$(nproc) tests next
-	$(Q)/usr/bin/python3 tests/run.py --build $B $(TESTS)
+	$(Q)/usr/bin/python3 tests/run.py --build $B $(if $(STRICT),--strict) $(TESTS)
 demo: deps
 	$(Q)$(MAKE) --no-print-directory -j$$(nproc) all $(TOOLS)
 	$(Q)/usr/bin/python3 tests/demo/demo.py --build $B
