@@ -182,6 +182,8 @@ struct core {
 	bool is_stepping;
 	struct procs procs;
 	struct unit_path path;
+	struct unit_conf *last_read; /* in turn last_read_turn: see read_file_of() */
+	uint64_t last_read_turn;
 	struct launch_caps caps;
 	/* where things are */
 	char *runtime_dir, *state_dir, *log_dir, *config_path;

@@ -381,6 +381,20 @@ bool core_unit_is_unread(const struct unit *u)
 	return u->core && uc(u)->is_unread;
 }
 
+/* What its file says now (a reference). Whether a name is a set and which unit it is are asked one
+ * behind the other: read once a turn. */
+static struct unit_conf *read_file_of(struct core *c, const char *name)
+{
+	bool is_read = c->last_read && c->last_read_turn == c->loop.turn && c->loop.turn > 0 &&
+		       streq(c->last_read->name, name);
+	if (!is_read) {
+		unit_conf_unref(c->last_read);
+		c->last_read = unit_load(&c->path, name, NULL);
+		c->last_read_turn = c->loop.turn;
+	}
+	return unit_conf_ref(c->last_read);
+}
+
 struct unit *core_load_unit(struct core *c, const char *name, struct err *e)
 {
 	struct unit *u = world_unit(c->world, name);
@@ -394,7 +408,7 @@ struct unit *core_load_unit(struct core *c, const char *name, struct err *e)
 		return NULL;
 	}
 	if (!u || !u->core) {
-		struct unit_conf *conf = unit_load(&c->path, name, NULL);
+		struct unit_conf *conf = read_file_of(c, name);
 		if (load_says(conf, name, e) < 0 && !u) {
 			unit_conf_unref(conf);
 			return NULL;
@@ -429,7 +443,7 @@ struct set *core_find_set(struct core *c, const char *name, struct err *unread)
 	struct set *s = world_set(c->world, set);
 	const char *at = strchr(name, '@');
 	if (s && s->is_template && !at && unit_name_type(name) == UNIT_SERVICE) {
-		struct unit_conf *conf = unit_load(&c->path, name, NULL);
+		struct unit_conf *conf = read_file_of(c, name);
 		bool is_there = conf->load != LOAD_NOT_FOUND;
 		unit_conf_unref(conf);
 		if (is_there) /* a service beside the set, called by its full name */
@@ -446,7 +460,7 @@ struct set *core_find_set(struct core *c, const char *name, struct err *unread)
 	for (size_t i = 0; i < ARRAY_SIZE(candidates); i++) {
 		if (!unit_name_is_valid(candidates[i]))
 			continue;
-		struct unit_conf *conf = unit_load(&c->path, candidates[i], NULL);
+		struct unit_conf *conf = read_file_of(c, candidates[i]);
 		bool makes_set = conf_makes_set(conf) && (i == 1 || conf->replicas.is_set);
 		if (!makes_set && conf->is_unread && conf->load == LOAD_BAD && unread)
 			(void)load_says(conf, candidates[i], unread);
