@@ -1,5 +1,6 @@
 #!/usr/bin/python3
-"""The README is true: its unit file checks clean, its commands and options exist, its files are there.
+"""The README is true: its unit file checks clean, its commands and options exist, its files are there. The manuals
+leave no option out.
 
   readme.py BUILD"""
 import os, re, subprocess, sys, tempfile
@@ -43,6 +44,15 @@ def main(build):
     paths = set(re.findall(r"`(?:man \./|\./)?((?:supervisord|include|tests|units|ctl|packaging)/[\w@./-]+)`", text))
     missing = sorted(p for p in paths if not os.path.exists(os.path.join(TOP, p)))
     tap(paths and not missing, "every file it names is there: %s" % (missing or len(paths)))
+
+    for program, manual, helps in (("stayd", "supervisord/stayd.8", [[]]), ("stayctl", "ctl/stayctl.1", [[]] + [[v] for v in sorted(verbs)])):
+        there = set()
+        for words in helps:
+            r = subprocess.run([os.path.join(build, program)] + words + ["--help"], stdout=subprocess.PIPE, universal_newlines=True, timeout=100)
+            there |= set(re.findall(r"(?<![\w-])--([a-z][a-z-]+)", r.stdout))
+        with open(os.path.join(TOP, manual), encoding="utf-8") as f:
+            told = set(re.findall(r"Fl (?:\w [,|] )?-([a-z][a-z-]+)", f.read()))
+        tap(there and there <= told, "every option of %s is in %s: %s" % (program, manual, sorted(there - told) or len(there)))
     return 1 if failed else 0
 
 
