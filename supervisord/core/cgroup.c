@@ -763,14 +763,21 @@ static int signal_known(struct core *c, const struct unit *u, int signo)
 	return 0;
 }
 
+/* Of the processes that keeper knows, those a walk has met. */
+struct known {
+	bool main, control;
+};
+
 /* One walk. Returns how many were met that are not in seen (NULL: nobody is); -1: seen is full. */
-static int signal_members(struct core *c, struct unit *u, int fd, int signo, struct pids *seen)
+static int signal_members(
+	struct core *c, struct unit *u, int fd, int signo, struct pids *seen, struct known *ret_met)
 {
 	struct buf b = {0};
 	char *save = NULL;
 	int met = 0;
 	if (read_procs(fd, &b) < 0 || !b.data) {
 		buf_done(&b);
+		ret_met->main = ret_met->control = true;
 		return signal_known(c, u, signo);
 	}
 	for (char *line = strtok_r(b.data, "\n", &save); line && met >= 0;
@@ -786,12 +793,15 @@ static int signal_members(struct core *c, struct unit *u, int fd, int signo, str
 		if (!is_new)
 			continue; /* it has its signal; it may be dying */
 		met++;
-		if (pid == u->rec.main_pid)
+		if (pid == u->rec.main_pid) {
+			ret_met->main = true;
 			keeper_signal(c, &u->rec.main, signo);
-		else if (pid == u->rec.control_pid)
+		} else if (pid == u->rec.control_pid) {
+			ret_met->control = true;
 			keeper_signal(c, &u->rec.control, signo);
-		else
+		} else {
 			signal_member(c, u, pid, signo);
+		}
 	}
 	buf_done(&b);
 	return met;
@@ -800,12 +810,12 @@ static int signal_members(struct core *c, struct unit *u, int fd, int signo, str
 /* cgroup.kill is for what outruns us only: at least up to Linux 6.18 a cgroup that it was written to
  * kills every process cloned into it from then on (the child's kill_seq is taken from the parent's
  * cgroup), so ExecStopPost= and the next start would die at birth. */
-static void kill_cgroup(struct core *c, struct unit *u, int fd)
+static void kill_cgroup(struct core *c, struct unit *u, int fd, struct known *ret_met)
 {
 	struct pids seen = {.n = 0};
 	int met = 1;
 	for (int round = 0; met > 0 && round < KILL_ROUNDS_MAX; round++)
-		met = signal_members(c, u, fd, SIGKILL, &seen);
+		met = signal_members(c, u, fd, SIGKILL, &seen, ret_met);
 	if (met != 0 && write_at(fd, "cgroup.kill", "1") == 0)
 		uc(u)->is_cgroup_spent = true;
 }
@@ -820,15 +830,18 @@ static void signal_strayed(
 
 static void signal_cgroup(struct core *c, struct unit *u, int signo)
 {
+	struct known met = {0};
 	int fd = uc(u)->is_empty ? -1 : cgroup_fd_of(c, u);
 	if (fd < 0 && !uc(u)->is_empty && !uc(u)->is_cgroup_gone)
 		(void)signal_known(c, u, signo);
 	else if (fd >= 0 && signo == SIGKILL)
-		kill_cgroup(c, u, fd);
+		kill_cgroup(c, u, fd, &met);
 	else if (fd >= 0)
-		(void)signal_members(c, u, fd, signo, NULL);
-	signal_strayed(c, u, &u->rec.main, u->rec.main_pid, signo);
-	signal_strayed(c, u, &u->rec.control, u->rec.control_pid, signo);
+		(void)signal_members(c, u, fd, signo, NULL, &met);
+	if (!met.main)
+		signal_strayed(c, u, &u->rec.main, u->rec.main_pid, signo);
+	if (!met.control)
+		signal_strayed(c, u, &u->rec.control, u->rec.control_pid, signo);
 }
 
 /* True when somebody got it who may have forked meanwhile. */

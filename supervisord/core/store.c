@@ -437,6 +437,15 @@ struct unit *core_load_unit(struct core *c, const char *name, struct err *e)
 	return u->conf->load == LOAD_LOADED || !unit_is_down(u) ? u : NULL;
 }
 
+/* What makes a set of it or not (a reference): what it was loaded from, or its file. */
+static struct unit_conf *conf_now(struct core *c, const char *name)
+{
+	const struct unit *u = world_unit(c->world, name);
+	bool is_known = u && u->core && u->conf && u->conf->load == LOAD_LOADED &&
+			!uc(u)->is_stale && !uc(u)->is_unread;
+	return is_known ? unit_conf_ref(u->conf) : read_file_of(c, name);
+}
+
 struct set *core_find_set(struct core *c, const char *name, struct err *unread)
 {
 	CLEANUP_FREE char *set = set_name_of(name);
@@ -460,7 +469,7 @@ struct set *core_find_set(struct core *c, const char *name, struct err *unread)
 	for (size_t i = 0; i < ARRAY_SIZE(candidates); i++) {
 		if (!unit_name_is_valid(candidates[i]))
 			continue;
-		struct unit_conf *conf = read_file_of(c, candidates[i]);
+		struct unit_conf *conf = conf_now(c, candidates[i]);
 		bool makes_set = conf_makes_set(conf) && (i == 1 || conf->replicas.is_set);
 		if (!makes_set && conf->is_unread && conf->load == LOAD_BAD && unread)
 			(void)load_says(conf, candidates[i], unread);
