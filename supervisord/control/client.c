@@ -22,6 +22,7 @@
  * Called by server.c, whose client_ops it calls, and by whoever answers.
  */
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/timerfd.h>
@@ -35,6 +36,7 @@
 #define TURN_US         500            /* for all clients together; services come first */
 #define ACCEPT_TURN_MAX 16             /* connections taken in one turn of the loop */
 #define ACCEPT_PAUSE_US (USEC_PER_SEC) /* after EMFILE and the like */
+#define GRACE_US        (USEC_PER_SEC) /* more, once, for who has done its part: see gets_grace() */
 #define ACCEPT_SHARE    ((struct share_size){.percent = 10, .max_us = 1000}) /* thousands a second */
 
 struct client {
@@ -52,6 +54,7 @@ struct client {
 	bool is_in_callback;
 	bool is_busy; /* a call is under way */
 	bool is_oneway, is_eof;
+	bool had_grace;
 	bool is_ending; /* close as soon as the queue is sent */
 	struct waiting waiting;
 };
@@ -364,6 +367,7 @@ static void client_time(struct client *cl, bool has_taken)
 {
 	if (cl->is_ending)
 		return;
+	cl->had_grace = cl->had_grace && (cl->message_us || client_behind(cl));
 	if (client_behind(cl) && !is_follower(cl)) {
 		if (has_taken || !cl->deadline_us)
 			client_deadline(cl, now_mono_us() + CONTROL_STALL_US);
@@ -586,6 +590,19 @@ static void on_listener(struct source *s, uint32_t events UNUSED)
 	}
 }
 
+/* The rest of its message is here, or it has taken what we sent: it was we who had no processor. */
+static bool gets_grace(struct client *cl, uint64_t now_us)
+{
+	struct pollfd p = {.fd = cl->source.fd, .events = POLLIN};
+	p.events |= client_behind(cl) ? POLLOUT : 0;
+	if (cl->had_grace || cl->is_ending || poll(&p, 1, 0) <= 0)
+		return false;
+	cl->had_grace = true;
+	cl->message_us = cl->message_us ? now_us + GRACE_US - CONTROL_IDLE_US : 0;
+	cl->deadline_us = now_us + GRACE_US;
+	return true;
+}
+
 static void on_timer(struct source *s, uint32_t events UNUSED)
 {
 	struct clients *c = container_of(s, struct clients, timer);
@@ -596,7 +613,8 @@ static void on_timer(struct source *s, uint32_t events UNUSED)
 		next = cl->next;
 		if (cl->away_until_us && cl->away_until_us <= now)
 			comes_back(cl);
-		else if (!cl->away_until_us && cl->deadline_us && cl->deadline_us <= now)
+		else if (!cl->away_until_us && cl->deadline_us && cl->deadline_us <= now &&
+			 !gets_grace(cl, now))
 			client_close(cl);
 	}
 	if (c->wake_us <= now) {

@@ -346,6 +346,42 @@ def overlapping_pools_give_no_port_twice():
         check(len(now) == len(set(now.values())) and had.items() <= now.items(), "another core: %s, before %s" % (now, had))
 
 
+def timers(pid):
+    """{descriptor: (how often it has expired unread, is it armed)} of the timers of a process."""
+    found = {}
+    for fd in os.listdir("/proc/%d/fdinfo" % pid):
+        try:
+            with open("/proc/%d/fdinfo/%s" % (pid, fd)) as f:
+                text = f.read()
+        except FileNotFoundError:
+            continue
+        m = re.search(r"^ticks: (\d+)$.*^it_value: \((\d+), (\d+)\)$", text, re.M | re.S)
+        if m:
+            found[fd] = (int(m.group(1)), m.group(2) != "0" or m.group(3) != "0")
+    return found
+
+
+@test
+def message_whose_rest_came_in_time_is_answered_though_core_had_no_processor_for_it():
+    with Daemon({}) as d:
+        core = d.status()["daemon"]["core_pid"]
+        with dial(d) as k:
+            before = {fd for fd, (_, armed) in timers(core).items() if armed}
+
+            def new():
+                return [fd for fd, (_, armed) in timers(core).items() if armed and fd not in before]
+            k.sendall(PING[:20])
+            wait_for(new, 10, "the time of a message to be measured")
+            clock = new()[0]
+            os.kill(core, signal.SIGSTOP)
+            try:
+                k.sendall(PING[20:])
+                wait_for(lambda: timers(core)[clock][0], 20, "that time to be over")
+            finally:
+                os.kill(core, signal.SIGCONT)
+            check("parameters" in (answer(k) or {}), "it is answered")
+
+
 @test
 def reader_of_the_daemons_own_lines_who_stops_for_a_while_misses_none():
     """On a serial console or a terminal after ^S: they wait, and go out by themselves when there is room."""
