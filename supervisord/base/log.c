@@ -71,7 +71,7 @@ static void write_held(void)
 	while (n_held && has_room()) {
 		size_t size = write_size();
 		ssize_t n = write(log_fd, held, size);
-		if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		if (n == 0 || (n < 0 && (errno == EAGAIN || errno == EINTR)))
 			return;
 		size_t gone = n < 0 ? size : (size_t)n; /* an error: nobody will ever read it */
 		memmove(held, held + gone, n_held - gone);
