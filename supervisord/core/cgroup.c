@@ -400,14 +400,18 @@ bool cgroup_is_frozen(struct core *c, struct unit *u)
 }
 
 /* A process born in a frozen cgroup never gets to its exec, and the launcher waits with it. Whoever
- * froze it (a person, a checkpoint) meant the processes of before. */
-static void thaw(struct unit *u, int dir)
+ * froze it (a person, a checkpoint) meant the processes of before. False: there is none any more,
+ * somebody removed it while nothing ran in it. */
+static bool make_ready(struct unit *u, int dir)
 {
 	CLEANUP_CLOSE int file = openat(dir, "cgroup.freeze", O_RDWR | O_CLOEXEC);
-	if (!is_frozen(file))
-		return;
-	log_warn(u->name, "its cgroup was frozen (cgroup.freeze): thawed for this start");
-	(void)!pwrite(file, "0", 1, 0);
+	if (file < 0)
+		return errno != ENOENT && errno != ENODEV;
+	if (is_frozen(file)) {
+		log_warn(u->name, "its cgroup was frozen (cgroup.freeze): thawed for this start");
+		(void)!pwrite(file, "0", 1, 0);
+	}
+	return true;
 }
 
 /* Somebody removed our cgroup, which is possible while nothing runs. False: errno says why not. */
@@ -441,10 +445,9 @@ int cgroup_open_unit(struct core *c, struct unit *u, struct err *e)
 	struct unit_core *x = uc(u);
 	if (x->is_cgroup_spent) /* see kill_cgroup(); a busy one keeps its name and its fault */
 		cgroup_remove_unit(c, u);
-	if (x->cgroup_fd >= 0) {
-		thaw(u, x->cgroup_fd);
+	if (x->cgroup_fd >= 0 && make_ready(u, x->cgroup_fd))
 		return x->cgroup_fd;
-	}
+	x->cgroup_fd = fd_close(x->cgroup_fd);
 	x->is_cgroup_gone = x->is_cgroup_spent = false;
 	bool is_new = make_unit(c, u);
 	if (!is_new && errno == ENOENT && reopen_base(c))
@@ -457,7 +460,7 @@ int cgroup_open_unit(struct core *c, struct unit *u, struct err *e)
 		return err_set(
 			e, -errno, "cgroup %s/%s: %s", c->cgroup_base, u->name, errno_name(errno));
 	if (!is_new)
-		thaw(u, x->cgroup_fd);
+		(void)make_ready(u, x->cgroup_fd);
 	apply_limits(c, u, x->cgroup_fd);
 	x->oom_kills = oom_kills(x->cgroup_fd);
 	return x->cgroup_fd;

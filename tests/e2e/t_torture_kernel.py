@@ -188,27 +188,31 @@ def remove_cgroup(path):
 
 @test
 def cgroup_removed_under_us_is_made_again():
-    with with_cgroups() as r:
+    with with_cgroups(lambda s: {"a.service": s.puppets.unit("fork", "event:up", Restart="always", RestartSec="1", TimeoutStopSec="2")}) as r:
         base = base_of(r)
+        path, hits = os.path.join(base, "a.service"), []
 
         def round():
             r.ctl("start", "a", check=True)
             r.puppets.wait("up")
             r.ctl("stop", "a", check=True)
-            path = os.path.join(base, "a.service")
             remove_cgroup(path)
             r.ctl("start", "a", check=True)
             pid = r.puppets.wait("up").pid
-            # While it waits for its restart there is nobody in it: gone in that moment.
             os.kill(pid, signal.SIGKILL)
+            # While it waits for its restart there is nobody in it.
+            r.d.wait_unit("a.service", sub_state="auto-restart")
             with contextlib.suppress(OSError):
                 os.rmdir(path)
+                hits.append(path)
             r.puppets.wait("up", deadline=20)
-            r.d.wait_unit("a.service", sub_state="running")
+            u = r.d.wait_unit("a.service", sub_state="running")
+            check(u["n_restarts"] == 1, "the first restart went well: %s" % u)
             r.ctl("stop", "a", check=True)
             with contextlib.suppress(OSError):
                 os.rmdir(path)
         r.torture(round)
+        check(hits, "it was removed in time at least once")
 
 
 @test
