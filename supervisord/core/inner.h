@@ -149,6 +149,7 @@ struct set_core {
 	uint64_t journal_seq, journal_id;
 	bool is_commit_due; /* journal_commit() failed: tried again */
 	bool is_count_due;  /* journal_count() did */
+	bool is_count_lost; /* the file of it is there, and says nothing: store_recount() */
 	uint16_t lb_base;   /* wire number of its first load balancer */
 	bool has_lb_base;
 	unsigned n_lbs_said; /* stay-net knows that many, or will when it comes */
@@ -436,6 +437,7 @@ void store_attach(struct core *c, struct unit *u);
 void store_load_sets(struct core *c);
 struct unit *store_restore_unit(struct core *c, const char *name, const struct unit_rec *r);
 void store_restore_rollouts(struct core *c);
+void store_recount(struct core *c); /* sets whose number of members is lost: by who is there */
 void store_committed(struct core *c, struct set *s);
 int store_reload(struct core *c, struct buf *notes);
 bool store_is_unread(struct core *c); /* is something not known that may be there? */

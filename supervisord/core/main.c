@@ -125,6 +125,7 @@ static int restore(struct core *c)
 		adopt_find(c);
 	keeper_adopt_begin(c);
 	adopt_required(c);
+	store_recount(c);
 	port_owners_begin(c);
 	core_step(c, &restored);
 	keeper_adopt(c);

@@ -565,6 +565,35 @@ def damaged_records_harm_no_service_when_core_was_killed():
 
 
 @test
+def a_set_whose_files_are_damaged_keeps_its_members_count_and_revision():
+    web = unit(["wait"], "Restart=always", "RestartSec=10ms", more="[X-Replicas]\nCount=1\n[X-Rollout]\nMinReadySec=0\n")
+    n = ["web@%d.service" % i for i in (1, 2, 3)]
+
+    def state(d):
+        return [(s["name"], s["revision"], s["count"]) for s in d.status()["sets"]]
+
+    def damage(d, file, data):
+        with open(os.path.join(d.state_dir, "sets/web", file), "wb") as f:
+            f.write(data)
+    for kill in (bereave, lambda d, meanwhile: kill_core_and(d, meanwhile)):
+        with Daemon({"web@.service": web}) as d:
+            d.ctl("start", "web")
+            d.ctl("scale", "web=3")
+            d.ctl("deploy", "web")
+            before = settled(d, n)
+            for data in (b"", b"garbage\n", b"1\n# stayd state 1 crc 00000000\n", b"1\n# stayd state 9 crc 00000000\n", b"1"):
+                for files in (("count",), ("count", "current")):
+                    log = len(d.log_text())
+                    kill(d, lambda: [damage(d, f, data) for f in files])
+                    check(settled(d, n) == before, "%s %r: somebody was replaced" % (files, data))
+                    check(state(d) == [("web", 1, 3)], "%s %r: %s\n%s" % (files, data, state(d), d.log_text()[log:]))
+                    said = d.log_text()[log:]
+                    check("number of members is lost: 3" in said and re.search("count.*(damaged|too new|no number)", said), said)
+            d.ctl("deploy", "web")
+            check(all(d.unit(u)["revision"] == 2 for u in n), "all of them were rolled")
+
+
+@test
 def a_daemonized_service_without_its_record_is_supervised():
     def run(args):
         with Stage(daemonizing, args=args) as (s, d):
