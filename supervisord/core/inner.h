@@ -215,6 +215,7 @@ struct core {
 		char *text;
 		uint32_t count;
 		int error; /* of the last one: it came back */
+		bool is_news; /* we are the first core since */
 	} reexec;
 	uint64_t started_us, started_wall_us;
 	uint32_t launchers;  /* connected so far: the number of the newest */
