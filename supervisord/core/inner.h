@@ -255,6 +255,13 @@ struct core {
 	bool had_holder;    /* a stayd was here in this boot and did not end in order */
 	struct id128 boot;
 	/* cgroups */
+	struct {
+		char *file; /* which counts what the kernel kills; NULL: there is none */
+		const char *limit;
+		struct source source; /* the kernel tells when it grows; not of older hierarchies */
+		uint64_t seen, at_us; /* what it said last; when it had grown */
+		uint64_t left;        /* of those, who nobody was seen to be */
+	} memory;
 	char *cgroup_base; /* NULL: no writable cgroup v2: shims */
 	char *cgroup_path; /* the same as /proc/PID/cgroup has it, which shows another part of the tree */
 	int cgroup_base_fd;
@@ -463,7 +470,15 @@ int state_read(
 int state_read_number(struct core *c, const char *set, const char *file, uint32_t *ret);
 int state_write(struct core *c, const char *set, const char *file, const char *text);
 
+/* memory.c */
+void memory_begin(struct core *c);
+/* One of u's processes was ended by SIGKILL, is_own: by the limit of its unit. Was that the kernel, for the
+ * memory of all of us together? Then it is said. */
+bool memory_killed(struct core *c, const struct unit *u, bool is_own);
+
 /* cgroup.c */
+/* The daemon's own, of cgroup2 or of a controller's older hierarchy; NULL: none is to be seen here. */
+char *cgroup_own_dir(const char *controller);
 int cgroup_setup(struct core *c); /* -errno: another core should try */
 int cgroup_open_unit(struct core *c, struct unit *u, struct err *e); /* fd; made when missing */
 int cgroup_fd_of(struct core *c, struct unit *u);

@@ -215,8 +215,10 @@ static void say_exited(struct core *c, struct proc *p, pid_t pid, int code, int 
 	if (p->has_exited)
 		return;
 	p->has_exited = true;
-	ev.ok = p->kind == PROC_UNIT && code == CLD_KILLED && status == SIGKILL &&
-		cgroup_oom_killed(c, p->unit);
+	if (p->kind == PROC_UNIT && code == CLD_KILLED && status == SIGKILL) {
+		bool is_own = cgroup_oom_killed(c, p->unit);
+		ev.ok = memory_killed(c, p->unit, is_own) || is_own;
+	}
 	if (p->kind == PROC_PROBE)
 		probe_exited(c, p, code, status);
 	else

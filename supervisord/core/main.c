@@ -246,6 +246,7 @@ static int core_come_up(struct core *c)
 	r = cgroup_setup(c);
 	if (r < 0)
 		return r;
+	memory_begin(c);
 	r = record_open(c, deposit_take("state"));
 	if (r < 0)
 		return r;
