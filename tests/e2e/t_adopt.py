@@ -89,6 +89,20 @@ def processes_go_on_under_the_next_stayd_as_they_were():
     each_tracking(run)
 
 
+@test
+def a_service_whose_environment_is_closed_to_core_is_taken_over_by_its_record():
+    need_root()
+    need("setpriv")  # as in a container: services have capabilities that core gave up, and it may not trace
+    units = {"a.service": unit(["fork", "wait"], "Restart=always"), "n.service": unit(["wait"], "User=nobody", "Restart=always")}
+    with Daemon(units, args=["--tracking=shim"], wrap=["setpriv", "--bounding-set=-sys_ptrace"], targets=sorted(units)) as d:
+        before = settled(d, units)
+        for how in (bereave, Daemon.kill_core, bereave):
+            how(d)
+            check(settled(d, units) == before, "before %s, after %s" % (before, rows(d, units)))
+        d.ctl("restart", "a", "n")
+        check(not [r for r in before.values() if is_alive(r["main_pid"])], "they are gone")
+
+
 def children_of(pid):
     with open("/proc/%d/task/%d/children" % (pid, pid)) as f:
         return f.read().split()
