@@ -23,8 +23,8 @@ struct core_status {
 	const char *state; /* starting, running, degraded, stopping */
 	int32_t keeper_pid, core_pid, launcher_pid, net_pid, logger_pid; /* 0 = not running */
 	uint32_t restarts_of_core;
-	/* "", trying, refused, done, returned (the new program's core did not come up); why; how many
-	 * led to a program, the way back counted too */
+	/* "", trying, refused, done, returned (the new program's core did not come up), forgotten (it is
+	 * there, without what the keeper knew); why; how many led to a program, the way back counted too */
 	const char *reexec_state, *reexec_text;
 	uint32_t reexecs;
 	bool is_reexec_news; /* this core is the first one since */

@@ -253,6 +253,7 @@ struct core {
 	bool is_dir_unsafe; /* others can write the runtime or the state directory */
 	bool has_state_dir; /* it can be written */
 	bool had_holder;    /* a stayd was here in this boot and did not end in order */
+	bool is_keeper_anew; /* it was here as another program, and knows nothing of that */
 	struct id128 boot;
 	/* cgroups */
 	struct {
@@ -328,6 +329,7 @@ void core_each_unconfined(
 int core_reexec(struct core *c, const char *path, const char *actor, struct err *e);
 void reexec_welcomed(struct core *c);
 void reexec_refused(struct core *c, const char *why);
+void reexec_forgot(struct core *c);
 
 /* keeper.c */
 int keeper_connect(struct core *c); /* HELLO ... WELCOME; fills links, deposited fds, children */

@@ -182,10 +182,11 @@ static int first_start(struct core *c)
 }
 
 /* A daemon of this boot was here and did not end by itself: its keeper was killed, or all of it. PID 1
- * takes everything with it, so whatever is recorded of one of those is over. */
+ * takes everything with it, so whatever is recorded of another one is over. */
 static bool has_predecessor(const struct core *c)
 {
-	return !c->is_init && (c->n_slots || c->is_record_lost || c->had_holder);
+	return (!c->is_init || c->is_keeper_anew) &&
+	       (c->n_slots || c->is_record_lost || c->had_holder);
 }
 
 static int core_init(struct core *c, int argc, char **argv)
@@ -258,6 +259,8 @@ static int core_come_up(struct core *c)
 	int partly = deposit_take("begun-partly");
 	c->has_begun_partly = partly >= 0;
 	fd_close(partly);
+	if (c->is_keeper_anew)
+		reexec_forgot(c);
 	if (c->restarts_of_core || has_predecessor(c)) {
 		r = restore(c);
 	} else {

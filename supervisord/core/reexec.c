@@ -53,6 +53,14 @@ void reexec_welcomed(struct core *c)
 		log_note(NULL, "re-exec: stayd %s took over", STAYD_VERSION);
 }
 
+/* Nothing that keeper knew came along, not even how many programs there were. */
+void reexec_forgot(struct core *c)
+{
+	set_outcome(c, "forgotten",
+		"the new program could not read what the keeper knew: services were found again");
+	log_warn(NULL, "re-exec: %s", c->reexec.text);
+}
+
 /* The wait status of the trial, or the end of the pipe. */
 static void on_trial(struct source *s, uint32_t events UNUSED)
 {

@@ -579,6 +579,31 @@ def damaged_records_harm_no_service_when_core_was_killed():
 
 
 @test
+def a_new_program_that_cannot_read_the_keepers_state_takes_the_services_over():
+    def run(args):
+        units = dict(fleet(3), **{"writer.service": WRITER % (SVC, 20)})
+        with Daemon(units, args=args, targets=sorted(units)) as d:
+            before, keeper = settled(d, units), d.keeper_pid
+            other = os.path.join(d.dir, "stayd-other")
+            with open(STAYD, "rb") as ours, open(other, "wb") as out:  # to it, every state is damaged
+                out.write(ours.read().replace(b"staydpk\0", b"staydpx\0"))
+            os.chmod(other, 0o755)
+            r = d.ctl("reexec", other)
+            check("took over; " in r.out and "could not read" in r.out, r)
+            check("the state is damaged" in d.log_text(), d.log_text())
+            for how in (lambda: None, d.kill_core, lambda: d.ctl("reexec"), lambda: d.ctl("reexec", STAYD), d.kill_core):
+                how()
+                check(settled(d, units) == before and d.keeper_pid == keeper, "before %s, after %s" % (before, rows(d, units)))
+            pid = before["u0.service"]["main_pid"]
+            os.kill(pid, signal.SIGTERM)
+            d.wait_unit("u0.service", lambda u: u["main_pid"] not in (0, pid), sub_state="running", n_restarts=1)
+            d.ctl("restart", "u1")
+            d.ctl("restart", "writer")
+            wait_for(lambda: len(re.findall(r"o 0000000019 ", lines_of(d, "writer.service"))) == 2, 20, "the lines of both processes")
+    each_tracking(run)
+
+
+@test
 def a_set_whose_files_are_damaged_keeps_its_members_count_and_revision():
     web = unit(["wait"], "Restart=always", "RestartSec=10ms", more="[X-Replicas]\nCount=1\n[X-Rollout]\nMinReadySec=0\n")
     n = ["web@%d.service" % i for i in (1, 2, 3)]
