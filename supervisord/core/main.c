@@ -240,6 +240,11 @@ static int core_come_up(struct core *c)
 		return r;
 	if (c->is_dir_unsafe)
 		return -EPERM;
+#ifdef STAYD_NEXT
+	const char *hangs = getenv("STAYD_NEXT_HANGS");
+	while (hangs && streq(hangs, "late"))
+		(void)poll(NULL, 0, -1);
+#endif
 	unread_count_cores(c);
 	r = lock_take(c);
 	if (r < 0)
@@ -284,6 +289,7 @@ static int core_come_up(struct core *c)
 			keeper_drop(c, "begun-partly");
 	}
 	fd_close(begun);
+	keeper_role(c, ROLE_CORE, true); /* from here on a new program is one to stay with */
 	core_arm(c);
 	return 0;
 }
@@ -329,7 +335,8 @@ int core_main(int argc, char **argv)
 	json_set_alloc_funcs(xmalloc, free); /* no memory is one thing everywhere: see oom() */
 	signal(SIGPIPE, SIG_IGN);
 #ifdef STAYD_NEXT
-	if (getenv("STAYD_NEXT_HANGS")) /* a next version that does not come up, for tests */
+	const char *hangs = getenv("STAYD_NEXT_HANGS"); /* a version that does not come up, for tests */
+	if (hangs && !streq(hangs, "late"))
 		pause();
 #endif
 	int r = core_init(c, argc, argv);
