@@ -87,6 +87,8 @@ static void show(struct audit *a, const json_t *line)
 	struct buf what = {0};
 	char number[32], who[96] = "-", code[16] = "-";
 	snprintf(number, sizeof(number), "%lld", (long long)ji(line, "seq"));
+	if (js(line, "signal")[0])
+		str_copy(who, js(line, "signal"), sizeof(who));
 	if (json_object_get(line, "uid"))
 		snprintf(
 			who, sizeof(who), "%s(%lld)", js(line, "user"), (long long)ji(line, "uid"));

@@ -208,13 +208,15 @@ static int reexec_outcome(struct ctl *c, long long before, uint64_t end, bool *r
 	json_t *daemon = has ? json_object_get(rep.params, "daemon") : NULL;
 	const char *state = js(daemon, "reexec_state");
 	bool is_refused = streq(state, "refused");
-	*ret_is_over = is_refused || (has && ji(daemon, "reexecs") != before);
+	bool has_forgotten = streq(state, "forgotten"); /* also how many there were before */
+	*ret_is_over = is_refused || has_forgotten || (has && ji(daemon, "reexecs") != before);
 	if (*ret_is_over && (is_refused || streq(state, "returned"))) {
 		fprintf(stderr, "error: re-exec %s: %s\n", is_refused ? "refused" : "failed",
 			js(daemon, "reexec_text"));
 		code = STAY_EXIT_FAILED;
 	} else if (*ret_is_over && !c->quiet && !c->json) {
-		printf("stayd %s took over\n", js(daemon, "version"));
+		printf("stayd %s took over%s%s\n", js(daemon, "version"), has_forgotten ? "; " : "",
+			has_forgotten ? js(daemon, "reexec_text") : "");
 	}
 	reply_done(&rep);
 	client_close(&cl);

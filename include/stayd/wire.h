@@ -57,7 +57,8 @@ enum kp_kind {
 	KP_PUT,    /* name + 1 fd: hold it; replaces one of the same name */
 	KP_DROP,   /* name */
 	KP_ROLE,   /* role, status 1 run / 0 stop: keep that role running; + 1 fd: its program, if it is
-		    * not ours. KP_SIGNAL reaches it, too: the id is nil but for seq, the role */
+		    * not ours. KP_SIGNAL reaches it, too: the id is nil but for seq, the role. Of core
+		    * itself: it has come up */
 	KP_UNUSED, /* was a heartbeat */
 	KP_REEXEC, /* + 1 fd: become that program, which core has tried; none: the present one again */
 	KP_EXIT,   /* status: everything is stopped, leave with this code; code 1: a host reboots,

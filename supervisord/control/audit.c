@@ -105,17 +105,37 @@ static void outcome_line(struct audit *a, const struct change *ch, const char *r
 	buf_done(&b);
 }
 
-/* What the core before this one began and did not live to see the end of. */
-static void unknown_outcome(void *arg, uint64_t seq)
+static void outcome_of_another(struct audit_file *f, const struct unfinished *u, const char *result,
+	int exit_code, const char *text)
 {
 	struct buf b = {0};
 	audit_line_begin(&b, "outcome");
-	j_int(&b, "of", (int64_t)seq);
-	j_str(&b, "result", "unknown");
-	j_int(&b, "exit", STAY_EXIT_FAILED);
-	j_str(&b, "text", "core ended before it was known; it may have been done");
-	(void)audit_file_append(arg, &b);
+	j_int(&b, "of", (int64_t)u->seq);
+	if (u->verb[0])
+		j_str(&b, "verb", u->verb);
+	j_str(&b, "result", result);
+	j_int(&b, "exit", exit_code);
+	j_str(&b, "text", text);
+	(void)audit_file_append(f, &b);
 	buf_done(&b);
+}
+
+/* What the core before this one began and did not live to see the end of. A re-exec is meant to end it:
+ * we are the outcome. */
+static void late_outcome(void *arg, struct audit_file *f, const struct unfinished *u)
+{
+	const struct core_status *s = arg;
+	char text[160];
+	if (!streq(u->verb, methods[METHOD_REEXEC].name) || !s->is_reexec_news) {
+		outcome_of_another(f, u, "unknown", STAY_EXIT_FAILED,
+			"core ended before it was known; it may have been done");
+	} else if (streq(s->reexec_state, "returned")) {
+		outcome_of_another(
+			f, u, result_word(REPLY_FAILED), STAY_EXIT_FAILED, s->reexec_text);
+	} else {
+		snprintf(text, sizeof(text), "stayd %s took over", s->version);
+		outcome_of_another(f, u, result_word(REPLY_DONE), STAY_EXIT_OK, text);
+	}
 }
 
 /* ---- changes ---- */
@@ -128,6 +148,19 @@ static struct change *change_find(struct audit *a, uint64_t id)
 	return NULL;
 }
 
+static uint64_t change_begin(struct audit *a, enum method_id method, struct buf *line)
+{
+	GROW(a->changes, a->n_changes, a->cap_changes);
+	a->changes[a->n_changes++] = (struct change){
+		.id = ++a->last_id,
+		.seq = audit_file_append(a->file, line),
+		.method = method,
+		.began_us = now_mono_us(),
+	};
+	buf_done(line);
+	return a->last_id;
+}
+
 void audit_intent(struct audit *a, struct call *c)
 {
 	struct buf b = {0};
@@ -136,15 +169,18 @@ void audit_intent(struct audit *a, struct call *c)
 	audit_line_begin(&b, "intent");
 	who(&b, c->client);
 	what(&b, c, c->role < CONTROL_OPERATOR ? ARGS_OWNER_MAX : 2 * CONTROL_MESSAGE_MAX);
-	GROW(a->changes, a->n_changes, a->cap_changes);
-	a->changes[a->n_changes++] = (struct change){
-		.id = ++a->last_id,
-		.seq = audit_file_append(a->file, &b),
-		.method = c->method,
-		.began_us = now_mono_us(),
-	};
-	c->change = a->last_id;
-	buf_done(&b);
+	c->change = change_begin(a, c->method, &b);
+}
+
+uint64_t audit_signal(struct audit *a, enum method_id method, const char *signal)
+{
+	struct buf b = {0};
+	if (!a->file)
+		return 0;
+	audit_line_begin(&b, "intent");
+	j_str(&b, "signal", signal);
+	j_str(&b, "verb", methods[method].name);
+	return change_begin(a, method, &b);
 }
 
 static void change_end(
@@ -203,6 +239,20 @@ void audit_called(struct audit *a, const struct call *c, int r)
 		change_end(a, ch, call_error(c), error_exit(call_error(c)), c->e.text);
 	else
 		change_end_if_done(a, ch);
+}
+
+void audit_signal_done(struct audit *a, uint64_t change)
+{
+	struct change *ch = change_find(a, change);
+	if (ch)
+		change_end(a, ch, result_word(REPLY_DONE), STAY_EXIT_OK, "");
+}
+
+void audit_reexec_refused(struct audit *a, const char *why)
+{
+	for (size_t i = a->n_changes; i-- > 0;)
+		if (a->changes[i].method == METHOD_REEXEC)
+			audit_settled(a, a->changes[i].id, REPLY_FAILED, why);
 }
 
 /* ---- what floods ---- */
@@ -273,11 +323,12 @@ bool audit_refused(struct audit *a, const struct call *c)
 
 /* ---- the whole ---- */
 
-struct audit *audit_new(struct loop *l, const char *state_dir, const char *runtime_dir)
+struct audit *audit_new(struct loop *l, const struct core_status *s)
 {
 	struct audit *a = xcalloc(1, sizeof(*a));
-	if (state_dir)
-		a->file = audit_file_open(l, state_dir, runtime_dir, unknown_outcome);
+	if (s->state_dir)
+		a->file = audit_file_open(
+			l, s->state_dir, s->runtime_dir, late_outcome, (void *)s);
 	return a;
 }
 

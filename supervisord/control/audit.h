@@ -5,8 +5,8 @@
 #include "control/call.h"
 
 struct audit;
-/* state_dir NULL: nothing is kept. runtime_dir NULL: without an anchor. */
-struct audit *audit_new(struct loop *l, const char *state_dir, const char *runtime_dir);
+/* Without a state directory nothing is kept; without a runtime directory there is no anchor. */
+struct audit *audit_new(struct loop *l, const struct core_status *s);
 struct audit *audit_free(struct audit *a); /* NULL */
 /* -EBUSY with c->e filled: a user who is no operator has changed too much lately to be written down. */
 int audit_may_change(struct audit *a, struct call *c);
@@ -16,6 +16,11 @@ void audit_intent(struct audit *a, struct call *c);
 void audit_adds(struct audit *a, uint64_t change);
 /* ... and has ended. The last one ends the change, when its handler has returned. */
 void audit_settled(struct audit *a, uint64_t change, enum reply_result result, const char *text);
+/* The program that a change under way wanted to go to is not taken. */
+void audit_reexec_refused(struct audit *a, const char *why);
+/* What a signal to the daemon asks for: the kernel's word of who sent it ends at keeper. */
+uint64_t audit_signal(struct audit *a, enum method_id method, const char *signal);
+void audit_signal_done(struct audit *a, uint64_t change);
 /* A part that took no time. */
 void audit_result(struct audit *a, uint64_t change, enum reply_result result, const char *text);
 /* The handler has returned r. */

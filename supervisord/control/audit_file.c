@@ -54,7 +54,7 @@ struct audit_file {
 	uint64_t n_lost; /* since the last one that was written */
 	uint64_t n_lost_ever, lost_since_us;
 	uint64_t retry_us, pause_us; /* 0: nothing is lost */
-	uint64_t *unfinished;        /* intents without an outcome, found at the opening */
+	struct unfinished *unfinished; /* intents without an outcome, found at the opening */
 	size_t n_unfinished, cap_unfinished;
 };
 
@@ -388,10 +388,22 @@ static bool is_kind(const char *line, size_t size, const char *kind)
 static void unfinished_drop(struct audit_file *f, uint64_t seq)
 {
 	for (size_t i = 0; i < f->n_unfinished; i++)
-		if (f->unfinished[i] == seq) {
+		if (f->unfinished[i].seq == seq) {
 			f->unfinished[i] = f->unfinished[--f->n_unfinished];
 			return;
 		}
+}
+
+/* Who asked comes before it, as strings in which a quote is escaped. */
+static void verb_of(const char *line, size_t size, char *ret, size_t ret_size)
+{
+	static const char key[] = "\"verb\":\"";
+	const char *p = memmem(line, size, key, sizeof(key) - 1),
+		   *verb = p ? p + sizeof(key) - 1 : line,
+		   *end = p ? memchr(verb, '"', size - (size_t)(verb - line)) : line;
+	size_t n = end ? MIN((size_t)(end - verb), ret_size - 1) : 0;
+	memcpy(ret, verb, n);
+	ret[n] = '\0';
 }
 
 /* Intents without an outcome; also of cores before the last one, which may have died before it said so. */
@@ -403,8 +415,9 @@ static void find_unfinished(struct audit_file *f, const struct buf *tail)
 		size_t n = (size_t)(end - p);
 		if (is_kind(p, n, "intent")) {
 			GROW(f->unfinished, f->n_unfinished, f->cap_unfinished);
-			f->unfinished[f->n_unfinished++] =
-				number_at(p, MIN(n, (size_t)32), "\"seq\":");
+			struct unfinished *u = &f->unfinished[f->n_unfinished++];
+			u->seq = number_at(p, MIN(n, (size_t)32), "\"seq\":");
+			verb_of(p, n, u->verb, sizeof(u->verb));
 		} else if (is_kind(p, n, "outcome")) {
 			unfinished_drop(f, number_at(p, n, "\"of\":"));
 		}
@@ -557,7 +570,7 @@ static int open_log(struct audit_file *f)
 }
 
 struct audit_file *audit_file_open(struct loop *l, const char *state_dir, const char *runtime_dir,
-	void (*unfinished)(void *file, uint64_t seq))
+	void (*unfinished)(void *arg, struct audit_file *f, const struct unfinished *u), void *arg)
 {
 	struct audit_file *f = xcalloc(1, sizeof(*f));
 	f->loop = l;
@@ -574,7 +587,7 @@ struct audit_file *audit_file_open(struct loop *l, const char *state_dir, const 
 	if (r < 0)
 		lost(f, r, 0);
 	for (size_t i = 0; i < f->n_unfinished; i++)
-		unfinished(f, f->unfinished[i]);
+		unfinished(arg, f, &f->unfinished[i]);
 	f->n_unfinished = 0;
 	anchor_write(f);
 	sync_begin(f);

@@ -6,10 +6,16 @@
 
 struct audit_file;
 
+/* An intent whose outcome the core before did not write. */
+struct unfinished {
+	uint64_t seq;
+	char verb[24];
+};
+
 /* Opens or makes STATE-DIR/audit.log and writes the line that this core begins; then unfinished()
  * is called for every intent without an outcome that the core before left. */
 struct audit_file *audit_file_open(struct loop *l, const char *state_dir, const char *runtime_dir,
-	void (*unfinished)(void *file, uint64_t seq));
+	void (*unfinished)(void *arg, struct audit_file *f, const struct unfinished *u), void *arg);
 void audit_file_close(struct audit_file *f); /* NULL is fine */
 /* kind, wall clock and boot clock: how the body of every line begins. */
 void audit_line_begin(struct buf *b, const char *kind);

@@ -23,10 +23,11 @@ struct core_status {
 	const char *state; /* starting, running, degraded, stopping */
 	int32_t keeper_pid, core_pid, launcher_pid, net_pid, logger_pid; /* 0 = not running */
 	uint32_t restarts_of_core;
-	/* "", trying, refused, done, returned (the new program's core did not come up); why; how many
-	 * led to a program, the way back counted too */
+	/* "", trying, refused, done, returned (the new program's core did not come up), forgotten (it is
+	 * there, without what the keeper knew); why; how many led to a program, the way back counted too */
 	const char *reexec_state, *reexec_text;
 	uint32_t reexecs;
+	bool is_reexec_news; /* this core is the first one since */
 	uint64_t started_wall_us;
 	const char *log_dir; /* NULL: logs do not go to files */
 	const char *runtime_dir, *state_dir;
@@ -132,6 +133,12 @@ void control_reply_done(
 void control_event(struct control *c, const struct effect *fx);
 /* What sync_logs() asked for is done, or took too long. */
 void control_logs_written(struct control *c);
+
+/* The program that reexec() was told is not taken. */
+void control_reexec_refused(struct control *c, const char *why);
+/* What a signal asks for is in the audit log as what a verb does: before it begins, and when it is done. */
+uint64_t control_signal_begin(struct control *c, const char *signal, bool is_reload);
+void control_signal_end(struct control *c, uint64_t change);
 
 /* Connections open now, for status and tests. */
 size_t control_clients(const struct control *c);

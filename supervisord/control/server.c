@@ -205,6 +205,22 @@ void control_event(struct control *c, const struct effect *fx)
 	waits_event(c->waits, fx);
 }
 
+void control_reexec_refused(struct control *c, const char *why)
+{
+	audit_reexec_refused(c->audit, why);
+}
+
+uint64_t control_signal_begin(struct control *c, const char *signal, bool is_reload)
+{
+	return audit_signal(c->audit, is_reload ? METHOD_DAEMON_RELOAD : METHOD_SHUTDOWN, signal);
+}
+
+void control_signal_end(struct control *c, uint64_t change)
+{
+	audit_signal_done(c->audit, change);
+	clients_wake(c->clients, audit_retry_at(c->audit));
+}
+
 size_t control_clients(const struct control *c)
 {
 	return clients_count(c->clients);
@@ -236,8 +252,7 @@ int control_new(struct loop *l, int listen_fd, const char *config,
 		return r;
 	}
 	control_reload(c, NULL);
-	const struct core_status *s = daemon->status(core);
-	c->audit = audit_new(l, s->state_dir, s->runtime_dir);
+	c->audit = audit_new(l, daemon->status(core));
 	clients_wake(c->clients, audit_retry_at(c->audit));
 	c->waits = waits_new(c);
 	*ret = c;

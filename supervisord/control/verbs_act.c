@@ -260,7 +260,10 @@ int verb_REEXEC(struct call *c)
 	if (path && path[0] != '/')
 		return err_set(&c->e, -EINVAL, "the path must be absolute");
 	waits_note(c, c->daemon->next_request(c->core), strna(path));
-	return MIN(c->daemon->reexec(c->core, path, call_actor(c), &c->e), 0);
+	int r = c->daemon->reexec(c->core, path, call_actor(c), &c->e);
+	if (r >= 0) /* what comes of it, the core of then says */
+		audit_adds(c->control->audit, c->change);
+	return MIN(r, 0);
 }
 
 int verb_SHUTDOWN(struct call *c)

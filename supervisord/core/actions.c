@@ -18,6 +18,7 @@ static const struct core_status *core_status(struct core *c)
 		.reexec_state = c->reexec.state,
 		.reexec_text = c->reexec.text,
 		.reexecs = c->reexec.count,
+		.is_reexec_news = c->reexec.is_news,
 		.started_wall_us = c->started_wall_us,
 		.log_dir = c->log_dir,
 		.runtime_dir = c->runtime_dir,

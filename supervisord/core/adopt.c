@@ -8,7 +8,7 @@
  * there on everything is as after a restart of core alone.
  *
  *  1. A process is taken over only as the same one: its pidfd is opened first, then its start time
- *     must lie in the recorded window, and it must be in the unit's cgroup, below the unit's shim, or
+ *     must lie in the recorded window, and it must be in the unit's cgroup, below a shim, or
  *     have the recorded INVOCATION_ID in its environment.
  *  2. Its pidfd is watched here and deposited with keeper ("adopted/..."): a core that dies loses
  *     neither the process nor, from Linux 6.15 on, its exit status. Where the kernel does not tell a
@@ -338,6 +338,28 @@ static void find_in_cgroups(struct core *c)
 		closedir(d);
 }
 
+static bool is_in_window(const struct candidate *k, const struct run_window *w)
+{
+	return k->stat.start_us + CLOCK_SLACK_US >= w->from_us &&
+	       (!w->to_us || k->stat.start_us <= w->to_us + CLOCK_SLACK_US);
+}
+
+/* Without CAP_SYS_PTRACE, as in containers, the environment of a process with more capabilities than ours
+ * is closed to us: then it is the one with the recorded pid that began at the recorded time. */
+static bool is_recorded(const struct core *c, struct candidate *k)
+{
+	for (size_t i = 0; i < c->world->n_units; i++) {
+		const struct unit *u = c->world->units[i];
+		const struct unit_rec *r = &u->rec;
+		if ((r->main_pid == k->pid && is_in_window(k, &uc(u)->kept.main)) ||
+			(r->control_pid == k->pid && is_in_window(k, &uc(u)->kept.control))) {
+			str_copy(k->unit, u->name, sizeof(k->unit));
+			return true;
+		}
+	}
+	return false;
+}
+
 /* Whose shim? The first below it that says so; it may be the program or what it left behind. */
 static void find_below_shim(struct core *c, pid_t shim)
 {
@@ -350,7 +372,7 @@ static void find_below_shim(struct core *c, pid_t shim)
 			continue;
 		k->shim = shim;
 		k->shim_fd = fcntl(shim_fd, F_DUPFD_CLOEXEC, 0);
-		if (!proc_is_below(v[i], shim) || !read_environ(c, k))
+		if (!proc_is_below(v[i], shim) || !(read_environ(c, k) || is_recorded(c, k)))
 			candidate_drop();
 	}
 	if (n)
@@ -420,12 +442,6 @@ static struct candidate *candidates_of(const struct unit *u, size_t *ret_n)
 static bool is_same_invocation(const struct spawn_id *id, const struct candidate *k)
 {
 	return memcmp(k->invocation.b, id->invocation, sizeof(id->invocation)) == 0;
-}
-
-static bool is_in_window(const struct candidate *k, const struct run_window *w)
-{
-	return k->stat.start_us + CLOCK_SLACK_US >= w->from_us &&
-	       (!w->to_us || k->stat.start_us <= w->to_us + CLOCK_SLACK_US);
 }
 
 static void take_candidate(

@@ -41,8 +41,18 @@ static int write_at(int dirfd, const char *file, const char *text)
 
 /* ---- finding our place ------------------------------------------------------------------------ */
 
-/* Mount point of cgroup2 and the part of the tree it shows. */
-static char *cgroup2_mount(char **ret_root)
+/* Of cgroup2, or of the older hierarchy of a controller. */
+static bool is_mount_of(const char *tail, const char *controller)
+{
+	if (!controller)
+		return startswith(tail, " - cgroup2 ");
+	const char *p = startswith(tail, " - cgroup ") ? strstr(tail, controller) : NULL;
+	size_t n = strlen(controller); /* its options: rw,memory */
+	return p && p[-1] == ',' && (p[n] == ',' || p[n] == '\0');
+}
+
+/* Mount point and the part of the tree it shows. */
+static char *cgroup_mount(const char *controller, char **ret_root)
 {
 	struct buf b = {0};
 	char *found = NULL;
@@ -52,7 +62,7 @@ static char *cgroup2_mount(char **ret_root)
 			line = strtok_r(NULL, "\n", &save)) {
 			char root[512], point[512];
 			char *tail = strstr(line, " - ");
-			if (!tail || !startswith(tail, " - cgroup2 "))
+			if (!tail || !is_mount_of(tail, controller))
 				continue;
 			if (sscanf(line, "%*s %*s %*s %511s %511s", root, point) == 2) {
 				found = xstrdup(point);
@@ -64,26 +74,27 @@ static char *cgroup2_mount(char **ret_root)
 	return found;
 }
 
-static char *own_cgroup_path(void)
+static char *own_cgroup_path(const char *controller)
 {
 	struct buf b = {0};
-	char *path = NULL;
-	if (read_file(AT_FDCWD, "/proc/self/cgroup", 65536, &b) == 0) {
-		char *p = startswith(b.data, "0::") ? b.data : strstr(b.data, "\n0::");
-		if (p) {
-			p = strstr(p, "0::") + 3;
-			path = xstrndup(p, strcspn(p, "\n"));
-		}
+	char *path = NULL, *save = NULL, *line = NULL;
+	if (read_file(AT_FDCWD, "/proc/self/cgroup", 65536, &b) == 0)
+		line = strtok_r(b.data, "\n", &save);
+	for (; line && !path; line = strtok_r(NULL, "\n", &save)) { /* NUMBER:CONTROLLERS:PATH */
+		char *list = strchr(line, ':'), *end = list ? strchr(list + 1, ':') : NULL;
+		size_t n = end ? (size_t)(end - list - 1) : 0;
+		if (end && n == strlen(controller ?: "") && !memcmp(list + 1, controller ?: "", n))
+			path = xstrdup(end + 1);
 	}
 	buf_done(&b);
 	return path;
 }
 
-static char *own_cgroup_dir(void)
+char *cgroup_own_dir(const char *controller)
 {
 	CLEANUP_FREE char *root = NULL;
-	CLEANUP_FREE char *mount = cgroup2_mount(&root);
-	CLEANUP_FREE char *path = own_cgroup_path();
+	CLEANUP_FREE char *mount = cgroup_mount(controller, &root);
+	CLEANUP_FREE char *path = own_cgroup_path(controller);
 	if (!mount || !path || startswith(path, "/.."))
 		return NULL;
 	const char *below = path;
@@ -166,7 +177,7 @@ static char *path_of_base(const struct core *c, const char *base)
 {
 	char link[64], dir[PATH_MAX];
 	CLEANUP_FREE char *root = NULL;
-	CLEANUP_FREE char *mount = cgroup2_mount(&root);
+	CLEANUP_FREE char *mount = cgroup_mount(NULL, &root);
 	snprintf(link, sizeof(link), "/proc/self/fd/%d", c->cgroup_base_fd);
 	ssize_t n = readlink(link, dir, sizeof(dir) - 1);
 	dir[MAX(n, 0)] = '\0';
@@ -192,7 +203,7 @@ int cgroup_setup(struct core *c)
 		return 0;
 	}
 	unsigned unread = files_unread();
-	CLEANUP_FREE char *own = own_cgroup_dir();
+	CLEANUP_FREE char *own = cgroup_own_dir(NULL);
 	if (!own && (is_decided || files_unread() != unread))
 		return -EAGAIN;
 	if (!own) {

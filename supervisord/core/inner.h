@@ -149,6 +149,7 @@ struct set_core {
 	uint64_t journal_seq, journal_id;
 	bool is_commit_due; /* journal_commit() failed: tried again */
 	bool is_count_due;  /* journal_count() did */
+	bool is_count_lost; /* the file of it is there, and says nothing: store_recount() */
 	uint16_t lb_base;   /* wire number of its first load balancer */
 	bool has_lb_base;
 	unsigned n_lbs_said; /* stay-net knows that many, or will when it comes */
@@ -216,6 +217,7 @@ struct core {
 		char *text;
 		uint32_t count;
 		int error; /* of the last one: it came back */
+		bool is_news; /* we are the first core since */
 	} reexec;
 	uint64_t started_us, started_wall_us;
 	uint32_t launchers;  /* connected so far: the number of the newest */
@@ -253,8 +255,16 @@ struct core {
 	bool is_dir_unsafe; /* others can write the runtime or the state directory */
 	bool has_state_dir; /* it can be written */
 	bool had_holder;    /* a stayd was here in this boot and did not end in order */
+	bool is_keeper_anew; /* it was here as another program, and knows nothing of that */
 	struct id128 boot;
 	/* cgroups */
+	struct {
+		char *file; /* which counts what the kernel kills; NULL: there is none */
+		const char *limit;
+		struct source source; /* the kernel tells when it grows; not of older hierarchies */
+		uint64_t seen, at_us; /* what it said last; when it had grown */
+		uint64_t left;        /* of those, who nobody was seen to be */
+	} memory;
 	char *cgroup_base; /* NULL: no writable cgroup v2: shims */
 	char *cgroup_path; /* the same as /proc/PID/cgroup has it, which shows another part of the tree */
 	int cgroup_base_fd;
@@ -321,6 +331,7 @@ void core_each_unconfined(
 int core_reexec(struct core *c, const char *path, const char *actor, struct err *e);
 void reexec_welcomed(struct core *c);
 void reexec_refused(struct core *c, const char *why);
+void reexec_forgot(struct core *c);
 
 /* keeper.c */
 int keeper_connect(struct core *c); /* HELLO ... WELCOME; fills links, deposited fds, children */
@@ -438,6 +449,7 @@ void store_attach(struct core *c, struct unit *u);
 void store_load_sets(struct core *c);
 struct unit *store_restore_unit(struct core *c, const char *name, const struct unit_rec *r);
 void store_restore_rollouts(struct core *c);
+void store_recount(struct core *c); /* sets whose number of members is lost: by who is there */
 void store_committed(struct core *c, struct set *s);
 int store_reload(struct core *c, struct buf *notes);
 bool store_is_unread(struct core *c); /* is something not known that may be there? */
@@ -462,7 +474,15 @@ int state_read(
 int state_read_number(struct core *c, const char *set, const char *file, uint32_t *ret);
 int state_write(struct core *c, const char *set, const char *file, const char *text);
 
+/* memory.c */
+void memory_begin(struct core *c);
+/* One of u's processes was ended by SIGKILL, is_own: by the limit of its unit. Was that the kernel, for the
+ * memory of all of us together? Then it is said. */
+bool memory_killed(struct core *c, const struct unit *u, bool is_own);
+
 /* cgroup.c */
+/* The daemon's own, of cgroup2 or of a controller's older hierarchy; NULL: none is to be seen here. */
+char *cgroup_own_dir(const char *controller);
 int cgroup_setup(struct core *c); /* -errno: another core should try */
 int cgroup_open_unit(struct core *c, struct unit *u, struct err *e); /* fd; made when missing */
 int cgroup_fd_of(struct core *c, struct unit *u);

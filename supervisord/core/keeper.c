@@ -215,8 +215,10 @@ static void say_exited(struct core *c, struct proc *p, pid_t pid, int code, int 
 	if (p->has_exited)
 		return;
 	p->has_exited = true;
-	ev.ok = p->kind == PROC_UNIT && code == CLD_KILLED && status == SIGKILL &&
-		cgroup_oom_killed(c, p->unit);
+	if (p->kind == PROC_UNIT && code == CLD_KILLED && status == SIGKILL) {
+		bool is_own = cgroup_oom_killed(c, p->unit);
+		ev.ok = memory_killed(c, p->unit, is_own) || is_own;
+	}
 	if (p->kind == PROC_PROBE)
 		probe_exited(c, p, code, status);
 	else
@@ -406,10 +408,11 @@ void keeper_signalled(struct core *c, int signo)
 	struct event ev = {.kind = EV_SHUTDOWN};
 	if (signo == SIGHUP) {
 		struct buf notes = {0}; /* they are in the log */
-		if (c->control)
-			control_reload(c->control, NULL);
+		uint64_t change = c->control ? control_signal_begin(c->control, "SIGHUP", true) : 0;
 		struct err e = {0};
 		(void)core_daemon_reload(c, "SIGHUP", &notes, &e);
+		if (c->control)
+			control_signal_end(c->control, change);
 		buf_done(&notes);
 		return;
 	}
@@ -418,6 +421,9 @@ void keeper_signalled(struct core *c, int signo)
 		log_note(NULL, "got %s: stopping everything", strna(signal_name(signo)));
 		if (c->stop_budget_len_us && !c->stop_budget_us)
 			c->stop_budget_us = now_mono_us() + c->stop_budget_len_us;
+		const char *name = strna(signal_name(signo));
+		if (c->control) /* what follows may end us before it returns */
+			control_signal_end(c->control, control_signal_begin(c->control, name, false));
 		core_step(c, &ev);
 	}
 }

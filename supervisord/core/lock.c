@@ -7,6 +7,8 @@
  *     that whoever gets it knows that nobody starts processes any more). No file needs removing.
  *  2. What the file says is for people, and to tell at once whether waiting can help: a holder whose
  *     keeper lives is refused to immediately, the rest of a daemon whose keeper died is waited for.
+ *  3. A holder that is our own keeper has become another program and could not read its own state: what is
+ *     left of the one before is waited for, and its services are taken over.
  *
  * Called once by core_come_up(), before anything in the directories is touched.
  */
@@ -48,6 +50,11 @@ static bool holder_lives(const struct holder *h)
 	struct proc_stat s;
 	return h->pid > 0 && procfs_stat(h->pid, &s) == 0 && s.state != 'Z' &&
 	       s.start_us == h->start_us;
+}
+
+static bool is_our_keeper(const struct core *c, const struct holder *h)
+{
+	return h->pid == c->keeper_pid && holder_lives(h);
 }
 
 static void command_of(pid_t pid, char *out, size_t size)
@@ -111,13 +118,15 @@ static int lock_dir(struct core *c, const char *dir, const char *name, int *fd)
 		holder_read(*fd, &h);
 		if (is_ours)
 			break;
-		if (holder_lives(&h) || now_mono_us() >= end)
+		bool may_wait = !holder_lives(&h) || is_our_keeper(c, &h);
+		if (!may_wait || now_mono_us() >= end)
 			return refuse(&h, dir);
 		usleep(LOCK_POLL_US);
 	}
 	char boot[ID128_HEX];
 	if (h.pid && streq(h.boot, id128_hex(boot, &c->boot)))
 		c->had_holder = true;
+	c->is_keeper_anew |= is_our_keeper(c, &h);
 	holder_write(c, *fd);
 	return keeper_put(c, name, *fd);
 }

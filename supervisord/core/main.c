@@ -125,6 +125,7 @@ static int restore(struct core *c)
 		adopt_find(c);
 	keeper_adopt_begin(c);
 	adopt_required(c);
+	store_recount(c);
 	port_owners_begin(c);
 	core_step(c, &restored);
 	keeper_adopt(c);
@@ -181,10 +182,11 @@ static int first_start(struct core *c)
 }
 
 /* A daemon of this boot was here and did not end by itself: its keeper was killed, or all of it. PID 1
- * takes everything with it, so whatever is recorded of one of those is over. */
+ * takes everything with it, so whatever is recorded of another one is over. */
 static bool has_predecessor(const struct core *c)
 {
-	return !c->is_init && (c->n_slots || c->is_record_lost || c->had_holder);
+	return (!c->is_init || c->is_keeper_anew) &&
+	       (c->n_slots || c->is_record_lost || c->had_holder);
 }
 
 static int core_init(struct core *c, int argc, char **argv)
@@ -238,6 +240,11 @@ static int core_come_up(struct core *c)
 		return r;
 	if (c->is_dir_unsafe)
 		return -EPERM;
+#ifdef STAYD_NEXT
+	const char *hangs = getenv("STAYD_NEXT_HANGS");
+	while (hangs && streq(hangs, "late"))
+		(void)poll(NULL, 0, -1);
+#endif
 	unread_count_cores(c);
 	r = lock_take(c);
 	if (r < 0)
@@ -245,6 +252,7 @@ static int core_come_up(struct core *c)
 	r = cgroup_setup(c);
 	if (r < 0)
 		return r;
+	memory_begin(c);
 	r = record_open(c, deposit_take("state"));
 	if (r < 0)
 		return r;
@@ -256,6 +264,8 @@ static int core_come_up(struct core *c)
 	int partly = deposit_take("begun-partly");
 	c->has_begun_partly = partly >= 0;
 	fd_close(partly);
+	if (c->is_keeper_anew)
+		reexec_forgot(c);
 	if (c->restarts_of_core || has_predecessor(c)) {
 		r = restore(c);
 	} else {
@@ -279,6 +289,7 @@ static int core_come_up(struct core *c)
 			keeper_drop(c, "begun-partly");
 	}
 	fd_close(begun);
+	keeper_role(c, ROLE_CORE, true); /* from here on a new program is one to stay with */
 	core_arm(c);
 	return 0;
 }
@@ -324,7 +335,8 @@ int core_main(int argc, char **argv)
 	json_set_alloc_funcs(xmalloc, free); /* no memory is one thing everywhere: see oom() */
 	signal(SIGPIPE, SIG_IGN);
 #ifdef STAYD_NEXT
-	if (getenv("STAYD_NEXT_HANGS")) /* a next version that does not come up, for tests */
+	const char *hangs = getenv("STAYD_NEXT_HANGS"); /* a version that does not come up, for tests */
+	if (hangs && !streq(hangs, "late"))
 		pause();
 #endif
 	int r = core_init(c, argc, argv);

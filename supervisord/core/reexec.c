@@ -9,6 +9,7 @@
  *
  * Called by the verb and by keeper.c (what keeper says of it).
  */
+#include "control/control.h"
 #include "core/inner.h"
 
 #include <fcntl.h>
@@ -29,6 +30,8 @@ void reexec_refused(struct core *c, const char *why)
 {
 	log_error(NULL, "re-exec refused: %s; nothing was replaced", why);
 	set_outcome(c, "refused", why);
+	if (c->control)
+		control_reexec_refused(c->control, why);
 	c->reexec.program = fd_close(c->reexec.program);
 }
 
@@ -36,6 +39,7 @@ void reexec_refused(struct core *c, const char *why)
 void reexec_welcomed(struct core *c)
 {
 	bool is_first = c->role_is_stale[ROLE_LAUNCHER];
+	c->reexec.is_news = is_first;
 	c->reexec.program = c->reexec.source.fd = -1;
 	if (c->reexec.error) {
 		set_outcome(c, "returned",
@@ -47,6 +51,14 @@ void reexec_welcomed(struct core *c)
 	set_outcome(c, c->reexec.count ? "done" : "", "");
 	if (is_first)
 		log_note(NULL, "re-exec: stayd %s took over", STAYD_VERSION);
+}
+
+/* Nothing that keeper knew came along, not even how many programs there were. */
+void reexec_forgot(struct core *c)
+{
+	set_outcome(c, "forgotten",
+		"the new program could not read what the keeper knew: services were found again");
+	log_warn(NULL, "re-exec: %s", c->reexec.text);
 }
 
 /* The wait status of the trial, or the end of the pipe. */

@@ -84,6 +84,8 @@ int state_read_number(struct core *c, const char *set, const char *file, uint32_
 			r = -EBADMSG;
 		else
 			*ret = (uint32_t)v;
+		if (r < 0)
+			log_error(set, "sets/%s/%s of %s is no number: ignored", set, file, c->state_dir);
 	}
 	buf_done(&b);
 	return r;

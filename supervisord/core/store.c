@@ -263,8 +263,7 @@ static struct set *make_set(struct core *c, const struct unit_conf *conf)
 	uint32_t count = conf->replicas.is_set ? conf->replicas.count : 1;
 	uint32_t revision = 0;
 	char release[RELEASE_NAME_MAX + 1] = "";
-	if (conf->template)
-		(void)state_read_number(c, name, "count", &count);
+	int lost = conf->template ? state_read_number(c, name, "count", &count) : 0;
 	if (!read_current(c, name, &revision, release))
 		release_of_link(conf, release);
 	s = world_put_set(c->world, name, conf->template ? conf->template : conf->name,
@@ -273,6 +272,7 @@ static struct set *make_set(struct core *c, const struct unit_conf *conf)
 	x->journal_fd = -1;
 	x->conf = unit_conf_ref((struct unit_conf *)conf);
 	x->last_revision = revision;
+	x->is_count_lost = lost < 0 && lost != -ENOENT;
 	s->core = x;
 	s->is_template = conf->template != NULL;
 	s->revision = revision;
@@ -539,6 +539,33 @@ void store_restore_rollouts(struct core *c)
 				r.to_release, r.count + r.surge);
 		}
 		store_committed(c, s); /* the member seen first may have been another's */
+	}
+}
+
+static unsigned members_there(const struct set *s)
+{
+	unsigned n = 0;
+	for (unsigned i = 0; i < SET_MEMBERS_MAX; i++) {
+		const struct unit *u = s->members[i];
+		if (u && u->rec.want != WANT_DOWN && (u->rec.want == WANT_UP || !unit_is_down(u)))
+			n = i + 1;
+	}
+	return n;
+}
+
+/* Members beyond a count that is too small run, but are in no rollout, and gone after a reboot. */
+void store_recount(struct core *c)
+{
+	for (size_t i = 0; i < c->world->n_sets; i++) {
+		struct set *s = c->world->sets[i];
+		unsigned n = rollout_is_active(s) ? s->rollout.count : members_there(s);
+		if (!sc(s)->is_count_lost || !n)
+			continue;
+		sc(s)->is_count_lost = false;
+		s->count = MIN(n, (unsigned)SET_MEMBERS_MAX);
+		log_warn(s->name, "its number of members is lost: %u, by those that are there",
+			s->count);
+		journal_count(c, s);
 	}
 }
 

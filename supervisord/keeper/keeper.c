@@ -96,8 +96,7 @@ static void on_signal(int signal)
 	table.kept.signals |= bit;
 }
 
-/* SIGCHLD names one exit, whatever the number of children: that one is told first. Others may hide
- * behind it, because pending signals of one kind are merged. */
+/* SIGCHLD names one exit, which is told first. Others may hide behind it, as the kernel merges them. */
 static void read_signals(void)
 {
 	struct signalfd_siginfo info[16];

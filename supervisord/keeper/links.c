@@ -195,7 +195,7 @@ void core_flush(void)
 void core_gone(void)
 {
 	drop_fd(&table.kept.core_link);
-	K.has_hello = K.is_welcome = K.is_full = K.is_stuck = false;
+	K.has_hello = K.is_welcome = K.is_full = K.is_stuck = K.is_up = false;
 	K.signals_told = K.look_at_us = K.looks = 0;
 }
 

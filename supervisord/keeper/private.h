@@ -20,8 +20,8 @@ struct keeper {
 	bool has_more_dead;  /* dead ones: perhaps */
 	uint64_t reap_at_us; /* not before: see reap_pause_us() */
 	/* what core was told */
-	bool has_hello, is_welcome, is_full, is_stuck; /* no room; no memory */
-	unsigned fds_told, crashes;                    /* since the last hello */
+	bool has_hello, is_welcome, is_full, is_stuck, is_up; /* no room; no memory; it says so */
+	unsigned fds_told, crashes;                           /* since the last hello */
 	uint64_t signals_told;
 	/* whether it reads: frames sent, those read when we looked last, looks that saw no progress */
 	uint32_t sent, seen, looks;
@@ -39,7 +39,7 @@ extern struct keeper K;
 struct timing {
 	uint64_t backoff_max_us, settled_us; /* a role alive that long is started at once again */
 	uint64_t hang_us;  /* for core to read something of what it was told, or to say hello */
-	uint64_t prove_us; /* for the core of a new program to say hello, then to live */
+	uint64_t prove_us; /* for the core of a new program to say hello, then to be up */
 };
 extern struct timing timing;
 

@@ -6,8 +6,8 @@
  *  2. Core's end of a role's link is kept as long as the role lives: core may come and go.
  *  3. Core has had a new program tried (--role=trial) before it asks. All in the table goes over as it is;
  *     core is replaced at once, the other roles when the new core says so.
- *  4. The previous program stays open until the new core has said hello and lived timing.prove_us
- *     from then on; else it comes back, as soon as that can be, with everything, and tells its core.
+ *  4. The previous program stays open until a new core is up and lives timing.prove_us after its hello;
+ *     else it comes back, as soon as that can be, with everything, and tells its core.
  */
 #include "private.h"
 
@@ -116,12 +116,14 @@ void role_ended(enum role r, int wait_status)
 
 void role_asked(const struct kp_frame *f, int *fd)
 {
-	if (f->role <= ROLE_CORE || f->role >= ROLE_MAX || K.stop) {
+	bool is_up = f->role == ROLE_CORE && f->status;
+	if ((f->role <= ROLE_CORE && !is_up) || f->role >= ROLE_MAX || K.stop) {
 		core_refuse(KP_ROLE, K.stop ? -EBUSY : -EINVAL, f);
 		return;
 	}
 	struct role_state *s = &table.role[f->role];
 	s->is_wanted = f->status != 0;
+	K.is_up |= is_up;
 	if (*fd > 0) {
 		drop_fd(&s->program_fd);
 		s->program_fd = *fd;
@@ -142,8 +144,7 @@ void roles_tick(uint64_t now, uint64_t *next)
 
 /* ---- the change of program -------------------------------------------------------------------------- */
 
-/* Becomes the program; -errno when it cannot, with all as before. Signals stay blocked over the exec
- * and wait for the successor. */
+/* -errno: all is as before. Signals stay blocked over the exec and wait for the successor. */
 static int exec_self(int program, int previous, int came_back)
 {
 	static char option[40] = STATE_OPTION;
@@ -191,7 +192,7 @@ void reexec_tick(uint64_t now, uint64_t *next)
 {
 	bool is_dead = table.kept.cores == K.prove_cores && table.row[ROLE_CORE].code;
 	bool is_due = !K.stop && K.prove_by_us && (K.prove_by_us <= now || is_dead);
-	if (is_due && K.has_hello) {
+	if (is_due && K.is_up) {
 		K.prove_by_us = 0;
 		drop_fd(&table.kept.previous_fd);
 	} else if (is_due) {

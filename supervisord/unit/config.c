@@ -129,6 +129,34 @@ static int check_dirs(
 	return 0;
 }
 
+/* In a directory like /tmp, where everybody makes entries, who made a link chooses what is there. */
+static int check_entry(
+	const char *path, const char *dir, struct err *e, char *hint, size_t hint_size)
+{
+	struct stat st;
+	if (stat(dir, &st) < 0)
+		return cannot_look(dir, e);
+	if (!(st.st_mode & (S_IWOTH | S_IWGRP)))
+		return 0;
+	if (lstat(path, &st) < 0)
+		return cannot_look(path, e);
+	if (!S_ISLNK(st.st_mode) || is_trusted_owner(st.st_uid))
+		return 0;
+	return refuse(e, hint, hint_size, "chown -h root", path,
+		"is a link of a user who can turn it", &st);
+}
+
+int link_check_safe(const char *path, struct err *e, char *hint, size_t hint_size)
+{
+	char dir[PATH_MAX];
+	const char *slash = strrchr(path, '/');
+	assert(slash && slash > path);
+	CLEANUP_FREE char *above = xstrndup(path, (size_t)(slash - path));
+	hint[0] = '\0';
+	int r = check_dirs(above, dir, e, hint, hint_size);
+	return r < 0 ? r : check_entry(path, dir, e, hint, hint_size);
+}
+
 int file_check_safe(const char *path, struct err *e, char *hint, size_t hint_size)
 {
 	char dir[PATH_MAX], target[PATH_MAX];
@@ -140,6 +168,7 @@ int file_check_safe(const char *path, struct err *e, char *hint, size_t hint_siz
 					   : slash     ? xstrndup(at, (size_t)(slash - at))
 						       : xstrdup(".");
 		int r = check_dirs(above, dir, e, hint, hint_size);
+		r = r < 0 ? r : check_entry(at, dir, e, hint, hint_size);
 		ssize_t n = r < 0 ? -1 : readlink(at, target, sizeof(target) - 1);
 		if (r < 0)
 			return r;

@@ -102,18 +102,24 @@ void unit_conf_drop_text(struct unit_conf *c)
 
 /* ---- files ---- */
 
-static int check_access(struct parser *p, const char *file)
+static int check_access_by(struct parser *p, const char *file,
+	int (*check)(const char *path, struct err *e, char *hint, size_t hint_size))
 {
 	struct err e = {0};
 	char hint[512];
 	if (!p->path->is_system || geteuid() != 0)
 		return 0;
-	int r = file_check_safe(file, &e, hint, sizeof(hint));
+	int r = check(file, &e, hint, sizeof(hint));
 	if (r < 0 && r != -EPERM && r != -ELOOP)
 		p->conf->is_unread = true;
 	if (r < 0)
 		complain_file(p, S0003, file, hint, "%s", e.text);
 	return r;
+}
+
+static int check_access(struct parser *p, const char *file)
+{
+	return check_access_by(p, file, file_check_safe);
 }
 
 /* Not what the file is, nor that there is none. */
@@ -198,7 +204,8 @@ static void take_drop_ins(struct parser *p, const char *asked)
 	strv_done(&files);
 }
 
-/* Entries of NAME.wants/ and NAME.requires/ in every directory of the path. */
+/* Entries of NAME.wants/ and NAME.requires/ in every directory of the path. Of an entry the name counts, not
+ * where it leads: whoever can make one there chooses what is started. */
 static void take_links_of(
 	struct parser *p, const char *owner, const char *suffix, enum dep_kind kind)
 {
@@ -218,6 +225,11 @@ static void take_links_of(
 			if (!unit_name_is_valid(e->d_name) || map_get(&seen, e->d_name) ||
 				streq(e->d_name, p->conf->name))
 				continue;
+			CLEANUP_FREE char *link = xasprintf("%s/%s", path, e->d_name);
+			if (check_access_by(p, link, link_check_safe) < 0) {
+				errno = 0; /* it is said */
+				break;
+			}
 			char *name = arena_strdup(p->arena, e->d_name);
 			conf_list_add(p, &p->conf->deps[kind], name);
 			(void)map_put(&seen, name, p);

@@ -81,6 +81,8 @@ int conf_read(const char *path,
 /* Can nobody but root (or we ourselves) change this file, or put another in its place? -EPERM
  * with the cause in e and the remedy in hint. Follows links and looks at every directory above. */
 int file_check_safe(const char *path, struct err *e, char *hint, size_t hint_size);
+/* The same of the entry of a directory alone, wherever it leads. */
+int link_check_safe(const char *path, struct err *e, char *hint, size_t hint_size);
 
 /* ---- install ---- */
 /* Makes or removes the links [Install] asks for below config_dir (the first writable unit dir).

@@ -16,7 +16,7 @@ pid() { $ctl status $1 --json | tr ',' '\n' | sed -n 's/.*"main_pid": *\([0-9]*\
 fig() { echo "FIGURE $*" >/dev/ttyS1; }
 """
 END = 'echo "QEMU-EXIT 0" >/dev/ttyS1\n'
-APPLETS = ("sed", "head", "wc", "tr", "date", "rmdir")
+APPLETS = ("sed", "head", "wc", "tr", "date", "rmdir", "mkdir")
 
 
 def in_machine(units, script):

@@ -131,7 +131,8 @@ def secrets_are_not_shown_to_those_who_only_look():
 def unit_files_that_others_can_change_are_refused_with_cause_and_remedy():
     need_root()
     unit = "[Service]\nExecStart=/bin/true\nRemainAfterExit=yes\n"
-    with Stage(lambda s: {n + ".service": unit for n in ("file", "group", "owner", "dropin", "dropdir", "link", "good")}) as (s, d):
+    with Stage(lambda s: {n + ".service": unit for n in ("file", "group", "owner", "dropin", "dropdir", "link", "wants", "requires", "shared",
+                                                                     "turned", "good")}) as (s, d):
         where = d.units_dir
         outside = s.path("outside")
         os.mkdir(outside)
@@ -146,10 +147,26 @@ def unit_files_that_others_can_change_are_refused_with_cause_and_remedy():
         os.chown(where + "/group.service", 0, 4300)
         os.chmod(where + "/group.service", 0o664)
         os.chown(where + "/owner.service", 4201, 4201)
+        for name, mode in (("wants.service.wants", 0o777), ("requires.service.requires", 0o775), ("shared.service.wants", 0o1777)):
+            os.mkdir(os.path.join(where, name))
+            os.symlink("/nonexistent", os.path.join(where, name, "good.service"))
+            os.chown(os.path.join(where, name), 0, 4300)
+            os.chmod(os.path.join(where, name), mode)
+        os.lchown(where + "/shared.service.wants/good.service", 4201, 4201)
+        sticky = s.path("sticky")
+        os.mkdir(sticky)
+        os.chmod(sticky, 0o1777)
+        os.unlink(where + "/turned.service")
+        with open(s.path("roots.service"), "w") as f:
+            f.write(unit)
+        os.symlink(s.path("roots.service"), sticky + "/turned.service")
+        os.lchown(sticky + "/turned.service", 4201, 4201)
+        os.symlink(sticky + "/turned.service", where + "/turned.service")
         os.chmod(where + "/dropin.service.d/a.conf", 0o666)
         os.chmod(where + "/dropdir.service.d", 0o777)
         for name, remedy in (("file", "chmod o-w"), ("group", "chmod g-w"), ("owner", "chown root"), ("dropin", "chmod o-w"),
-                             ("dropdir", "chmod o-w"), ("link", "chmod o-w")):
+                             ("dropdir", "chmod o-w"), ("link", "chmod o-w"), ("wants", "chmod o-w"), ("requires", "chmod g-w"),
+                             ("shared", "chown -h root"), ("turned", "chown -h root")):
             before = len(d.log_text())
             r = d.ctl("start", name, check=False)
             check(r.rc == 6, (name, r))

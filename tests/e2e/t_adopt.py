@@ -89,6 +89,20 @@ def processes_go_on_under_the_next_stayd_as_they_were():
     each_tracking(run)
 
 
+@test
+def a_service_whose_environment_is_closed_to_core_is_taken_over_by_its_record():
+    need_root()
+    need("setpriv")  # as in a container: services have capabilities that core gave up, and it may not trace
+    units = {"a.service": unit(["fork", "wait"], "Restart=always"), "n.service": unit(["wait"], "User=nobody", "Restart=always")}
+    with Daemon(units, args=["--tracking=shim"], wrap=["setpriv", "--bounding-set=-sys_ptrace"], targets=sorted(units)) as d:
+        before = settled(d, units)
+        for how in (bereave, Daemon.kill_core, bereave):
+            how(d)
+            check(settled(d, units) == before, "before %s, after %s" % (before, rows(d, units)))
+        d.ctl("restart", "a", "n")
+        check(not [r for r in before.values() if is_alive(r["main_pid"])], "they are gone")
+
+
 def children_of(pid):
     with open("/proc/%d/task/%d/children" % (pid, pid)) as f:
         return f.read().split()
@@ -562,6 +576,60 @@ def kill_core_and(d, spoil_it):
 @test
 def damaged_records_harm_no_service_when_core_was_killed():
     each_tracking(lambda args: nothing_is_harmed(args, kill_core_and))
+
+
+@test
+def a_new_program_that_cannot_read_the_keepers_state_takes_the_services_over():
+    def run(args):
+        units = dict(fleet(3), **{"writer.service": WRITER % (SVC, 20)})
+        with Daemon(units, args=args, targets=sorted(units)) as d:
+            before, keeper = settled(d, units), d.keeper_pid
+            other = os.path.join(d.dir, "stayd-other")
+            with open(STAYD, "rb") as ours, open(other, "wb") as out:  # to it, every state is damaged
+                out.write(ours.read().replace(b"staydpk\0", b"staydpx\0"))
+            os.chmod(other, 0o755)
+            r = d.ctl("reexec", other)
+            check("took over; " in r.out and "could not read" in r.out, r)
+            check("the state is damaged" in d.log_text(), d.log_text())
+            for how in (lambda: None, d.kill_core, lambda: d.ctl("reexec"), lambda: d.ctl("reexec", STAYD), d.kill_core):
+                how()
+                check(settled(d, units) == before and d.keeper_pid == keeper, "before %s, after %s" % (before, rows(d, units)))
+            pid = before["u0.service"]["main_pid"]
+            os.kill(pid, signal.SIGTERM)
+            d.wait_unit("u0.service", lambda u: u["main_pid"] not in (0, pid), sub_state="running", n_restarts=1)
+            d.ctl("restart", "u1")
+            d.ctl("restart", "writer")
+            wait_for(lambda: len(re.findall(r"o 0000000019 ", lines_of(d, "writer.service"))) == 2, 20, "the lines of both processes")
+    each_tracking(run)
+
+
+@test
+def a_set_whose_files_are_damaged_keeps_its_members_count_and_revision():
+    web = unit(["wait"], "Restart=always", "RestartSec=10ms", more="[X-Replicas]\nCount=1\n[X-Rollout]\nMinReadySec=0\n")
+    n = ["web@%d.service" % i for i in (1, 2, 3)]
+
+    def state(d):
+        return [(s["name"], s["revision"], s["count"]) for s in d.status()["sets"]]
+
+    def damage(d, file, data):
+        with open(os.path.join(d.state_dir, "sets/web", file), "wb") as f:
+            f.write(data)
+    for kill in (bereave, lambda d, meanwhile: kill_core_and(d, meanwhile)):
+        with Daemon({"web@.service": web}) as d:
+            d.ctl("start", "web")
+            d.ctl("scale", "web=3")
+            d.ctl("deploy", "web")
+            before = settled(d, n)
+            for data in (b"", b"garbage\n", b"1\n# stayd state 1 crc 00000000\n", b"1\n# stayd state 9 crc 00000000\n", b"1"):
+                for files in (("count",), ("count", "current")):
+                    log = len(d.log_text())
+                    kill(d, lambda: [damage(d, f, data) for f in files])
+                    check(settled(d, n) == before, "%s %r: somebody was replaced" % (files, data))
+                    check(state(d) == [("web", 1, 3)], "%s %r: %s\n%s" % (files, data, state(d), d.log_text()[log:]))
+                    said = d.log_text()[log:]
+                    check("number of members is lost: 3" in said and re.search("count.*(damaged|too new|no number)", said), said)
+            d.ctl("deploy", "web")
+            check(all(d.unit(u)["revision"] == 2 for u in n), "all of them were rolled")
 
 
 @test

@@ -301,6 +301,47 @@ def processes_that_run_out_are_said_and_services_come_back_when_there_is_room():
     os.rmdir(group)
 
 
+@contextlib.contextmanager
+def memory_group():
+    """A memory cgroup of version 1 for this test; yields its directory."""
+    where = "/sys/fs/cgroup/memory"
+    if not os.path.exists(where + "/memory.limit_in_bytes"):
+        skip("no memory cgroup of version 1 here")
+    try:
+        group = tempfile.mkdtemp(prefix="stayd-test-", dir=where)
+    except OSError as e:
+        skip("no memory cgroup: %s" % e)
+    try:
+        yield group
+    finally:
+        wait_for(lambda: reap() or not open(group + "/cgroup.procs").read(), 20)
+        os.rmdir(group)
+
+
+@test
+def a_service_killed_for_the_memory_of_all_is_said_to_be_with_the_limit_and_the_remedy():
+    need_root()
+    hog = "[Service]\nExecStart=%s alloc:256\n" % SVC
+    for args in [], ["--tracking=shim"]:
+        with memory_group() as group:
+            units = {"keep.service": KEEP, "hog.service": hog, "again.service": hog + "Restart=on-failure\nRestartSec=1h\n"}
+            with Daemon(units, args=args, wrap=["sh", "-c", "echo $$ >%s/cgroup.procs; exec \"$@\"" % group, "sh"]) as d:
+                d.ctl("start", "keep")
+                with open(group + "/memory.limit_in_bytes", "w") as f:
+                    f.write(str((192 if SANITIZED else 64) << 20))
+                pid, core = d.unit("keep.service")["main_pid"], d.pid_of("core")
+                d.ctl("start", "hog", check=False)
+                u = d.wait_unit("hog.service", active_state="failed")
+                check(u["result"] == "oom-kill" and "lack of memory" in u["detail"], u)
+                says(d, "hog.service: killed by the kernel", group + "/memory.limit_in_bytes", "MemoryMax=")
+                d.ctl("start", "again", "--no-wait", check=False)
+                d.wait_unit("again.service", sub_state="auto-restart", result="oom-kill")
+                check(d.unit("keep.service")["main_pid"] == pid and d.pid_of("core") == core, "others are untouched")
+                crash(d)
+                check("keep.service: killed by the kernel" not in d.log_text(), "a SIGKILL by hand is none")
+                d.ctl("stop", "keep", "again")
+
+
 @test
 def a_core_without_memory_is_replaced_and_loses_nothing():
     with Daemon({"keep.service": KEEP}) as d:

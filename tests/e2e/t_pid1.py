@@ -114,6 +114,24 @@ def orphans_belong_to_their_service_and_die_with_it(bed):
         p.close()
 
 
+@in_every_bed
+def a_new_program_that_cannot_read_the_keepers_state_keeps_what_runs(bed):
+    with Bed(bed, {"a.service": "[Service]\nExecStart=%s fork wait\nRestart=always\nRestartSec=0\n" % SVC}, targets=["a.service"]) as d:
+        before = d.wait_unit("a.service", lambda u: u["main_pid"], sub_state="running")
+        other = os.path.join(d.dir, "stayd-other")
+        with open(STAYD, "rb") as ours, open(other, "wb") as out:  # to it, every state is damaged
+            out.write(ours.read().replace(b"staydpk\0", b"staydpx\0"))
+        os.chmod(other, 0o755)
+        r = d.ctl("reexec", other)
+        check("could not read" in r.out, r)
+        for how in (lambda: None, d.kill_core, lambda: d.ctl("reexec", STAYD)):
+            how()
+            u = d.unit("a.service")
+            check((u["main_pid"], u["n_restarts"], u["sub_state"]) == (before["main_pid"], 0, "running"), u)
+        os.kill(d.pid(before["main_pid"]), signal.SIGTERM)
+        d.wait_unit("a.service", lambda u: u["main_pid"] not in (0, before["main_pid"]), sub_state="running", n_restarts=1)
+
+
 @test
 def a_killed_shim_leaves_no_double():
     with temp_dir() as dir:

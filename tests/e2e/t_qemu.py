@@ -42,4 +42,40 @@ def limits_are_enforced_under_a_real_pid_1_and_it_powers_off():
     check("Power down" in out, out[-500:])
 
 
+# A stayd that is not the first process, in a group with a limit: of its services none has one.
+BOX = r"""
+C=/sys/fs/cgroup/box
+mkdir $C /run/box && echo 64M >$C/memory.max && echo 0 >$C/memory.swap.max
+sh -c "echo \$\$ >$C/cgroup.procs; exec /proc/1/exe --unit-path /etc/stayd/units --runtime-dir /run/box --state-dir /run/box/state \
+	--log-dir /run/box/log basic.target" 2>/run/box.log &
+box="$ctl --socket /run/box/control.sock"
+i=0; until $box ping >/dev/null 2>&1 || [ $i -gt 100 ]; do sleep 0.1; i=$((i+1)); done
+until_kills() { i=0; until grep -q "oom_kill $1" $C/memory.events || [ $i -gt 300 ]; do sleep 0.1; i=$((i+1)); done; }
+until_failed() { i=0; while [ $i -lt 100 ]; do case $($box status $1) in *failed*) break;; esac; sleep 0.2; i=$((i+1)); done; }
+$box start worker
+until_kills 1
+sleep 2
+$box kill -s KILL worker
+until_failed worker
+fig "worker $($box status worker | grep -o 'result [a-z-]*' | head -1)"
+$box start --no-wait hog
+until_failed hog
+fig "hog $($box status hog | grep -o 'result [a-z-]*' | head -1)"
+fig "said $(grep -o 'hog.service: killed by the kernel.*' /run/box.log | head -1)"
+$box shutdown
+"""
+BOX_UNITS = {
+    "worker.service": "[Service]\nType=exec\nExecStart=/bin/sh -c '/t/svc alloc:200 & while :; do sleep 1000; done'\n",
+    "hog.service": "[Service]\nType=exec\nExecStart=/t/svc alloc:200\n",
+}
+
+
+@test
+def the_memory_of_all_is_said_to_have_killed_whom_it_killed():
+    got, out = in_machine(BOX_UNITS, BOX)
+    check(got.get("worker") == ["result signal"], "that a worker was killed says nothing of a SIGKILL later: %s\n%s" % (got, out[-3000:]))
+    check(got.get("hog") == ["result oom-kill"], got)
+    check("/sys/fs/cgroup/box/memory.max, 64 MiB" in got["said"][0], got)
+
+
 main()

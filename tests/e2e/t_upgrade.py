@@ -134,13 +134,23 @@ def an_upgrade_there_and_back_replaces_nothing_with_shims():
 
 @test
 def a_next_version_that_does_not_come_up_is_left_again():
+    hangs("1")
+
+
+@test
+def a_next_version_that_says_hello_and_hangs_then_is_left_again():
+    hangs("late")
+
+
+def hangs(how):
     with temp_dir() as t:
         os.chmod(t, 0o755)
         paths = both_versions(t)
         unit = "[Unit]\nDefaultDependencies=no\n[Service]\nExecStart=%s wait\n" % SVC
-        with Daemon({"a.service": unit}, targets=["a.service"], env={"STAYD_NEXT_HANGS": "1"}) as d:
+        with Daemon({"a.service": unit}, targets=["a.service"], env={"STAYD_NEXT_HANGS": how}) as d:
             before = d.wait_unit("a.service", lambda u: u["main_pid"])
-            d.ctl("reexec", paths["N+1"], check=False)
+            r = d.ctl("reexec", paths["N+1"], check=False)
+            check(r.rc == 1 and "the previous program again" in r.err, r)
             wait_for(lambda: "going back to the previous" in d.log_text(), 60, "keeper to give up")
             wait_for(lambda: d.ctl("status", "--json", check=False).rc == 0, 30, "an answer")
             check(d.status()["daemon"]["version"] == "0.1.0", d.status()["daemon"])

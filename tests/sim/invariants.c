@@ -42,11 +42,12 @@ static bool is_ending(const struct unit *u)
 	return inst_active_state((enum inst_state)u->rec.state) == ACTIVE_DEACTIVATING;
 }
 
-/* Its start was decided in this step, but only after that. */
-static bool starts_after(const struct sim *s, const struct effect *e, const struct unit *x)
+/* Its start or stop was decided in this step, but only after that. */
+static bool moves_after(const struct sim *s, const struct effect *e, const struct unit *x)
 {
 	for (const struct effect *later = e; later < s->fx.v + s->fx.n; later++)
-		if (later->kind == FX_EVENT && later->event == EVENT_STARTING && later->unit == x)
+		if (later->kind == FX_EVENT && later->unit == x &&
+			(later->event == EVENT_STARTING || later->event == EVENT_STOPPING))
 			return true;
 	return false;
 }
@@ -62,7 +63,7 @@ static void check_start_order(struct sim *s, const struct effect *e)
 				x->name);
 		if (u->edges[i].kind != DEP_AFTER || u->edges[i].is_inverse)
 			continue;
-		if (starts_after(s, e, x))
+		if (moves_after(s, e, x))
 			continue;
 		/* One that went down in this step may have been wanted again after that. */
 		bool is_waiting = x->rec.want == WANT_UP && unit_is_down(x) && !x->is_stuck &&

@@ -46,11 +46,14 @@ struct rows {
 	unsigned reached, possible, never;
 };
 
+static unsigned n_unreached, n_unreasoned;
+
 static void row(struct rows *r, char kind, const char *why, uint64_t n, const char *state,
 	const char *event)
 {
 	if (kind == 'N') {
 		r->never++;
+		n_unreasoned += !why || !*why;
 		if (!why || !*why)
 			printf("# no reason is given why it cannot be: %s: %s x %s\n", r->table,
 				state, event);
@@ -58,6 +61,7 @@ static void row(struct rows *r, char kind, const char *why, uint64_t n, const ch
 	}
 	r->possible++;
 	r->reached += n > 0;
+	n_unreached += !n;
 	if (!n)
 		printf("# never reached: %s: %s x %s\n", r->table, state, event);
 }
@@ -110,4 +114,14 @@ void report_print(double seconds)
 			event_name((enum event_id)shown[i]));
 	putchar('\n');
 	print_rows();
+}
+
+unsigned report_unreached(void)
+{
+	return n_unreached;
+}
+
+unsigned report_unreasoned(void)
+{
+	return n_unreasoned;
 }

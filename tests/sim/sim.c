@@ -20,6 +20,7 @@
 #define CORE_DEATHS_MAX   200
 #define WORLDS_ONE_IN     8 /* every so many universes have several hosts */
 #define CHECK_SECONDS     18
+#define NIGHT_SECONDS     1800 /* of one job: from here on a row that was never reached is a failure */
 
 /* ---- weak: there is no load balancer ---- */
 #define WEAK __attribute__((weak))
@@ -682,6 +683,7 @@ static int check(void)
 		failed += !run_one(seed);
 	is_ok &= say_part(failed, "universes from seed 1 on");
 	report_print(seconds_now() - start);
+	is_ok &= say_part(report_unreasoned(), "rows that cannot be have their reasons");
 	return is_ok ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
@@ -698,8 +700,11 @@ static int run_many(const struct options *o)
 		failed += !run_one(seed++);
 	report_print(seconds_now() - start);
 	printf("# next seed %llu, %u violations\n", (unsigned long long)seed, failed);
-	say_part(failed, "sim");
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	bool is_ok = say_part(failed, "sim");
+	is_ok &= say_part(report_unreasoned(), "rows that cannot be have their reasons");
+	if (o->seconds >= NIGHT_SECONDS)
+		is_ok &= say_part(report_unreached(), "rows that can be are reached");
+	return is_ok ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
 int main(int argc, char **argv)

@@ -185,6 +185,8 @@ void report_points(uint64_t n);
 void report_add(const struct sim *s);
 uint64_t report_steps(void);
 void report_print(double seconds);
+unsigned report_unreached(void);  /* rows of the three tables, as printed */
+unsigned report_unreasoned(void); /* rows that cannot be, without a reason why */
 
 /* ---- invariants.c ---- */
 void check_spawn(struct sim *s, const struct effect *e); /* about to be performed */
