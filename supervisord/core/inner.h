@@ -251,6 +251,7 @@ struct core {
 	bool is_dir_unsafe; /* others can write the runtime or the state directory */
 	bool has_state_dir; /* it can be written */
 	bool had_holder;    /* a stayd was here in this boot and did not end in order */
+	bool is_first;      /* no core of our keeper has taken over what there was before it */
 	struct id128 boot;
 	/* cgroups */
 	char *cgroup_base; /* NULL: no writable cgroup v2: shims */

@@ -109,6 +109,13 @@ static int see_all_read(struct core *c)
 	return 0;
 }
 
+/* From now on all that runs is keeper's, or deposited with it. */
+static void keep_taken_over(struct core *c)
+{
+	if (c->is_first)
+		keeper_put(c, "taken-over", c->keeper_fd);
+}
+
 static int restore(struct core *c)
 {
 	struct event restored = {.kind = EV_RESTORED};
@@ -121,8 +128,9 @@ static int restore(struct core *c)
 	if (r < 0)
 		return r;
 	(void)record_settle(c);
-	if (!c->restarts_of_core)
+	if (c->is_first)
 		adopt_find(c);
+	keep_taken_over(c);
 	keeper_adopt_begin(c);
 	adopt_required(c);
 	port_owners_begin(c);
@@ -181,10 +189,12 @@ static int first_start(struct core *c)
 }
 
 /* A daemon of this boot was here and did not end by itself: its keeper was killed, or all of it. PID 1
- * takes everything with it, so whatever is recorded of one of those is over. */
+ * takes everything with it, so whatever is recorded of one of those is over. A core that did not get as
+ * far as to take over has put our names into the lock. */
 static bool has_predecessor(const struct core *c)
 {
-	return !c->is_init && (c->n_slots || c->is_record_lost || c->had_holder);
+	bool may_have = c->n_slots || c->is_record_lost || c->had_holder || c->restarts_of_core;
+	return !c->is_init && may_have;
 }
 
 static int core_init(struct core *c, int argc, char **argv)
@@ -254,12 +264,17 @@ static int core_come_up(struct core *c)
 	int control = deposit_take("control");
 	int begun = deposit_take("begun"); /* by a core before us: it lived to start the units */
 	int partly = deposit_take("begun-partly");
+	int taken = deposit_take("taken-over");
 	c->has_begun_partly = partly >= 0;
+	/* A keeper of the version before this one has been told of no more than the start. */
+	c->is_first = taken < 0 && begun < 0 && partly < 0;
 	fd_close(partly);
-	if (c->restarts_of_core || has_predecessor(c)) {
+	fd_close(taken);
+	if (!c->is_first || has_predecessor(c)) {
 		r = restore(c);
 	} else {
 		r = record_clear(c);
+		keep_taken_over(c);
 		keeper_adopt_begin(c);
 		keeper_adopt(c);
 	}
