@@ -274,6 +274,7 @@ struct core {
 	uint64_t next_request;
 	uint64_t heartbeat_us;
 	bool is_exiting;
+	bool is_shutdown_kept; /* keeper has the deposit that says so */
 	bool tracking_is_forced_shim;
 	uint64_t stop_budget_len_us; /* 0 = none: units' own timeouts only */
 	uint64_t stop_budget_us;     /* when it is spent; 0 = not stopping */
@@ -294,6 +295,7 @@ int options_parse(struct core *c, int argc, char **argv);
 int options_make_dirs(struct core *c);
 
 /* turn.c */
+#define SHUTDOWN_DEPOSIT "shutdown/" /* and "CODE/HOW" */
 void core_step(struct core *c, struct event *ev); /* fills in the time; performs the effects */
 void core_arm(struct core *c);
 void core_again(struct core *c); /* comes back soon to what could not be done now */
@@ -350,6 +352,8 @@ void keeper_know(const struct kp_frame *f); /* as if keeper had listed it; befor
 void deposit_keep(const char *name, int fd);
 void keeper_unlearn(void);          /* all of it will be told again */
 int deposit_take(const char *name); /* before the records are restored; -1 = none */
+/* The first whose name begins so, and its name. */
+int deposit_take_like(const char *prefix, char ret_name[KP_NAME_MAX]);
 /* Deposits, and what the records say; before EV_RESTORED. */
 void keeper_adopt_begin(struct core *c);
 void keeper_adopt(struct core *c); /* children of before, after the records are restored */

@@ -139,6 +139,17 @@ static int restore(struct core *c)
 	return 0;
 }
 
+/* What a core before us began. */
+static void shut_down_again(struct core *c, const char *deposit)
+{
+	char how[16] = "";
+	int code = 0;
+	(void)sscanf(deposit, SHUTDOWN_DEPOSIT "%d/%15s", &code, how);
+	struct event ev = {.kind = EV_SHUTDOWN, .number = (uint64_t)code, .text = how};
+	c->is_shutdown_kept = true;
+	core_step(c, &ev);
+}
+
 /* Not what a daemon before us had: that goes on as it was, also when it was stopped since. */
 static void start_unit(struct core *c, struct unit *u)
 {
@@ -270,6 +281,8 @@ static int core_come_up(struct core *c)
 	c->is_first = taken < 0 && begun < 0 && partly < 0;
 	fd_close(partly);
 	fd_close(taken);
+	char shutdown[KP_NAME_MAX] = "";
+	fd_close(deposit_take_like(SHUTDOWN_DEPOSIT, shutdown));
 	if (!c->is_first || has_predecessor(c)) {
 		r = restore(c);
 	} else {
@@ -280,6 +293,8 @@ static int core_come_up(struct core *c)
 	}
 	if (r < 0)
 		return r;
+	if (shutdown[0])
+		shut_down_again(c, shutdown);
 	r = control_listen(c, control);
 	if (r < 0)
 		return r;

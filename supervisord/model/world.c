@@ -503,6 +503,14 @@ static void request_event(struct world *w, const struct request *r)
 	}
 }
 
+/* As a constant: it is kept. */
+static const char *way_out(const char *text)
+{
+	return streq(strna(text), "reboot")     ? "reboot"
+	       : streq(strna(text), "poweroff") ? "poweroff"
+						: "exit";
+}
+
 static int dispatch(struct world *w, const struct event *ev)
 {
 	switch (ev->kind) {
@@ -537,7 +545,7 @@ static int dispatch(struct world *w, const struct event *ev)
 		request_event(w, ev->request);
 		return 0;
 	case EV_SHUTDOWN:
-		job_shutdown(w, (int)ev->number, "exit");
+		job_shutdown(w, (int)ev->number, way_out(ev->text));
 		return 0;
 	case EV_RESTORED:
 		restored(w);

@@ -515,4 +515,19 @@ def an_ordered_shutdown_survives_kills_of_core():
         shut_down_with_kills(tracking)
 
 
+@test
+def a_shutdown_by_a_verb_or_an_action_survives_kills_of_core_with_its_exit_code():
+    units = {"slow.service": "[Service]\nExecStart=%s ignore:TERM wait\nTimeoutStopSec=2s\n" % SVC,
+             "job.service": "[Unit]\nFailureAction=exit\n[Service]\nExecStart=%s exit:7\n" % SVC}
+    for ask, code in ((("shutdown", "--code", "3", "--no-wait"), 3), (("start", "--no-wait", "job"), 7)):
+        with Daemon(units, targets=["slow.service"]) as d:
+            d.wait_unit("slow.service", lambda u: u["main_pid"])
+            d.ctl(*ask)
+            d.wait_unit("slow.service", active_state="deactivating")
+            d.kill_core()
+            check(d.status()["daemon"]["state"] == "stopping", d.status()["daemon"])
+            d.proc.wait(60 * PATIENCE)
+            check(d.proc.returncode == code, "the daemon ended with %s" % d.proc.returncode)
+
+
 main()
