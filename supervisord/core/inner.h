@@ -295,7 +295,7 @@ int options_parse(struct core *c, int argc, char **argv);
 int options_make_dirs(struct core *c);
 
 /* turn.c */
-#define SHUTDOWN_DEPOSIT "shutdown/" /* and "CODE/HOW" */
+#define SHUTDOWN_DEPOSIT "shutdown/"              /* and "CODE/HOW" */
 void core_step(struct core *c, struct event *ev); /* fills in the time; performs the effects */
 void core_arm(struct core *c);
 void core_again(struct core *c); /* comes back soon to what could not be done now */
@@ -428,6 +428,7 @@ bool adopt_stray(struct core *c, const struct kp_frame *f);
 /* store.c; core_*() as in struct control_daemon */
 struct unit *core_load_unit(struct core *c, const char *name, struct err *e);
 bool core_unit_is_unread(const struct unit *u);
+bool core_unit_is_outdated(const struct unit *u);
 struct set *core_find_set(struct core *c, const char *name, struct err *unread);
 int core_daemon_reload(struct core *c, const char *actor, struct buf *notes, struct err *e);
 int core_scale(struct core *c, struct set *s, unsigned count, uint64_t request, const char *actor,
@@ -440,6 +441,7 @@ int store_load_closure(struct core *c);
 void store_attach(struct core *c, struct unit *u);
 void store_load_sets(struct core *c);
 struct unit *store_restore_unit(struct core *c, const char *name, const struct unit_rec *r);
+struct unit *store_restore_former(struct core *c, const char *name, const struct unit_rec *r);
 void store_restore_rollouts(struct core *c);
 void store_committed(struct core *c, struct set *s);
 int store_reload(struct core *c, struct buf *notes);

@@ -73,6 +73,10 @@ static void restore_record(struct core *c, uint32_t slot, uint64_t generation, c
 	const struct unit_rec *r, const struct unit_kept *kept, bool is_sound)
 {
 	struct unit *u = store_restore_unit(c, name, r);
+	if (!streq(u->name, name))
+		u = store_restore_former(c, name, r);
+	if (!u)
+		return;
 	if (uc(u)->slot != UINT32_MAX && uc(u)->record_generation >= generation)
 		return;
 	uc(u)->slot = slot;

@@ -376,9 +376,20 @@ static int load_says(const struct unit_conf *conf, const char *name, struct err 
 	return 0;
 }
 
+static bool is_to_run(const struct unit *u)
+{
+	return !unit_is_down(u) || u->rec.left_over || u->rec.want == WANT_UP;
+}
+
 bool core_unit_is_unread(const struct unit *u)
 {
 	return u->core && uc(u)->is_unread;
+}
+
+/* What it kept while it ran may be given up now. */
+bool core_unit_is_outdated(const struct unit *u)
+{
+	return core_unit_is_unread(u) || (u->core && uc(u)->is_stale && !is_to_run(u));
 }
 
 struct unit *core_load_unit(struct core *c, const char *name, struct err *e)
@@ -403,10 +414,11 @@ struct unit *core_load_unit(struct core *c, const char *name, struct err *e)
 		u = put_read(c, name, 0, false, conf);
 		unit_conf_unref(conf);
 		store_load_closure(c);
-	} else if (uc(u)->is_stale && unit_is_down(u)) {
+	} else if (uc(u)->is_stale && !is_to_run(u)) {
 		struct buf notes = {0};
 		store_reload(c, &notes);
 		buf_done(&notes);
+		u = world_unit(c->world, name);
 	} else if (uc(u)->is_unread) {
 		struct buf notes = {0};
 		reload_unit(c, u, &notes);
@@ -465,6 +477,20 @@ struct set *core_find_set(struct core *c, const char *name, struct err *unread)
 struct unit *store_restore_unit(struct core *c, const char *name, const struct unit_rec *r)
 {
 	return put(c, name, r->revision, r->index != 0);
+}
+
+/* A record of a unit whose name is another one's by now. NULL: it is down, so nothing is left of it. */
+struct unit *store_restore_former(struct core *c, const char *name, const struct unit_rec *r)
+{
+	enum active_state a = inst_active_state((enum inst_state)r->state);
+	if ((a == ACTIVE_INACTIVE || a == ACTIVE_FAILED) && !r->left_over)
+		return NULL;
+	struct unit_conf *conf = unit_load_as(&c->path, name);
+	log_warn(name, "its file is a link to another unit's now; it keeps its name while it runs");
+	struct unit *u = put_conf(c, name, conf);
+	uc(u)->is_stale = true;
+	unit_conf_unref(conf);
+	return u;
 }
 
 /* Gives each member the conf of the revision it is not running. */
@@ -535,11 +561,27 @@ static void note_diagnostics(const struct unit_conf *conf, struct buf *notes)
 static void keep_conf(struct unit *u, const struct unit_conf *conf, struct buf *notes)
 {
 	uc(u)->is_stale = true;
+	if (!streq(conf->name, u->name)) {
+		buf_printf(notes,
+			"%s: its file is a link to %s now; it keeps its settings while it runs\n",
+			u->name, conf->name);
+		return;
+	}
 	buf_printf(notes, "%s: %s; it keeps its settings while it runs\n", u->name,
 		conf->is_unread                ? unit_conf_error(conf)
 		: conf->load == LOAD_NOT_FOUND ? "its file is gone"
 		: conf->load == LOAD_MASKED    ? "it is masked"
 					       : "its file has errors");
+}
+
+/* Its file has become a link to another unit's. What runs goes on under the name it was started with, which
+ * is that of its cgroup and its record; then the name is the other unit's. */
+static bool is_alias_now(struct core *c, struct unit *u, struct unit_conf *conf)
+{
+	if (streq(conf->name, u->name) || is_to_run(u) || u->set)
+		return false;
+	world_pass_name(c->world, u, put_read(c, conf->name, 0, false, conf));
+	return true;
 }
 
 static void reload_unit(struct core *c, struct unit *u, struct buf *notes)
@@ -548,9 +590,17 @@ static void reload_unit(struct core *c, struct unit *u, struct buf *notes)
 					 ? load_revision(c, u->name, u->set->name, u->rec.revision)
 					 : unit_load(&c->path, u->name, NULL);
 	bool was_whole = !u->conf->is_unread, was_unread = uc(u)->is_unread;
-	bool is_kept = conf->load != LOAD_LOADED && !unit_is_down(u);
-	bool is_changed = conf->load != u->conf->load || conf->text_hash != u->conf->text_hash ||
+	bool is_other = !streq(conf->name, u->name);
+	bool is_kept = is_other || (conf->load != LOAD_LOADED && !unit_is_down(u));
+	bool is_changed = is_other || conf->load != u->conf->load ||
+			  conf->text_hash != u->conf->text_hash ||
 			  conf->is_unread != u->conf->is_unread;
+	if (is_alias_now(c, u, conf)) {
+		unit_conf_unref(conf);
+		return;
+	}
+	if (!is_other)
+		world_pass_name(c->world, u, u);
 	is_kept |= conf->is_unread && was_whole; /* half of it is another configuration */
 	uc(u)->is_stale = false;
 	uc(u)->is_unread = conf->is_unread;

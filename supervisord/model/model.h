@@ -583,6 +583,8 @@ struct world *world_free(struct world *w); /* NULL */
 struct unit *world_put_unit(struct world *w, struct unit_conf *conf);
 /* Another name of u: a link to its file, Alias=. Does nothing when the name is taken. */
 void world_put_alias(struct world *w, const char *alias, struct unit *u);
+/* From now on the name of `named` means u: another unit, or itself again. */
+void world_pass_name(struct world *w, const struct unit *named, struct unit *u);
 struct unit *world_unit(const struct world *w, const char *name);
 /* Names that loaded units pull in or order against but that are not in the world yet. Core loads
  * them and asks again until there are none. Result: false at the end. */

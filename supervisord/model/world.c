@@ -142,6 +142,11 @@ void world_put_alias(struct world *w, const char *alias, struct unit *u)
 	map_put(&w->unit_by_name, w->aliases.v[w->aliases.n - 1], u);
 }
 
+void world_pass_name(struct world *w, const struct unit *named, struct unit *u)
+{
+	map_put(&w->unit_by_name, named->name, u);
+}
+
 struct unit *world_unit(const struct world *w, const char *name)
 {
 	return map_get(&w->unit_by_name, name);
