@@ -13,7 +13,10 @@
  *     never grows, and no value changes its meaning. A file of another version is written anew as
  *     ours (under another name, then renamed) when everything in it was read: only there the fields
  *     that we do not know are given up, and going back and forth again they begin as zero.
- *  5. What cannot be read (another version, damage, a cut file) is said and put aside, and adopt.c
+ *  5. Of a step that changes several units the one that it began with is written last: its end, or what is
+ *     wanted of it, changed the others (OnFailure=, BindsTo=, PartOf=, a start of what it needs). When
+ *     they are in, all is; when it is not, its exit is told again, or who asked has no answer.
+ *  6. What cannot be read (another version, damage, a cut file) is said and put aside, and adopt.c
  *     goes by the processes themselves.
  */
 #include "core/inner.h"
@@ -289,18 +292,20 @@ void record_write_dirty(struct core *c)
 		return;
 	if (w->n_dirty)
 		log_flush(); /* a word may be said twice by a successor, but is never missing */
-	size_t n_left = 0;
-	for (size_t i = 0; i < w->n_dirty; i++) {
-		struct unit *u = w->dirty[i];
+	size_t n = w->n_dirty, first = n;
+	while (n > 0) {
+		struct unit *u = w->dirty[--n];
 		if (u->core && u->is_dirty)
 			record_write(c, u);
 		u->in_dirty_list = u->core && u->is_dirty;
 		if (u->in_dirty_list)
-			w->dirty[n_left++] = u;
+			w->dirty[--first] = u;
 	}
-	if (w->n_dirty && !n_left)
+	if (w->n_dirty && first == w->n_dirty)
 		core_trouble(c, TROUBLE_RECORD, NULL);
-	w->n_dirty = n_left;
+	w->n_dirty -= first;
+	if (w->n_dirty)
+		memmove(w->dirty, w->dirty + first, w->n_dirty * sizeof(*w->dirty));
 }
 
 /* A new file in our own layout, with the slots as they were: deposits are named by them. */
