@@ -92,6 +92,7 @@ struct run_window {
 struct unit_kept {
 	struct run_window main, control;
 	uint64_t log_inode; /* of its output pipe; 0 = none */
+	uint64_t set_count; /* how many members its set was to have; 0 = none, or not said */
 #ifdef STAYD_NEXT
 	uint64_t next_field;
 #endif
@@ -149,6 +150,7 @@ struct set_core {
 	uint64_t journal_seq, journal_id;
 	bool is_commit_due; /* journal_commit() failed: tried again */
 	bool is_count_due;  /* journal_count() did */
+	bool is_scaled;     /* its count was read from the state directory */
 	uint16_t lb_base;   /* wire number of its first load balancer */
 	bool has_lb_base;
 	unsigned n_lbs_said; /* stay-net knows that many, or will when it comes */
@@ -442,6 +444,7 @@ void store_attach(struct core *c, struct unit *u);
 void store_load_sets(struct core *c);
 struct unit *store_restore_unit(struct core *c, const char *name, const struct unit_rec *r);
 struct unit *store_restore_former(struct core *c, const char *name, const struct unit_rec *r);
+void store_restore_counts(struct core *c);
 void store_restore_rollouts(struct core *c);
 void store_committed(struct core *c, struct set *s);
 int store_reload(struct core *c, struct buf *notes);

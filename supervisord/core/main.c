@@ -126,6 +126,7 @@ static int restore(struct core *c)
 	c->is_restoring = true;
 	record_each(c, restore_record);
 	store_load_closure(c);
+	store_restore_counts(c);
 	store_restore_rollouts(c);
 	c->is_restoring = false;
 	int r = see_all_read(c);

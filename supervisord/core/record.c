@@ -267,6 +267,7 @@ int record_write(struct core *c, struct unit *u)
 	str_copy(copy.head.name, u->name, sizeof(copy.head.name));
 	copy.rec = u->rec;
 	copy.rec.version = UNIT_REC_VERSION;
+	x->kept.set_count = u->set ? u->set->count : 0;
 	copy.kept = x->kept;
 	copy.head.crc = crc32_of(&copy, sizeof(copy));
 	errno = ENOSPC; /* of a write that was cut */

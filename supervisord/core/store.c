@@ -263,8 +263,7 @@ static struct set *make_set(struct core *c, const struct unit_conf *conf)
 	uint32_t count = conf->replicas.is_set ? conf->replicas.count : 1;
 	uint32_t revision = 0;
 	char release[RELEASE_NAME_MAX + 1] = "";
-	if (conf->template)
-		(void)state_read_number(c, name, "count", &count);
+	bool is_scaled = conf->template && state_read_number(c, name, "count", &count) == 0;
 	if (!read_current(c, name, &revision, release))
 		release_of_link(conf, release);
 	s = world_put_set(c->world, name, conf->template ? conf->template : conf->name,
@@ -274,6 +273,7 @@ static struct set *make_set(struct core *c, const struct unit_conf *conf)
 	x->conf = unit_conf_ref((struct unit_conf *)conf);
 	x->last_revision = revision;
 	s->core = x;
+	x->is_scaled = is_scaled;
 	s->is_template = conf->template != NULL;
 	s->revision = revision;
 	str_copy(s->release, release, sizeof(s->release));
@@ -528,6 +528,25 @@ void store_committed(struct core *c, struct set *s)
 		x->conf = conf;
 	}
 	net_set_configure(c, s);
+}
+
+/* A set that was never scaled has as many members as Count= said when it was loaded first, and an edit of
+ * that counts, as after daemon-reload, when the daemon is started anew: members beyond it would be missing
+ * in a rollout, or ones that nobody has started would hold it up. */
+void store_restore_counts(struct core *c)
+{
+	for (size_t i = 0; i < c->world->n_sets; i++) {
+		struct set *s = c->world->sets[i];
+		uint64_t count = 0;
+		for (unsigned k = 0; k < SET_MEMBERS_MAX; k++)
+			if (s->members[k])
+				count = MAX(count, uc(s->members[k])->kept.set_count);
+		if (!s->is_template || sc(s)->is_scaled || !count)
+			continue;
+		s->count = (unsigned)MIN(count, (uint64_t)SET_MEMBERS_MAX);
+		load_members(c, s, 1, s->count);
+	}
+	store_load_closure(c);
 }
 
 void store_restore_rollouts(struct core *c)
