@@ -140,6 +140,7 @@ struct unit_core {
 	bool is_kill_refused; /* see cgroup_kill_refused() */
 	bool is_unread;       /* not all of its files could be read when they were looked at last */
 	bool is_stale; /* runs on settings that its file no longer has; look at it when it is down */
+	char *alias_of; /* while it is stale: its file is a link to that unit's; NULL = it is not */
 };
 
 struct set_core {
@@ -443,7 +444,8 @@ int store_load_closure(struct core *c);
 void store_attach(struct core *c, struct unit *u);
 void store_load_sets(struct core *c);
 struct unit *store_restore_unit(struct core *c, const char *name, const struct unit_rec *r);
-struct unit *store_restore_former(struct core *c, const char *name, const struct unit_rec *r);
+struct unit *store_restore_former(
+	struct core *c, const char *name, const char *of, const struct unit_rec *r);
 void store_restore_counts(struct core *c);
 void store_restore_rollouts(struct core *c);
 void store_committed(struct core *c, struct set *s);

@@ -74,7 +74,7 @@ static void restore_record(struct core *c, uint32_t slot, uint64_t generation, c
 {
 	struct unit *u = store_restore_unit(c, name, r);
 	if (!streq(u->name, name))
-		u = store_restore_former(c, name, r);
+		u = store_restore_former(c, name, u->name, r);
 	if (!u)
 		return;
 	if (uc(u)->slot != UINT32_MAX && uc(u)->record_generation >= generation)

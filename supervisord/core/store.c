@@ -386,10 +386,25 @@ bool core_unit_is_unread(const struct unit *u)
 	return u->core && uc(u)->is_unread;
 }
 
-/* What it kept while it ran may be given up now. */
+/* It would run twice. */
+static const struct unit *runs_as(const struct core *c, const struct unit *u)
+{
+	for (size_t i = 0; unit_is_down(u) && i < c->world->n_units; i++) {
+		const struct unit *v = c->world->units[i];
+		bool is_it = v->core && uc(v)->is_stale && uc(v)->alias_of &&
+			     streq(uc(v)->alias_of, u->name);
+		if (is_it && is_to_run(v))
+			return v;
+	}
+	return NULL;
+}
+
+/* What it kept while it ran may be given up now; or it may not be started now. */
 bool core_unit_is_outdated(const struct unit *u)
 {
-	return core_unit_is_unread(u) || (u->core && uc(u)->is_stale && !is_to_run(u));
+	const struct unit_core *x = uc(u);
+	return core_unit_is_unread(u) ||
+	       (x && ((x->is_stale && !is_to_run(u)) || runs_as(x->core, u)));
 }
 
 struct unit *core_load_unit(struct core *c, const char *name, struct err *e)
@@ -431,6 +446,12 @@ struct unit *core_load_unit(struct core *c, const char *name, struct err *e)
 		err_set(e, -EPERM, "%s is masked", name);
 	else if (u->conf->load == LOAD_BAD && !u->conf->is_unread)
 		err_set(e, -EBADMSG, "%s: %s", name, unit_conf_error(u->conf));
+	const struct unit *former = runs_as(c, u);
+	if (former) {
+		err_set(e, -EBUSY, "%s runs under the name it was started by, %s: stop that first",
+			name, former->name);
+		return NULL;
+	}
 	/* One that is up can still be stopped, whatever its file is now. */
 	return u->conf->load == LOAD_LOADED || !unit_is_down(u) ? u : NULL;
 }
@@ -480,15 +501,17 @@ struct unit *store_restore_unit(struct core *c, const char *name, const struct u
 }
 
 /* A record of a unit whose name is another one's by now. NULL: it is down, so nothing is left of it. */
-struct unit *store_restore_former(struct core *c, const char *name, const struct unit_rec *r)
+struct unit *store_restore_former(
+	struct core *c, const char *name, const char *of, const struct unit_rec *r)
 {
 	enum active_state a = inst_active_state((enum inst_state)r->state);
 	if ((a == ACTIVE_INACTIVE || a == ACTIVE_FAILED) && !r->left_over)
 		return NULL;
 	struct unit_conf *conf = unit_load_as(&c->path, name);
-	log_warn(name, "its file is a link to another unit's now; it keeps its name while it runs");
+	log_warn(name, "its file is a link to %s now; it keeps its name while it runs", of);
 	struct unit *u = put_conf(c, name, conf);
 	uc(u)->is_stale = true;
+	uc(u)->alias_of = xstrdup(of);
 	unit_conf_unref(conf);
 	return u;
 }
@@ -580,7 +603,9 @@ static void note_diagnostics(const struct unit_conf *conf, struct buf *notes)
 static void keep_conf(struct unit *u, const struct unit_conf *conf, struct buf *notes)
 {
 	uc(u)->is_stale = true;
+	free(TAKE_PTR(uc(u)->alias_of));
 	if (!streq(conf->name, u->name)) {
+		uc(u)->alias_of = xstrdup(conf->name);
 		buf_printf(notes,
 			"%s: its file is a link to %s now; it keeps its settings while it runs\n",
 			u->name, conf->name);

@@ -182,6 +182,8 @@ def a_service_whose_file_becomes_a_link_keeps_its_name_while_it_runs():
             core = d.status()["daemon"]["core_pid"]
             now = {n: d.unit(n + ".service")["main_pid"] for n in targets}
             check(now == before and puppets_of(d) == ours, "%s %s, then %s %s" % (before, ours, now, puppets_of(d)))
+            r = d.ctl("start", "new", check=False)
+            check((r.rc == 0) == ("new" in targets) and puppets_of(d) == ours, "not a second time: %s" % r)
             os.kill(before["old"], signal.SIGKILL)
             d.wait_unit("old.service", lambda u: u["n_restarts"] == 1 and u["main_pid"] not in (0, before["old"]))
             d.ctl("stop", "old")
