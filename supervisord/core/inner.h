@@ -238,6 +238,7 @@ struct core {
 	int record_fd;
 	uint32_t n_slots, record_stride;
 	bool is_record_in_file;  /* not in a memfd */
+	bool is_record_parked;   /* in one all the same, until the file can be written anew */
 	bool is_record_foreign;  /* another version's: read, not yet written anew */
 	bool is_record_lost;     /* some or all of it could not be read */
 	unsigned n_unread_cores; /* before us, that could not read everything in the end */
