@@ -192,7 +192,13 @@ def core_killed_between_the_records_of_one_step_loses_nothing_of_it():
         ("q", "OnFailure=h.service"), ("b", "BindsTo=q.service"), ("p", "PartOf=q.service"), ("r", "Requires=q.service"), ("h", ""))})
 
     def rows():
-        return {n[0]: (u["active_state"], u["main_pid"]) for n, u in r.units().items() if n.endswith(".service")}
+        with contextlib.suppress(rig.Lost):  # core has just been killed
+            return {n[0]: (u["active_state"], u["main_pid"]) for n, u in r.units().items() if n.endswith(".service")}
+
+    def done(verb, *names):
+        with contextlib.suppress(rig.Lost):
+            r.client.call(verb, names=names)
+            return True
 
     def ask(verb):
         with contextlib.suppress(OSError, rig.Lost, rig.Refused):
@@ -202,6 +208,8 @@ def core_killed_between_the_records_of_one_step_loses_nothing_of_it():
         return all(now[n][0] == "active" and now[n][1] not in (0, before[n][1]) for n in "qbpr")
 
     def is_whole(what, before, now):  # who asked has no answer: all of it, or q as it was and nobody without it
+        if not now:
+            return False
         if what == "end":
             return now["q"][0] == "failed" and now["h"][0] == "active" and now["b"][0] == "inactive" and now["r"][0] == now["p"][0] == "active"
         if now["q"] == before["q"]:
@@ -209,9 +217,9 @@ def core_killed_between_the_records_of_one_step_loses_nothing_of_it():
         return all_new(before, now) if what == "Restart" else all(now[n][0] == "inactive" for n in "qbpr")
     for what in ("end", "Restart", "Stop"):
         for n in itertools.count(1):
-            r.client.call("Start", names=["q", "b", "p", "r"])
-            r.client.call("Stop", names=["h"])
-            before = wait_for(lambda: (lambda v: all(v[u][1] for u in "qbpr") and v)(rows()), 10, "the services")
+            wait_for(lambda: done("Start", "q", "b", "p", "r"), 10, "the start")
+            wait_for(lambda: done("Stop", "h"), 10, "the stop of the helper")
+            before = wait_for(lambda: (lambda v: v and all(v[u][1] for u in "qbpr") and v)(rows()), 10, "the services")
             r.fault.arm(rig.KILL, "core", "pwrite", n)
             if what == "end":
                 os.kill(before["q"][1], signal.SIGKILL)
