@@ -58,7 +58,7 @@ struct control_daemon {
 	 * NULL with e->code: -ENOENT no such unit, -EBADMSG it has errors, -EPERM masked, -ENOSPC, -EIO its
 	 * files cannot be read now. */
 	struct unit *(*load_unit)(struct core *core, const char *name, struct err *e);
-	bool (*unit_is_unread)(const struct unit *u); /* loading it again may find more */
+	bool (*unit_is_outdated)(const struct unit *u); /* loading it again may find another text */
 	/* "web", "web.service" or "web@.service"; loads the template when it has [X-Replicas] and is not
 	 * loaded yet. NULL: no such set; or, with unread (may be NULL) set, one that cannot be read now. */
 	struct set *(*find_set)(struct core *core, const char *name, struct err *unread);

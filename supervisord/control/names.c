@@ -170,8 +170,13 @@ static int resolve_name(struct call *c, const char *name, int flags, struct targ
 	if (!full)
 		return err_set(&c->e, -EINVAL, "'%.255s' is not a unit name", name);
 	struct unit *u = world_unit(w, full);
-	if (flags & TARGETS_LOAD && (!u || c->daemon->unit_is_unread(u)))
+	bool was_there = u != NULL;
+	if (flags & TARGETS_LOAD && (!u || c->daemon->unit_is_outdated(u)))
 		u = c->daemon->load_unit(c->core, full, &c->e);
+	if (!u && was_there && c->e.code == -ENOENT) { /* it can still be reset, but not started */
+		c->e = (struct err){0};
+		u = world_unit(w, full);
+	}
 	int r = 0;
 	if (u)
 		add_unit(t, u);

@@ -158,6 +158,19 @@ static void take(struct core *c, struct unit *u, const struct spawn_id *id, enum
 		keeper_know(&a->f);
 }
 
+/* A core before us died while it took over, and we have found the process ourselves. */
+static bool is_found_again(struct core *c, const struct kp_frame *f, const char *name, int fd)
+{
+	for (struct adopted *a = all; a; a = a->next) {
+		if (a->f.pid != f->pid || a->f.role != f->role || pidfd_has_ended(fd))
+			continue;
+		if (memcmp(&a->f.id, &f->id, sizeof(f->id)) != 0)
+			keeper_drop(c, name);
+		return true;
+	}
+	return false;
+}
+
 bool adopt_deposit(struct core *c, const char *name, int fd)
 {
 	struct kp_frame f = {.kind = KP_CHILD};
@@ -170,6 +183,10 @@ bool adopt_deposit(struct core *c, const char *name, int fd)
 	for (unsigned i = 0; i < sizeof(f.id.invocation); i++)
 		(void)sscanf(hex + 2 * (size_t)i, "%2hhx", &f.id.invocation[i]);
 	f.role = (uint16_t)row;
+	if (is_found_again(c, &f, name, fd)) {
+		fd_close(fd);
+		return true;
+	}
 	struct adopted *a = entry_new(c, &f, fd);
 	if (row != KP_ROW_BELOW || a->f.code)
 		keeper_know(&a->f);

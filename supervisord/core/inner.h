@@ -92,6 +92,7 @@ struct run_window {
 struct unit_kept {
 	struct run_window main, control;
 	uint64_t log_inode; /* of its output pipe; 0 = none */
+	uint64_t set_count; /* how many members its set was to have; 0 = none, or not said */
 #ifdef STAYD_NEXT
 	uint64_t next_field;
 #endif
@@ -139,6 +140,7 @@ struct unit_core {
 	bool is_kill_refused; /* see cgroup_kill_refused() */
 	bool is_unread;       /* not all of its files could be read when they were looked at last */
 	bool is_stale; /* runs on settings that its file no longer has; look at it when it is down */
+	char *alias_of; /* while it is stale: its file is a link to that unit's; NULL = it is not */
 };
 
 struct set_core {
@@ -150,6 +152,7 @@ struct set_core {
 	bool is_commit_due; /* journal_commit() failed: tried again */
 	bool is_count_due;  /* journal_count() did */
 	bool is_count_lost; /* the file of it is there, and says nothing: store_recount() */
+	bool is_scaled;     /* its count was read from the state directory */
 	uint16_t lb_base;   /* wire number of its first load balancer */
 	bool has_lb_base;
 	unsigned n_lbs_said; /* stay-net knows that many, or will when it comes */
@@ -183,6 +186,7 @@ struct core {
 	bool is_stepping;
 	struct procs procs;
 	struct unit_path path;
+	bool has_aliases;            /* some unit has, or had, an alias_of */
 	struct unit_conf *last_read; /* in turn last_read_turn: see read_file_of() */
 	uint64_t last_read_turn;
 	struct launch_caps caps;
@@ -216,7 +220,7 @@ struct core {
 		const char *state;
 		char *text;
 		uint32_t count;
-		int error; /* of the last one: it came back */
+		int error;    /* of the last one: it came back */
 		bool is_news; /* we are the first core since */
 	} reexec;
 	uint64_t started_us, started_wall_us;
@@ -239,6 +243,7 @@ struct core {
 	int record_fd;
 	uint32_t n_slots, record_stride;
 	bool is_record_in_file;  /* not in a memfd */
+	bool is_record_parked;   /* in one all the same, until the file can be written anew */
 	bool is_record_foreign;  /* another version's: read, not yet written anew */
 	bool is_record_lost;     /* some or all of it could not be read */
 	unsigned n_unread_cores; /* before us, that could not read everything in the end */
@@ -251,11 +256,12 @@ struct core {
 		unread_wait_us; /* when to look at what is unread again; 0 = nothing is */
 	uint64_t again_us;      /* when to try again what lacked something; 0 = nothing */
 	char trouble[TROUBLE_MAX][TROUBLE_TEXT_MAX]; /* "": none; shown by status */
-	int lock_fds[2];    /* of the runtime and the state directory; -1 */
-	bool is_dir_unsafe; /* others can write the runtime or the state directory */
-	bool has_state_dir; /* it can be written */
-	bool had_holder;    /* a stayd was here in this boot and did not end in order */
+	int lock_fds[2];     /* of the runtime and the state directory; -1 */
+	bool is_dir_unsafe;  /* others can write the runtime or the state directory */
+	bool has_state_dir;  /* it can be written */
+	bool had_holder;     /* a stayd was here in this boot and did not end in order */
 	bool is_keeper_anew; /* it was here as another program, and knows nothing of that */
+	bool is_first;       /* no core of our keeper has taken over what there was before it */
 	struct id128 boot;
 	/* cgroups */
 	struct {
@@ -285,6 +291,7 @@ struct core {
 	uint64_t next_request;
 	uint64_t heartbeat_us;
 	bool is_exiting;
+	bool is_shutdown_kept; /* keeper has the deposit that says so */
 	bool tracking_is_forced_shim;
 	uint64_t stop_budget_len_us; /* 0 = none: units' own timeouts only */
 	uint64_t stop_budget_us;     /* when it is spent; 0 = not stopping */
@@ -305,6 +312,7 @@ int options_parse(struct core *c, int argc, char **argv);
 int options_make_dirs(struct core *c);
 
 /* turn.c */
+#define SHUTDOWN_DEPOSIT "shutdown/"              /* and "CODE/HOW" */
 void core_step(struct core *c, struct event *ev); /* fills in the time; performs the effects */
 void core_arm(struct core *c);
 void core_again(struct core *c); /* comes back soon to what could not be done now */
@@ -362,6 +370,8 @@ void keeper_know(const struct kp_frame *f); /* as if keeper had listed it; befor
 void deposit_keep(const char *name, int fd);
 void keeper_unlearn(void);          /* all of it will be told again */
 int deposit_take(const char *name); /* before the records are restored; -1 = none */
+/* The first whose name begins so, and its name. */
+int deposit_take_like(const char *prefix, char ret_name[KP_NAME_MAX]);
 /* Deposits, and what the records say; before EV_RESTORED. */
 void keeper_adopt_begin(struct core *c);
 void keeper_adopt(struct core *c); /* children of before, after the records are restored */
@@ -436,6 +446,7 @@ bool adopt_stray(struct core *c, const struct kp_frame *f);
 /* store.c; core_*() as in struct control_daemon */
 struct unit *core_load_unit(struct core *c, const char *name, struct err *e);
 bool core_unit_is_unread(const struct unit *u);
+bool core_unit_is_outdated(const struct unit *u);
 struct set *core_find_set(struct core *c, const char *name, struct err *unread);
 int core_daemon_reload(struct core *c, const char *actor, struct buf *notes, struct err *e);
 int core_scale(struct core *c, struct set *s, unsigned count, uint64_t request, const char *actor,
@@ -448,6 +459,9 @@ int store_load_closure(struct core *c);
 void store_attach(struct core *c, struct unit *u);
 void store_load_sets(struct core *c);
 struct unit *store_restore_unit(struct core *c, const char *name, const struct unit_rec *r);
+struct unit *store_restore_former(
+	struct core *c, const char *name, const char *of, const struct unit_rec *r);
+void store_restore_counts(struct core *c);
 void store_restore_rollouts(struct core *c);
 void store_recount(struct core *c); /* sets whose number of members is lost: by who is there */
 void store_committed(struct core *c, struct set *s);

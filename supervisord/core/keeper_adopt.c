@@ -51,6 +51,16 @@ int deposit_take(const char *name)
 	return -1;
 }
 
+int deposit_take_like(const char *prefix, char ret_name[KP_NAME_MAX])
+{
+	for (size_t i = 0; i < n_deposits; i++)
+		if (deposits[i].fd >= 0 && startswith(deposits[i].name, prefix)) {
+			str_copy(ret_name, deposits[i].name, KP_NAME_MAX);
+			return TAKE_FD(deposits[i].fd);
+		}
+	return -1;
+}
+
 /* "log/<slot>" and "fds/<number>/<slot>/<name>" find their units by the slots of their records. */
 static void take_deposit(struct core *c, struct deposit *d, struct unit **by_slot)
 {

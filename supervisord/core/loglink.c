@@ -288,7 +288,8 @@ void logger_adopt(struct core *c, struct unit *u, int read_fd)
 	char path[64];
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", read_fd);
 	c->logger_wanted = true;
-	int fd = open(path, O_RDWR | O_CLOEXEC);
+	/* Regained already, when a core before us died while it took over. */
+	int fd = uc(u)->log_fd < 0 ? open(path, O_RDWR | O_CLOEXEC) : -1;
 	if (fd >= 0)
 		stream_made(c, u, fd, read_fd);
 	fd_close(read_fd);

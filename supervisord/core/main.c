@@ -73,6 +73,10 @@ static void restore_record(struct core *c, uint32_t slot, uint64_t generation, c
 	const struct unit_rec *r, const struct unit_kept *kept, bool is_sound)
 {
 	struct unit *u = store_restore_unit(c, name, r);
+	if (!streq(u->name, name))
+		u = store_restore_former(c, name, u->name, r);
+	if (!u)
+		return;
 	if (uc(u)->slot != UINT32_MAX && uc(u)->record_generation >= generation)
 		return;
 	uc(u)->slot = slot;
@@ -109,20 +113,29 @@ static int see_all_read(struct core *c)
 	return 0;
 }
 
+/* From now on all that runs is keeper's, or deposited with it. */
+static void keep_taken_over(struct core *c)
+{
+	if (c->is_first)
+		keeper_put(c, "taken-over", c->keeper_fd);
+}
+
 static int restore(struct core *c)
 {
 	struct event restored = {.kind = EV_RESTORED};
 	c->is_restoring = true;
 	record_each(c, restore_record);
 	store_load_closure(c);
+	store_restore_counts(c);
 	store_restore_rollouts(c);
 	c->is_restoring = false;
 	int r = see_all_read(c);
 	if (r < 0)
 		return r;
 	(void)record_settle(c);
-	if (!c->restarts_of_core)
+	if (c->is_first)
 		adopt_find(c);
+	keep_taken_over(c);
 	keeper_adopt_begin(c);
 	adopt_required(c);
 	store_recount(c);
@@ -130,6 +143,17 @@ static int restore(struct core *c)
 	core_step(c, &restored);
 	keeper_adopt(c);
 	return 0;
+}
+
+/* What a core before us began. */
+static void shut_down_again(struct core *c, const char *deposit)
+{
+	char how[16] = "";
+	int code = 0;
+	(void)sscanf(deposit, SHUTDOWN_DEPOSIT "%d/%15s", &code, how);
+	struct event ev = {.kind = EV_SHUTDOWN, .number = (uint64_t)code, .text = how};
+	c->is_shutdown_kept = true;
+	core_step(c, &ev);
 }
 
 /* Not what a daemon before us had: that goes on as it was, also when it was stopped since. */
@@ -182,11 +206,12 @@ static int first_start(struct core *c)
 }
 
 /* A daemon of this boot was here and did not end by itself: its keeper was killed, or all of it. PID 1
- * takes everything with it, so whatever is recorded of another one is over. */
+ * takes everything with it, so whatever is recorded of another one is over. A core that did not get as
+ * far as to take over has put our names into the lock. */
 static bool has_predecessor(const struct core *c)
 {
-	return (!c->is_init || c->is_keeper_anew) &&
-	       (c->n_slots || c->is_record_lost || c->had_holder);
+	bool may_have = c->n_slots || c->is_record_lost || c->had_holder || c->restarts_of_core;
+	return (!c->is_init || c->is_keeper_anew) && may_have;
 }
 
 static int core_init(struct core *c, int argc, char **argv)
@@ -262,19 +287,28 @@ static int core_come_up(struct core *c)
 	int control = deposit_take("control");
 	int begun = deposit_take("begun"); /* by a core before us: it lived to start the units */
 	int partly = deposit_take("begun-partly");
+	int taken = deposit_take("taken-over");
 	c->has_begun_partly = partly >= 0;
+	/* A keeper of the version before this one has been told of no more than the start. */
+	c->is_first = taken < 0 && begun < 0 && partly < 0;
 	fd_close(partly);
+	fd_close(taken);
 	if (c->is_keeper_anew)
 		reexec_forgot(c);
-	if (c->restarts_of_core || has_predecessor(c)) {
+	char shutdown[KP_NAME_MAX] = "";
+	fd_close(deposit_take_like(SHUTDOWN_DEPOSIT, shutdown));
+	if (!c->is_first || has_predecessor(c)) {
 		r = restore(c);
 	} else {
 		r = record_clear(c);
+		keep_taken_over(c);
 		keeper_adopt_begin(c);
 		keeper_adopt(c);
 	}
 	if (r < 0)
 		return r;
+	if (shutdown[0])
+		shut_down_again(c, shutdown);
 	r = control_listen(c, control);
 	if (r < 0)
 		return r;
@@ -335,7 +369,8 @@ int core_main(int argc, char **argv)
 	json_set_alloc_funcs(xmalloc, free); /* no memory is one thing everywhere: see oom() */
 	signal(SIGPIPE, SIG_IGN);
 #ifdef STAYD_NEXT
-	const char *hangs = getenv("STAYD_NEXT_HANGS"); /* a version that does not come up, for tests */
+	const char *hangs =
+		getenv("STAYD_NEXT_HANGS"); /* a version that does not come up, for tests */
 	if (hangs && !streq(hangs, "late"))
 		pause();
 #endif

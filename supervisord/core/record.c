@@ -13,7 +13,10 @@
  *     never grows, and no value changes its meaning. A file of another version is written anew as
  *     ours (under another name, then renamed) when everything in it was read: only there the fields
  *     that we do not know are given up, and going back and forth again they begin as zero.
- *  5. What cannot be read (another version, damage, a cut file) is said and put aside, and adopt.c
+ *  5. Of a step that changes several units the one that it began with is written last: its end, or what is
+ *     wanted of it, changed the others (OnFailure=, BindsTo=, PartOf=, a start of what it needs). When
+ *     they are in, all is; when it is not, its exit is told again, or who asked has no answer.
+ *  6. What cannot be read (another version, damage, a cut file) is said and put aside, and adopt.c
  *     goes by the processes themselves.
  */
 #include "core/inner.h"
@@ -28,6 +31,7 @@
 #define RECORD_HEADER     64
 #define RECORD_STRIDE_MAX 16384 /* of one copy, in a file of any version */
 #define RECORD_SLOTS_MAX  (4 * UNITS_MAX)
+#define PARKED_DEPOSIT    "state-parked"
 
 struct record_header {
 	uint32_t magic, version;
@@ -164,6 +168,9 @@ int record_open(struct core *c, int deposited_fd)
 	struct record_header h;
 	struct stat st;
 	c->record_fd = deposited_fd;
+	int parked = deposit_take(PARKED_DEPOSIT);
+	c->is_record_in_file = c->is_record_parked = parked >= 0;
+	fd_close(parked);
 	if (c->record_fd < 0 && !c->is_in_memory) {
 		c->record_fd = file_open(c, "state", 0);
 		c->is_record_in_file = c->record_fd >= 0;
@@ -264,6 +271,7 @@ int record_write(struct core *c, struct unit *u)
 	str_copy(copy.head.name, u->name, sizeof(copy.head.name));
 	copy.rec = u->rec;
 	copy.rec.version = UNIT_REC_VERSION;
+	x->kept.set_count = u->set ? u->set->count : 0;
 	copy.kept = x->kept;
 	copy.head.crc = crc32_of(&copy, sizeof(copy));
 	errno = ENOSPC; /* of a write that was cut */
@@ -289,26 +297,29 @@ void record_write_dirty(struct core *c)
 		return;
 	if (w->n_dirty)
 		log_flush(); /* a word may be said twice by a successor, but is never missing */
-	size_t n_left = 0;
-	for (size_t i = 0; i < w->n_dirty; i++) {
-		struct unit *u = w->dirty[i];
+	size_t n = w->n_dirty, first = n;
+	while (n > 0) {
+		struct unit *u = w->dirty[--n];
 		if (u->core && u->is_dirty)
 			record_write(c, u);
 		u->in_dirty_list = u->core && u->is_dirty;
 		if (u->in_dirty_list)
-			w->dirty[n_left++] = u;
+			w->dirty[--first] = u;
 	}
-	if (w->n_dirty && !n_left)
+	if (w->n_dirty && first == w->n_dirty && !c->is_record_parked)
 		core_trouble(c, TROUBLE_RECORD, NULL);
-	w->n_dirty = n_left;
+	w->n_dirty -= first;
+	if (w->n_dirty)
+		memmove(w->dirty, w->dirty + first, w->n_dirty * sizeof(*w->dirty));
 }
 
 /* A new file in our own layout, with the slots as they were: deposits are named by them. */
-static int write_all_anew(struct core *c, const char *path, const char *tmp)
+static int write_all_anew(struct core *c, bool is_file, const char *path, const char *tmp)
 {
 	int old = c->record_fd;
-	int fd = c->is_record_in_file ? file_open(c, "state.new", O_TRUNC) : -1;
-	if (c->is_record_in_file && fd < 0)
+	bool was_foreign = c->is_record_foreign;
+	int fd = is_file ? file_open(c, "state.new", O_TRUNC) : -1;
+	if (is_file && fd < 0)
 		return fd;
 	if (fd < 0)
 		fd = memfd_create("stayd-state", MFD_CLOEXEC);
@@ -321,29 +332,37 @@ static int write_all_anew(struct core *c, const char *path, const char *tmp)
 		struct unit *u = c->world->units[i];
 		r = uc(u)->slot == UINT32_MAX ? 0 : record_write(c, u);
 	}
-	if (r == 0 && c->is_record_in_file && rename(tmp, path) < 0)
+	if (r == 0 && is_file && rename(tmp, path) < 0)
 		r = -errno;
-	if (r == 0 && !c->is_record_in_file)
+	if (r == 0 && !is_file)
 		keeper_put(c, "state", fd);
+	if (r == 0 && !is_file && c->is_record_in_file)
+		keeper_put(c, PARKED_DEPOSIT, fd);
+	if (r == 0 && is_file && c->is_record_parked) {
+		keeper_drop(c, "state");
+		keeper_drop(c, PARKED_DEPOSIT);
+	}
 	fd_close(r < 0 ? fd : old);
 	if (r < 0) {
 		c->record_fd = old;
 		c->record_stride = stride;
-		c->is_record_foreign = true;
+		c->is_record_foreign = was_foreign;
 	}
 	return r;
 }
 
-/* Until it can be, the file of the other version stays as it is: whole, if old. */
+/* Until it can be, the file of the other version stays as it is, whole, if old, and ours are in memory that
+ * keeper holds. */
 int record_settle(struct core *c)
 {
 	char text[TROUBLE_TEXT_MAX];
-	if (!c->is_record_foreign)
+	if (!c->is_record_foreign && !c->is_record_parked)
 		return 0;
 	CLEANUP_FREE char *path = xasprintf("%s/state", c->runtime_dir);
 	CLEANUP_FREE char *tmp = xasprintf("%s/state.new", c->runtime_dir);
-	int r = write_all_anew(c, path, tmp);
+	int r = write_all_anew(c, c->is_record_in_file, path, tmp);
 	if (r == 0) {
+		c->is_record_parked = false;
 		log_note(NULL, "records of units: of another version; written anew as version %d",
 			UNIT_REC_VERSION);
 		core_trouble(c, TROUBLE_RECORD, NULL);
@@ -351,10 +370,13 @@ int record_settle(struct core *c)
 	}
 	if (c->is_record_in_file)
 		(void)unlink(tmp);
+	if (c->is_record_in_file && !c->is_record_parked)
+		c->is_record_parked = write_all_anew(c, false, path, tmp) == 0;
 	snprintf(text, sizeof(text),
 		"%s: cannot write the records of another version anew: %s; make room there: until "
-		"then a crash of the daemon would lose what has changed",
-		c->is_record_in_file ? c->runtime_dir : "memory", errno_name(r));
+		"then a crash of the %s would lose what has changed",
+		c->is_record_in_file ? c->runtime_dir : "memory", errno_name(r),
+		c->is_record_parked ? "keeper" : "daemon");
 	core_trouble(c, TROUBLE_RECORD, text);
 	core_again(c);
 	return r;

@@ -263,7 +263,7 @@ static struct set *make_set(struct core *c, const struct unit_conf *conf)
 	uint32_t count = conf->replicas.is_set ? conf->replicas.count : 1;
 	uint32_t revision = 0;
 	char release[RELEASE_NAME_MAX + 1] = "";
-	int lost = conf->template ? state_read_number(c, name, "count", &count) : 0;
+	int r = conf->template ? state_read_number(c, name, "count", &count) : -ENOENT;
 	if (!read_current(c, name, &revision, release))
 		release_of_link(conf, release);
 	s = world_put_set(c->world, name, conf->template ? conf->template : conf->name,
@@ -272,7 +272,8 @@ static struct set *make_set(struct core *c, const struct unit_conf *conf)
 	x->journal_fd = -1;
 	x->conf = unit_conf_ref((struct unit_conf *)conf);
 	x->last_revision = revision;
-	x->is_count_lost = lost < 0 && lost != -ENOENT;
+	x->is_count_lost = r < 0 && r != -ENOENT;
+	x->is_scaled = r == 0;
 	s->core = x;
 	s->is_template = conf->template != NULL;
 	s->revision = revision;
@@ -376,6 +377,11 @@ static int load_says(const struct unit_conf *conf, const char *name, struct err 
 	return 0;
 }
 
+static bool is_to_run(const struct unit *u)
+{
+	return !unit_is_down(u) || u->rec.left_over || u->rec.want == WANT_UP;
+}
+
 bool core_unit_is_unread(const struct unit *u)
 {
 	return u->core && uc(u)->is_unread;
@@ -393,6 +399,28 @@ static struct unit_conf *read_file_of(struct core *c, const char *name)
 		c->last_read_turn = c->loop.turn;
 	}
 	return unit_conf_ref(c->last_read);
+}
+
+/* It would run twice. */
+static const struct unit *runs_as(const struct core *c, const struct unit *u)
+{
+	bool may_be = c->has_aliases && unit_is_down(u);
+	for (size_t i = 0; may_be && i < c->world->n_units; i++) {
+		const struct unit *v = c->world->units[i];
+		bool is_it = v->core && uc(v)->is_stale && uc(v)->alias_of &&
+			     streq(uc(v)->alias_of, u->name);
+		if (is_it && is_to_run(v))
+			return v;
+	}
+	return NULL;
+}
+
+/* What it kept while it ran may be given up now; or it may not be started now. */
+bool core_unit_is_outdated(const struct unit *u)
+{
+	const struct unit_core *x = uc(u);
+	return core_unit_is_unread(u) ||
+	       (x && ((x->is_stale && !is_to_run(u)) || runs_as(x->core, u)));
 }
 
 struct unit *core_load_unit(struct core *c, const char *name, struct err *e)
@@ -417,10 +445,11 @@ struct unit *core_load_unit(struct core *c, const char *name, struct err *e)
 		u = put_read(c, name, 0, false, conf);
 		unit_conf_unref(conf);
 		store_load_closure(c);
-	} else if (uc(u)->is_stale && unit_is_down(u)) {
+	} else if (uc(u)->is_stale && !is_to_run(u)) {
 		struct buf notes = {0};
 		store_reload(c, &notes);
 		buf_done(&notes);
+		u = world_unit(c->world, name);
 	} else if (uc(u)->is_unread) {
 		struct buf notes = {0};
 		reload_unit(c, u, &notes);
@@ -433,6 +462,12 @@ struct unit *core_load_unit(struct core *c, const char *name, struct err *e)
 		err_set(e, -EPERM, "%s is masked", name);
 	else if (u->conf->load == LOAD_BAD && !u->conf->is_unread)
 		err_set(e, -EBADMSG, "%s: %s", name, unit_conf_error(u->conf));
+	const struct unit *former = runs_as(c, u);
+	if (former) {
+		err_set(e, -EBUSY, "%s runs under the name it was started by, %s: stop that first",
+			name, former->name);
+		return NULL;
+	}
 	/* One that is up can still be stopped, whatever its file is now. */
 	return u->conf->load == LOAD_LOADED || !unit_is_down(u) ? u : NULL;
 }
@@ -490,6 +525,23 @@ struct unit *store_restore_unit(struct core *c, const char *name, const struct u
 	return put(c, name, r->revision, r->index != 0);
 }
 
+/* A record of a unit whose name is another one's by now. NULL: it is down, so nothing is left of it. */
+struct unit *store_restore_former(
+	struct core *c, const char *name, const char *of, const struct unit_rec *r)
+{
+	enum active_state a = inst_active_state((enum inst_state)r->state);
+	if ((a == ACTIVE_INACTIVE || a == ACTIVE_FAILED) && !r->left_over)
+		return NULL;
+	struct unit_conf *conf = unit_load_as(&c->path, name);
+	log_warn(name, "its file is a link to %s now; it keeps its name while it runs", of);
+	struct unit *u = put_conf(c, name, conf);
+	uc(u)->is_stale = true;
+	uc(u)->alias_of = xstrdup(of);
+	c->has_aliases = true;
+	unit_conf_unref(conf);
+	return u;
+}
+
 /* Gives each member the conf of the revision it is not running. */
 static void give_next_confs(struct core *c, struct set *s, uint32_t from, const char *from_release,
 	uint32_t to, const char *to_release, unsigned members)
@@ -527,6 +579,32 @@ void store_committed(struct core *c, struct set *s)
 	net_set_configure(c, s);
 }
 
+/* By the records of its members; 0: they do not say. */
+static unsigned recorded_count(const struct set *s)
+{
+	uint64_t count = 0;
+	for (unsigned k = 0; k < SET_MEMBERS_MAX; k++)
+		if (s->members[k])
+			count = MAX(count, uc(s->members[k])->kept.set_count);
+	return (unsigned)MIN(count, (uint64_t)SET_MEMBERS_MAX);
+}
+
+/* A set that was never scaled has as many members as Count= said when it was loaded first, and an edit of
+ * that counts, as after daemon-reload, when the daemon is started anew: members beyond it would be missing
+ * in a rollout, or ones that nobody has started would hold it up. */
+void store_restore_counts(struct core *c)
+{
+	for (size_t i = 0; i < c->world->n_sets; i++) {
+		struct set *s = c->world->sets[i];
+		unsigned count = recorded_count(s);
+		if (!s->is_template || sc(s)->is_scaled || !count)
+			continue;
+		s->count = count;
+		load_members(c, s, 1, s->count);
+	}
+	store_load_closure(c);
+}
+
 void store_restore_rollouts(struct core *c)
 {
 	for (size_t i = 0; i < c->world->n_sets; i++) {
@@ -558,7 +636,8 @@ void store_recount(struct core *c)
 {
 	for (size_t i = 0; i < c->world->n_sets; i++) {
 		struct set *s = c->world->sets[i];
-		unsigned n = rollout_is_active(s) ? s->rollout.count : members_there(s);
+		unsigned recorded = recorded_count(s), n = recorded ? recorded : members_there(s);
+		n = rollout_is_active(s) ? s->rollout.count : n;
 		if (!sc(s)->is_count_lost || !n)
 			continue;
 		sc(s)->is_count_lost = false;
@@ -585,11 +664,30 @@ static void note_diagnostics(const struct unit_conf *conf, struct buf *notes)
 static void keep_conf(struct unit *u, const struct unit_conf *conf, struct buf *notes)
 {
 	uc(u)->is_stale = true;
+	free(TAKE_PTR(uc(u)->alias_of));
+	if (!streq(conf->name, u->name)) {
+		uc(u)->alias_of = xstrdup(conf->name);
+		uc(u)->core->has_aliases = true;
+		buf_printf(notes,
+			"%s: its file is a link to %s now; it keeps its settings while it runs\n",
+			u->name, conf->name);
+		return;
+	}
 	buf_printf(notes, "%s: %s; it keeps its settings while it runs\n", u->name,
 		conf->is_unread                ? unit_conf_error(conf)
 		: conf->load == LOAD_NOT_FOUND ? "its file is gone"
 		: conf->load == LOAD_MASKED    ? "it is masked"
 					       : "its file has errors");
+}
+
+/* Its file has become a link to another unit's. What runs goes on under the name it was started with, which
+ * is that of its cgroup and its record; then the name is the other unit's. */
+static bool is_alias_now(struct core *c, struct unit *u, struct unit_conf *conf)
+{
+	if (streq(conf->name, u->name) || is_to_run(u) || u->set)
+		return false;
+	world_pass_name(c->world, u, put_read(c, conf->name, 0, false, conf));
+	return true;
 }
 
 static void reload_unit(struct core *c, struct unit *u, struct buf *notes)
@@ -598,9 +696,17 @@ static void reload_unit(struct core *c, struct unit *u, struct buf *notes)
 					 ? load_revision(c, u->name, u->set->name, u->rec.revision)
 					 : unit_load(&c->path, u->name, NULL);
 	bool was_whole = !u->conf->is_unread, was_unread = uc(u)->is_unread;
-	bool is_kept = conf->load != LOAD_LOADED && !unit_is_down(u);
-	bool is_changed = conf->load != u->conf->load || conf->text_hash != u->conf->text_hash ||
+	bool is_other = !streq(conf->name, u->name);
+	bool is_kept = is_other || (conf->load != LOAD_LOADED && !unit_is_down(u));
+	bool is_changed = is_other || conf->load != u->conf->load ||
+			  conf->text_hash != u->conf->text_hash ||
 			  conf->is_unread != u->conf->is_unread;
+	if (is_alias_now(c, u, conf)) {
+		unit_conf_unref(conf);
+		return;
+	}
+	if (!is_other)
+		world_pass_name(c->world, u, u);
 	is_kept |= conf->is_unread && was_whole; /* half of it is another configuration */
 	uc(u)->is_stale = false;
 	uc(u)->is_unread = conf->is_unread;

@@ -37,6 +37,19 @@ static void enqueue(const struct event *ev)
 		q->sample = *ev->sample;
 }
 
+/* Its end may take long, and who asked was answered: a core that comes after us goes on with it. Keeper
+ * remembers by itself that a signal asked, but neither a verb nor the SuccessAction= of a unit. */
+static void keep_shutdown(struct core *c)
+{
+	char name[KP_NAME_MAX];
+	if (!c->world->is_shutting_down || c->is_shutdown_kept)
+		return;
+	snprintf(name, sizeof(name), SHUTDOWN_DEPOSIT "%d/%s", c->world->exit_code,
+		c->world->exit_text);
+	c->is_shutdown_kept = true;
+	keeper_put(c, name, c->keeper_fd);
+}
+
 static void step_once(struct core *c, struct event *ev)
 {
 	ev->now_us = now_mono_us();
@@ -46,6 +59,7 @@ static void step_once(struct core *c, struct event *ev)
 	if (r < 0)
 		log_error(ev->unit ? ev->unit->name : NULL, "event %d cannot be: %s", (int)ev->kind,
 			errno_name(r));
+	keep_shutdown(c);
 	core_tell(c, &c->fx);
 	bool is_named = ev->kind == EV_MAIN_PID && ev->pid && main_is_named(ev->unit, ev->pid);
 	if (core_acts(&c->fx) || is_named)

@@ -283,7 +283,8 @@ enum event_kind {
 	EV_LB_SAMPLE, /* unit; lb, sample */
 	EV_LB_STATUS, /* set; lb, ok = reachable, number = generation, text */
 	EV_REQUEST,   /* request */
-	EV_SHUTDOWN,  /* stop everything in order; number = exit code for FX_EXIT */
+	EV_SHUTDOWN,  /* stop everything in order; number = exit code for FX_EXIT, text = how: "exit" (NULL),
+		       * "reboot", "poweroff" */
 	EV_RESTORED,  /* all records are in: go on from there */
 	EV_KIND_MAX,
 };
@@ -560,7 +561,7 @@ struct world {
 	struct set **set_queue;
 	size_t n_set_queue, cap_set_queue;
 	struct effects *fx; /* of the step under way */
-	bool is_shutting_down, is_restoring, has_exited;
+	bool is_shutting_down, is_restoring, has_exited; /* the first outlives core by turn.c */
 	int exit_code;
 	const char *exit_text;
 	uint64_t next_rollout_id;
@@ -582,6 +583,8 @@ struct world *world_free(struct world *w); /* NULL */
 struct unit *world_put_unit(struct world *w, struct unit_conf *conf);
 /* Another name of u: a link to its file, Alias=. Does nothing when the name is taken. */
 void world_put_alias(struct world *w, const char *alias, struct unit *u);
+/* From now on the name of `named` means u: another unit, or itself again. */
+void world_pass_name(struct world *w, const struct unit *named, struct unit *u);
 struct unit *world_unit(const struct world *w, const char *name);
 /* Names that loaded units pull in or order against but that are not in the world yet. Core loads
  * them and asks again until there are none. Result: false at the end. */

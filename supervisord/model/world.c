@@ -142,6 +142,11 @@ void world_put_alias(struct world *w, const char *alias, struct unit *u)
 	map_put(&w->unit_by_name, w->aliases.v[w->aliases.n - 1], u);
 }
 
+void world_pass_name(struct world *w, const struct unit *named, struct unit *u)
+{
+	map_put(&w->unit_by_name, named->name, u);
+}
+
 struct unit *world_unit(const struct world *w, const char *name)
 {
 	return map_get(&w->unit_by_name, name);
@@ -503,6 +508,14 @@ static void request_event(struct world *w, const struct request *r)
 	}
 }
 
+/* As a constant: it is kept. */
+static const char *way_out(const char *text)
+{
+	return streq(strna(text), "reboot")     ? "reboot"
+	       : streq(strna(text), "poweroff") ? "poweroff"
+						: "exit";
+}
+
 static int dispatch(struct world *w, const struct event *ev)
 {
 	switch (ev->kind) {
@@ -537,7 +550,7 @@ static int dispatch(struct world *w, const struct event *ev)
 		request_event(w, ev->request);
 		return 0;
 	case EV_SHUTDOWN:
-		job_shutdown(w, (int)ev->number, "exit");
+		job_shutdown(w, (int)ev->number, way_out(ev->text));
 		return 0;
 	case EV_RESTORED:
 		restored(w);

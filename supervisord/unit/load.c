@@ -323,7 +323,8 @@ static void load_from_snapshot(struct parser *p, const char *snapshot)
 	take_links(p);
 }
 
-struct unit_conf *unit_load(const struct unit_path *path, const char *name, const char *snapshot)
+static struct unit_conf *load(
+	const struct unit_path *path, const char *name, const char *snapshot, bool is_own_name)
 {
 	struct parser p;
 	struct unit_found f;
@@ -331,13 +332,23 @@ struct unit_conf *unit_load(const struct unit_path *path, const char *name, cons
 		return load_bad_name(path, name);
 	unit_cache_refresh(path);
 	unit_find(path, name, &f);
-	parser_init(&p, path, f.name);
+	parser_init(&p, path, is_own_name ? name : f.name);
 	if (snapshot)
 		load_from_snapshot(&p, snapshot);
 	else
 		load_from_path(&p, name, &f);
 	unit_found_done(&f);
 	return finish(&p);
+}
+
+struct unit_conf *unit_load(const struct unit_path *path, const char *name, const char *snapshot)
+{
+	return load(path, name, snapshot, false);
+}
+
+struct unit_conf *unit_load_as(const struct unit_path *path, const char *name)
+{
+	return load(path, name, NULL, true);
 }
 
 struct unit_conf *unit_load_text(const struct unit_path *path, const char *name, const char *file,

@@ -28,6 +28,8 @@ void unit_path_done(struct unit_path *p);
  * unrefs it. snapshot: NULL, or a directory to take the unit's text from instead of the search
  * path (a stored revision: <snapshot>/unit, written by unit_snapshot_write()). */
 struct unit_conf *unit_load(const struct unit_path *p, const char *name, const char *snapshot);
+/* The same, but an alias keeps its own name: for one that was no alias when it was started. */
+struct unit_conf *unit_load_as(const struct unit_path *p, const char *name);
 struct unit_conf *unit_conf_ref(struct unit_conf *c);
 struct unit_conf *unit_conf_unref(struct unit_conf *c); /* NULL */
 void unit_conf_drop_text(struct unit_conf *c);

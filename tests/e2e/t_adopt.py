@@ -464,6 +464,40 @@ def what_is_left_of_a_daemon_is_waited_for_and_then_named():
         check(settled(d, ["a.service"]) == before, "taken over all the same")
 
 
+@test
+def a_core_that_dies_before_it_has_taken_over_leaves_that_to_the_next():
+    def run(args):
+        units = {"a.service": unit(["fork", "wait"], "Restart=always", "RestartSec=10ms"), "no.service": unit(["wait"]),
+                 "pre.service": unit(["wait"], "ExecStartPre=%s wait" % SVC, "TimeoutStartSec=infinity")}
+        with Daemon(units, args=args, targets=["a.service", "no.service"]) as d:
+            before = settled(d, ["a.service", "no.service"])
+            d.ctl("start", "--no-wait", "pre")
+            d.wait_unit("pre.service", sub_state="start-pre")
+            ours = wait_for(lambda: (lambda v: len(v) == 4 and v)(puppets_alive()), 10, "the processes")
+            d.kill_keeper()
+            with open(d.run_dir + "/lock") as held:  # the first core gets as far as this
+                wait_for(lambda: try_lock(held), 10, "the old core to end")
+                d.wait_at_start = False
+                d.start()
+                first = wait_for(lambda: waiting_core(d), 10, "a core")
+                wait_for(lambda: [f for f in os.listdir("/proc/%d/fd" % first) if os.path.realpath("/proc/%d/fd/%s" % (first, f)) == held.name], 10, "it to ask for the lock")
+                os.kill(first, signal.SIGKILL)
+                wait_for(lambda: waiting_core(d) not in (None, first), 10, "the next core")
+            d.wait_taken_over()
+            check(settled(d, ["a.service", "no.service"]) == before, "before %s, after %s" % (before, rows(d, before)))
+            check(d.unit("pre.service")["sub_state"] == "start-pre", "what it runs before the start is taken over, too")
+            check(puppets_alive() == ours, "%s, then %s" % (ours, puppets_alive()))
+    each_tracking(run)
+
+
+def puppets_alive():
+    return sorted(p for p in descendants(os.getpid()) if is_alive(p) and cmdline(p).startswith(SVC))
+
+
+def waiting_core(d):
+    return next((p for p, (state, _) in descendants(d.proc.pid).items() if state != "Z" and "--role=core" in cmdline(p)), None)
+
+
 def try_lock(file):
     with contextlib.suppress(BlockingIOError):
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

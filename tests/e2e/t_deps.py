@@ -161,6 +161,62 @@ def drop_ins_apply_and_daemon_reload_shows_what_changed():
         d.ctl("restart", "a")
 
 
+def puppets_of(d):
+    return sorted(p for p in descendants(d.proc.pid) if is_alive(p) and cmdline(p).startswith(SVC))
+
+
+@test
+def a_service_whose_file_becomes_a_link_keeps_its_name_while_it_runs():
+    text = "[Service]\nExecStart=%s fork wait\nRestart=always\nRestartSec=1ms\n# %%s\n" % SVC
+
+    def change(d, meanwhile):
+        os.unlink(d.units_dir + "/old.service")
+        os.symlink("new.service", d.write_unit("new.service", text % "new").replace("new.service", "old.service"))
+        meanwhile(d)
+
+    def run(meanwhile, targets):
+        with Daemon({n + ".service": text % n for n in targets}, targets=["%s.service" % n for n in targets]) as d:
+            before = {n: d.wait_unit(n + ".service", lambda u: u["main_pid"])["main_pid"] for n in targets}
+            ours = wait_for(lambda: (lambda v: len(v) == 2 * len(targets) and v)(puppets_of(d)), 10, "the processes")
+            change(d, meanwhile)
+            core = d.status()["daemon"]["core_pid"]
+            now = {n: d.unit(n + ".service")["main_pid"] for n in targets}
+            check(now == before and puppets_of(d) == ours, "%s %s, then %s %s" % (before, ours, now, puppets_of(d)))
+            r = d.ctl("start", "new", check=False)
+            check((r.rc == 0) == ("new" in targets) and puppets_of(d) == ours, "not a second time: %s" % r)
+            os.kill(before["old"], signal.SIGKILL)
+            d.wait_unit("old.service", lambda u: u["n_restarts"] == 1 and u["main_pid"] not in (0, before["old"]))
+            d.ctl("stop", "old")
+            check(len(puppets_of(d)) == 2 * len(targets) - 2, "all of it has ended: %s" % puppets_of(d))
+            d.ctl("start", "old")  # from now on that means the other one
+            check(d.unit("new.service")["main_pid"] == before.get("new", d.unit("new.service")["main_pid"]), "once is enough")
+            d.ctl("restart", "new")
+            wait_for(lambda: len(puppets_of(d)) == 2, 10, "one service")
+            check(d.status()["daemon"]["core_pid"] == core, "core has ended:\n" + d.log_text())
+            d.kill_core()
+            check(d.unit("new.service")["main_pid"] and len(puppets_of(d)) == 2, "what is down is forgotten")
+    for meanwhile in (lambda d: d.ctl("daemon-reload"), lambda d: d.kill_core()):
+        for targets in (["old"], ["old", "new"]):
+            run(meanwhile, targets)
+
+
+@test
+def a_service_whose_file_is_gone_runs_on_and_is_not_started_again():
+    with Daemon({"a.service": "[Service]\nExecStart=%s wait\n" % SVC}, targets=["a.service"]) as d:
+        pid = d.wait_unit("a.service", lambda u: u["main_pid"])["main_pid"]
+        text = open(d.units_dir + "/a.service").read()
+        os.unlink(d.units_dir + "/a.service")
+        check("it keeps its settings while it runs" in d.ctl("daemon-reload").out + d.ctl("daemon-reload").err, "said")
+        check(d.unit("a.service")["main_pid"] == pid, "it runs on")
+        d.ctl("stop", "a")
+        r = d.ctl("start", "a", check=False)
+        check(r.rc != 0 and d.unit("a.service")["active_state"] == "inactive", r)
+        d.ctl("reset-failed", "a")
+        d.write_unit("a.service", text)
+        d.ctl("daemon-reload")
+        d.ctl("start", "a")
+
+
 @test
 def a_masked_unit_does_not_start():
     with Stage(lambda s: {"b.service": flag_unit(s, "b", "Wants=m.service")}) as (s, d):

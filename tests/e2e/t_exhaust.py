@@ -104,6 +104,33 @@ def a_full_runtime_directory_costs_no_restart_and_records_are_written_when_there
 
 
 @test
+def what_changes_after_an_upgrade_on_a_full_runtime_directory_outlives_core():
+    """The records of the version before cannot be written anew there."""
+    need(NEXT + "/stayd")
+    with small_disk("run") as (d, where):
+        d.write_unit("new.service", KEEP)
+        d.write_unit("off.service", KEEP)
+        d.ctl("start", "off")
+        give_back = fill(where)
+        d.ctl("reexec", NEXT + "/stayd")
+        trouble(d, "records of another version")
+        for _ in range(2):
+            pid = crash(d)
+            d.ctl("start", "new")
+            d.ctl("stop", "off")
+            new = d.wait_unit("new.service", lambda u: u["main_pid"])["main_pid"]
+            d.kill_core()
+            now = {n: d.unit(n + ".service")["main_pid"] for n in ("keep", "new", "off")}
+            check(now == {"keep": pid, "new": new, "off": 0}, "keep %d, new %d: %s\n%s" % (pid, new, now, d.log_text()[-2000:]))
+            trouble(d, "records of another version")
+            d.ctl("start", "off")
+        give_back()
+        no_trouble(d)
+        d.kill_core()
+        check(d.unit("keep.service")["main_pid"] == pid, "and when they are written")
+
+
+@test
 def a_full_state_directory_is_said_and_the_scale_and_services_go_on():
     with small_disk("state") as (d, where):
         d.ctl("start", "web")

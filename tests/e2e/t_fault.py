@@ -181,6 +181,61 @@ def a_snapshot_that_is_gone_and_cannot_be_looked_at_at_first_is_no_broken_unit()
 
 
 @test
+def core_killed_between_the_records_of_one_step_loses_nothing_of_it():
+    """A unit's end, stop or restart changes others: each has a record of its own."""
+    need_root()
+    need(os.path.join(BUILD, "fault/stayd"))
+    sys.path.insert(0, FAULT)
+    import rig
+    text = "[Unit]\nDefaultDependencies=no\n%%s\n[Service]\nExecStart=%s wait\n" % SVC
+    r = rig.Rig({n + ".service": text % ("After=q.service\n" * (n in "bpr") + more) for n, more in (
+        ("q", "OnFailure=h.service"), ("b", "BindsTo=q.service"), ("p", "PartOf=q.service"), ("r", "Requires=q.service"), ("h", ""))})
+
+    def rows():
+        with contextlib.suppress(rig.Lost):  # core has just been killed
+            return {n[0]: (u["active_state"], u["main_pid"]) for n, u in r.units().items() if n.endswith(".service")}
+
+    def done(verb, *names):
+        with contextlib.suppress(rig.Lost):
+            r.client.call(verb, names=names)
+            return True
+
+    def ask(verb):
+        with contextlib.suppress(OSError, rig.Lost, rig.Refused):
+            r.client.call(verb, names=["q"])
+
+    def all_new(before, now):
+        return all(now[n][0] == "active" and now[n][1] not in (0, before[n][1]) for n in "qbpr")
+
+    def is_whole(what, before, now):  # who asked has no answer: all of it, or q as it was and nobody without it
+        if not now:
+            return False
+        if what == "end":
+            return now["q"][0] == "failed" and now["h"][0] == "active" and now["b"][0] == "inactive" and now["r"][0] == now["p"][0] == "active"
+        if now["q"] == before["q"]:
+            return what == "Stop" or all(now[n][0] == "active" and now[n][1] for n in "bpr")
+        return all_new(before, now) if what == "Restart" else all(now[n][0] == "inactive" for n in "qbpr")
+    for what in ("end", "Restart", "Stop"):
+        for n in itertools.count(1):
+            wait_for(lambda: done("Start", "q", "b", "p", "r"), 10, "the start")
+            wait_for(lambda: done("Stop", "h"), 10, "the stop of the helper")
+            before = wait_for(lambda: (lambda v: v and all(v[u][1] for u in "qbpr") and v)(rows()), 10, "the services")
+            r.fault.arm(rig.KILL, "core", "pwrite", n)
+            if what == "end":
+                os.kill(before["q"][1], signal.SIGKILL)
+            else:
+                ask(what)
+            wait_for(lambda: is_whole(what, before, rows()), 10, lambda: "%s, core killed at record %d: %s, then %s\n%s" % (
+                what, n, before, rows(), r.log_since()))
+            fired = r.fault.fired
+            r.fault.disarm()
+            if not fired:
+                break
+        check(n > 3, "%s writes some records" % what)
+    r.end()
+
+
+@test
 def core_that_lacks_memory_for_a_look_at_its_directories_keeps_them():
     r = deployed()
 

@@ -515,4 +515,37 @@ def an_ordered_shutdown_survives_kills_of_core():
         shut_down_with_kills(tracking)
 
 
+@test
+def an_edit_of_count_changes_no_set_when_core_is_killed():
+    text = "[Service]\nExecStart=%s wait\n[X-Replicas]\nCount=%%d\n[X-Rollout]\nMinReadySec=0\n" % SVC
+    for count in (2, 6):
+        with Daemon({"web@.service": text % 4}, targets=["web"]) as d:
+            before = wait_for(lambda: (lambda v: len(v) == 4 and all(v) and v)([m["main_pid"] for m in d.members("web")]), 10, "the members")
+            d.write_unit("web@.service", text % count)
+            for _ in range(2):
+                d.kill_core()
+                check([m["main_pid"] for m in d.members("web") if m["active_state"] == "active"] == before, d.members("web"))
+            d.ctl("deploy", "web", "v2")
+            new = {m["name"]: m["release"] for m in d.members("web") if m["active_state"] == "active"}
+            check(new == {"web@%d.service" % i: "v2" for i in range(1, 5)}, new)
+            d.ctl("scale", "web=%d" % count)
+            d.kill_core()
+            check(len([m for m in d.members("web") if m["active_state"] == "active"]) == count, d.members("web"))
+
+
+@test
+def a_shutdown_by_a_verb_or_an_action_survives_kills_of_core_with_its_exit_code():
+    units = {"slow.service": "[Service]\nExecStart=%s ignore:TERM wait\nTimeoutStopSec=2s\n" % SVC,
+             "job.service": "[Unit]\nFailureAction=exit\n[Service]\nExecStart=%s exit:7\n" % SVC}
+    for ask, code in ((("shutdown", "--code", "3", "--no-wait"), 3), (("start", "--no-wait", "job"), 7)):
+        with Daemon(units, targets=["slow.service"]) as d:
+            d.wait_unit("slow.service", lambda u: u["main_pid"])
+            d.ctl(*ask)
+            d.wait_unit("slow.service", active_state="deactivating")
+            d.kill_core()
+            check(d.status()["daemon"]["state"] == "stopping", d.status()["daemon"])
+            d.proc.wait(60 * PATIENCE)
+            check(d.proc.returncode == code, "the daemon ended with %s" % d.proc.returncode)
+
+
 main()

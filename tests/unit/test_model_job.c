@@ -283,6 +283,17 @@ START_TEST(a_shutdown_stops_all_in_order_and_then_exits)
 	ck_assert_ptr_null(find(FX_EXIT));
 	dies(a, 0);
 	ck_assert_uint_eq(find(FX_EXIT)->number, 3);
+	ck_assert_str_eq(find(FX_EXIT)->text, "exit");
+	finish();
+}
+END_TEST
+
+START_TEST(a_shutdown_gone_on_with_after_a_restart_leaves_in_the_same_way)
+{
+	need(DEP_REQUIRES);
+	step((struct event){.kind = EV_SHUTDOWN, .number = 3, .text = "reboot"});
+	ck_assert_uint_eq(find(FX_EXIT)->number, 3);
+	ck_assert_str_eq(find(FX_EXIT)->text, "reboot");
 	finish();
 }
 END_TEST
@@ -477,6 +488,7 @@ Suite *suite(void)
 	tcase_add_test(t, stop_order_is_start_order_reversed);
 	tcase_add_test(t, a_later_stop_cancels_a_start);
 	tcase_add_test(t, a_shutdown_stops_all_in_order_and_then_exits);
+	tcase_add_test(t, a_shutdown_gone_on_with_after_a_restart_leaves_in_the_same_way);
 	tcase_add_test(t, failure_action_exit_takes_the_status_of_the_service);
 	tcase_add_test(t, a_cycle_is_broken_where_nothing_is_required_and_said_once);
 	tcase_add_test(t, every_want_in_every_state_leads_to_a_state_without_a_mistake);
