@@ -194,6 +194,32 @@ def half_connections(s, d):
         d.wait_unit("a.service", active_state="inactive")
 
 
+STATUS_ONEWAY = b'{"method":"org.stayd.Control.Status","oneway":true}\0'
+
+
+@test
+def calls_that_want_no_answer_leave_others_their_turns():
+    with Stage(lambda s: {"u%d.service" % i: s.puppets.unit("event:up") for i in range(50)}) as (s, d):
+        d.ctl("stop", *("u%d" % i for i in range(50)))  # which loads them
+        n, served = 1000, 0
+        with dial(d) as k:
+            k.sendall(STATUS_ONEWAY * n + PING)
+            while not select.select([k], [], [], 0)[0]:
+                latency(d, 1)
+                served += 1
+        check(served > 12, "others were served %d times during %d calls" % (served, n))
+
+
+@test
+def calls_that_want_no_answer_are_heard_although_the_client_has_gone():
+    with Stage(lambda s: {u + ".service": s.puppets.unit("event:up") for u in "abc"}) as (s, d):
+        with dial(d) as k:
+            k.sendall(b"".join(b'{"method":"org.stayd.Control.Start","parameters":{"names":["%s"],"no_wait":true},"oneway":true}\0' % u
+                               for u in (b"a", b"b", b"c")))
+        for u in "abc":
+            d.wait_unit(u + ".service", active_state="active")
+
+
 @test
 def ten_thousand_connections_of_one_user_shut_nobody_out():
     need_root()
