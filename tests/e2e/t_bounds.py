@@ -220,6 +220,45 @@ def calls_that_want_no_answer_are_heard_although_the_client_has_gone():
             d.wait_unit(u + ".service", active_state="active")
 
 
+def question(method, **params):
+    return json.dumps({"method": "org.stayd.Control." + method, "parameters": params}).encode() + b"\0"
+
+
+@test
+def units_named_a_thousand_times_are_answered_and_waited_for_once():
+    plain = ["u%03d.service" % i for i in range(150)]
+    with Stage(lambda s: {**{u: s.puppets.unit("event:up") for u in plain},
+                          "set@.service": s.puppets.unit("event:up") + "[X-Replicas]\nCount=2\n"}) as (s, d):
+        d.ctl("stop", "set", *plain)  # which loads them
+        with unharmed(d), dial(d) as k, dial(d) as waiting:
+            for names in (["u*"] * 500 + ["set"] * 300 + ["set@"] * 200, ["u*", "set@*"] + plain * 4 + ["set"] * 3):
+                a = ask(k, question("Status", names=names))
+                units = [u["name"] for u in a["parameters"]["units"]]
+                check(len(units) == len(set(units)) >= len(plain), "%d units, %d of them different" % (len(units), len(set(units))))
+                check([x["name"] for x in a["parameters"]["sets"]] == ["set"], a["parameters"]["sets"])
+            before = rss(d.pid_of("core"))
+            waiting.sendall(question("Wait", names=["*"] * 1000, **{"for": "ready"}))
+            latency(d)
+            more = rss(d.pid_of("core")) - before
+            check(more < 4096 or "-san" in BUILD, "who waits for %d units takes %d KiB" % (len(plain), more))
+
+
+@test
+def files_and_patterns_that_a_guest_asks_for_at_once_are_limited():
+    need_root()
+    with Stage(lambda s: {"u.service": s.puppets.unit("event:up")}) as (s, d):
+        d.ctl("stop", "u")
+        for method, names, more in (("Status", ["x%d"], {}), ("IsEnabled", ["x%d"], {}), ("Wait", ["u*"], {"for": "stopped"})):
+            for uid, n, is_good in ((65534, 64, True), (65534, 65, False), (0, 1000, True)):
+                text = question(method, names=[x % i if "%" in x else x for i in range(n) for x in names], **more)
+                p = as_user(d, uid, "k = dial(); k.sendall(%r); b = b''\nwhile not b.endswith(b'\\0'): b += k.recv(65536)\n"
+                            "print(b[:-1].decode(), flush=True)" % text)
+                a = json.loads(p.line())
+                end(p)
+                check((a.get("error") is None) == is_good, (method, uid, n, str(a)[:300]))
+                check(is_good or "more than 64" in a["parameters"]["message"], a)
+
+
 @test
 def ten_thousand_connections_of_one_user_shut_nobody_out():
     need_root()
