@@ -25,6 +25,7 @@
 #define GONE_DIGITS     16
 #define LEFT_OVER_MAX   16    /* a process each */
 #define LEFT_OVER_LOOKS 10000 /* entries of /tmp, which anybody fills */
+#define EARLIER_LOOKS   1000  /* of them at each stop */
 
 enum tree_action { TREE_CHOWN, TREE_REMOVE };
 
@@ -295,22 +296,32 @@ static void remove_tree(int at, const char *name)
 }
 
 /* Only what has our owner and mode: anybody may make a directory of that name in /tmp. */
-static void remove_private_tmp(const char *unit)
+static void remove_private_dir(int at, const char *name)
+{
+	struct stat st;
+	if (fstatat(at, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(st.st_mode) &&
+		st.st_uid == geteuid() && (st.st_mode & 077) == 0)
+		remove_tree(at, name);
+}
+
+/* Its name is known; those of earlier activations, whose end nobody saw, are looked for, but not through
+ * all that somebody put there. */
+static void remove_private_tmp(const char *unit, const struct spawn_id *id)
 {
 	static const char *const where[] = {"/tmp", "/var/tmp"};
+	char hex[ID128_HEX];
+	struct id128 invocation;
+	memcpy(invocation.b, id->invocation, sizeof(invocation.b));
 	CLEANUP_FREE char *prefix = xasprintf("stayd-private-%s-", unit);
+	CLEANUP_FREE char *own = xasprintf("%s%s", prefix, id128_hex(hex, &invocation));
 	for (size_t i = 0; i < ARRAY_SIZE(where); i++) {
 		DIR *d = opendir(where[i]);
-		for (struct dirent *e; d && (e = readdir(d));) {
-			struct stat st;
-			if (!startswith(e->d_name, prefix) ||
-				strlen(e->d_name) != strlen(prefix) + ID128_HEX - 1)
-				continue;
-			if (fstatat(dirfd(d), e->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
-				S_ISDIR(st.st_mode) && st.st_uid == geteuid() &&
-				(st.st_mode & 077) == 0)
-				remove_tree(dirfd(d), e->d_name);
-		}
+		int looks = 0;
+		if (d)
+			remove_private_dir(dirfd(d), own);
+		for (struct dirent *e; d && looks++ < EARLIER_LOOKS && (e = readdir(d));)
+			if (startswith(e->d_name, prefix) && strlen(e->d_name) == strlen(own))
+				remove_private_dir(dirfd(d), e->d_name);
 		if (d)
 			closedir(d);
 	}
@@ -332,13 +343,13 @@ static int open_parent(int at, const char *path, const char **ret_leaf)
 	return dir < 0 ? -errno : dir;
 }
 
-void launch_cleanup_dirs(
-	const struct unit_conf *conf, const char *runtime_root, bool is_restart_coming)
+void launch_cleanup_dirs(const struct unit_conf *conf, const struct spawn_id *id,
+	const char *runtime_root, bool is_restart_coming)
 {
 	enum preserve preserve = conf->exec.runtime_directory_preserve;
 	const struct exec_dirs *d = &conf->exec.dirs[DIR_RUNTIME];
 	if (conf->exec.sandbox.private_tmp)
-		remove_private_tmp(conf->name);
+		remove_private_tmp(conf->name, id);
 	if (preserve == PRESERVE_YES || (preserve == PRESERVE_RESTART && is_restart_coming) ||
 		!runtime_root || !d->names.n)
 		return;

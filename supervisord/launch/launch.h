@@ -93,9 +93,10 @@ struct launch_vars {
 int plan_build(const struct launch_image *image, const struct launch_vars *v, struct buf *out,
 	struct err *e);
 
-/* Removes RuntimeDirectory= (and PrivateTmp= leftovers) after a stop, as Preserve= says. */
-void launch_cleanup_dirs(
-	const struct unit_conf *conf, const char *runtime_root, bool is_restart_coming);
+/* Removes RuntimeDirectory= (and PrivateTmp= of that activation and earlier ones) after a stop, as
+ * Preserve= says. */
+void launch_cleanup_dirs(const struct unit_conf *conf, const struct spawn_id *id,
+	const char *runtime_root, bool is_restart_coming);
 
 /* Has the directory name in dir removed by a process of its own: core's way to the launcher, for what
  * is more than core may wait for. 0, or -errno: nobody does. Without one all is removed at once. */
