@@ -260,6 +260,23 @@ def files_and_patterns_that_a_guest_asks_for_at_once_are_limited():
 
 
 @test
+def deploys_that_come_to_nothing_take_a_bounded_place_on_the_disk():
+    with Stage(lambda s: {"set@.service": s.puppets.unit("event:up", section="[X-Replicas]\nCount=1\n")}) as (s, d):
+        kept = lambda what: os.listdir(s.path("state/sets/set/" + what))
+        d.ctl("start", "set")
+        d.ctl("deploy", "set", "v1")
+        for _ in range(110):
+            wait_for(lambda: d.ctl("deploy", "set", "v2", "--no-wait", check=False).rc == 0, 20, "the end of the rollout before")
+            d.ctl("rollout", "abort", "set", "--no-wait")
+        check(len(kept("revisions")) <= 25, sorted(kept("revisions")))
+        check(len(kept("rollouts")) == 100, "%d journals are kept" % len(kept("rollouts")))
+        d.write_unit("set@.service", "[Service]\nExecStart=\n[X-Replicas]\nCount=1\n")
+        for _ in range(40):
+            check(d.ctl("deploy", "set", "v3", check=False).rc == 152, "it is refused")
+        check(len(kept("revisions")) <= 25, sorted(kept("revisions")))
+
+
+@test
 def ten_thousand_connections_of_one_user_shut_nobody_out():
     need_root()
     with Stage(lambda s: {}) as (s, d), unharmed(d) as (core, quiet):
