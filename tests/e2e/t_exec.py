@@ -176,6 +176,70 @@ def standard_streams_go_where_they_should():
 
 
 @test
+def nobodys_links_lead_root_to_its_own_files():
+    """The file of a standard stream in a directory of the service, or of somebody: root opens it."""
+    need_root()
+    import pwd
+    nobody = pwd.getpwnam("nobody").pw_uid
+    with temp_dir() as top:
+        os.chmod(top, 0o755)
+        path = lambda n: os.path.join(top, n)
+        secret, own = path("secret"), path("own")
+        for n in ("own", "closed"):
+            os.mkdir(path(n))
+
+        def put(where, text, uid=0, mode=0o600):
+            with open(where, "w") as f:
+                f.write(text)
+            os.chown(where, uid, uid)
+            os.chmod(where, mode)
+
+        def link(name, target, uid=nobody):
+            os.symlink(target, os.path.join(own, name))
+            os.lchown(os.path.join(own, name), uid, uid)
+        os.chmod(path("closed"), 0o700)
+        os.chown(own, nobody, nobody)
+        put(secret, "secret\n")
+        put(os.path.join(own, "roots"), "old\n")  # as systemd leaves it
+        put(os.path.join(own, "mine"), "old\n", nobody)
+        os.link(secret, os.path.join(own, "hard"))
+        link("steal", secret)
+        link("steal2", "steal", 0)
+        link("new", path("closed/made"))
+        link("dir", path("closed"))
+        link("tomine", "mine")
+        link("back", "../own/../own/mine", 0)
+        cases = {n: (n, "append", False, True) for n in ("steal", "steal2", "hard", "new", "dir/made")}
+        cases.update({"t-" + n: (n, "truncate", False, True) for n in ("steal", "hard")})
+        cases.update({"mine": ("mine", "append", True, True), "roots": ("roots", "append", True, True), "tomine": ("tomine", "append", True, False),
+                      "back": ("back", "append", True, True), "fresh": ("fresh", "file", True, True), "t-mine": ("mine", "truncate", True, True)})
+        units = {}
+        for n, (where, how, is_good, as_root) in cases.items():
+            for user in ("nobody", "root"):
+                units["%s-%s.service" % (n.replace("/", "-"), user)] = (
+                    "[Service]\nType=oneshot\nUser=%s\nStandardOutput=%s:%s/%s\nExecStart=/bin/echo new\n" % (user, how, own, where))
+        units["in.service"] = "[Service]\nType=oneshot\nUser=nobody\nStandardInput=file:%s/steal\nExecStart=/bin/cat\n" % own
+        units["null.service"] = "[Service]\nType=oneshot\nUser=nobody\nStandardInput=file:/dev/null\nStandardOutput=append:/dev/fd/2\nExecStart=/bin/cat\n"
+        with Daemon(units) as d:
+            for n, (where, how, is_good, as_root) in cases.items():
+                for user in ("nobody", "root"):
+                    r = d.ctl("start", "%s-%s" % (n.replace("/", "-"), user), check=False)
+                    want = is_good and (as_root or user == "nobody")
+                    check((r.rc == 0) == want and (want or "209/STDOUT" in r.err), (n, user, r))
+            r = d.ctl("start", "in", check=False)
+            check(r.rc == 1 and "208/STDIN" in r.err, r)
+            r = d.ctl("start", "null", check=False)
+            check(r.rc == 0, r)
+        with open(secret) as f:
+            check(f.read() == "secret\n", "the secret is as it was")
+        check(not os.listdir(path("closed")), "nothing was made where only root may")
+        with open(os.path.join(own, "roots")) as f:
+            check(f.read() == "old\nnew\nnew\n", "what root left there is written on")
+        with open(os.path.join(own, "mine")) as f:
+            check(f.read() == "new\n", "and what is the service's")
+
+
+@test
 def directories_are_made_owned_and_removed():
     need_root()
     import pwd
