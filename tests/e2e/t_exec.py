@@ -240,6 +240,40 @@ def nobodys_links_lead_root_to_its_own_files():
 
 
 @test
+def nobodys_links_show_no_environment_of_others():
+    need_root()
+    import pwd
+    nobody = pwd.getpwnam("nobody").pw_uid
+    with temp_dir() as top:
+        os.chmod(top, 0o755)
+        own = os.path.join(top, "own")
+        os.mkdir(own)
+        os.chown(own, nobody, nobody)
+        for name, mode, uid in (("secret", 0o600, 0), ("group", 0o640, 0), ("public", 0o644, 0), ("mine", 0o600, nobody)):
+            with open(os.path.join(top, name), "w") as f:
+                f.write("FOUND=%s\n" % name)
+            os.chmod(os.path.join(top, name), mode)
+            os.chown(os.path.join(top, name), uid, nobody if name == "group" else uid)
+            os.symlink("../" + name, os.path.join(own, name))
+            os.lchown(os.path.join(own, name), nobody, nobody)
+        os.symlink("../secret", os.path.join(own, "roots"))
+        units = {}
+        for n in ("secret", "group", "public", "mine", "roots"):
+            for user in ("nobody", "root"):
+                units["%s-%s.service" % (n, user)] = ("[Service]\nType=oneshot\nUser=%s\nEnvironmentFile=%s/%s\n"
+                                                      "ExecStart=/bin/sh -c 'echo found=$$FOUND'\n" % (user, own, n))
+        with Daemon(units) as d:
+            for unit in units:
+                r = d.ctl("start", unit, check=False)
+                if unit == "secret-nobody.service":
+                    check(r.rc == 1 and "is not root's" in r.err, r)
+                    continue
+                check(r.rc == 0, r)
+                want = "found=" + unit.split("-")[0].replace("roots", "secret")
+                wait_for(lambda: want in d.ctl("logs", unit, check=False).out, 10, want)
+
+
+@test
 def directories_are_made_owned_and_removed():
     need_root()
     import pwd
