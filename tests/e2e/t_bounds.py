@@ -277,6 +277,39 @@ def deploys_that_come_to_nothing_take_a_bounded_place_on_the_disk():
 
 
 @test
+def owner_of_a_template_takes_neither_all_units_nor_all_followers():
+    need_root()
+    owners = (4201, 4202, 4203, 4204)
+    with Stage(lambda s: {"t@.service": "[Service]\nExecStart=/bin/sleep 1000\n[X-Access]\nOwner=%s\n" % " ".join(map(str, owners))}) as (s, d):
+        calls = "".join("c(%r)\n" % question(m, names=["t@x%d-%d" % (r, i) for i in range(60)], no_wait=True)
+                        for r in range(5) for m in ("Start", "Stop"))
+        p = as_user(d, owners[0], "k = dial()\ndef c(t):\n    k.sendall(t); b = b''\n    while not b.endswith(b'\\0'): b += k.recv(65536)\n"
+                    "    print(json.loads(b[:-1]).get('error', 'good'), flush=True)\n" + calls)
+        got = [p.line().strip() for _ in range(10)]
+        end(p)
+        check(got == ["good"] * 10, got)
+        n = len([u for u in d.status()["units"] if u["name"].startswith("t@")])
+        check(n == 300, "%d instances" % n)
+        d.ctl("start", "t@by-root")
+        p = as_user(d, owners[1], "k = dial()\nk.sendall(%r); print(k.recv(65536).split(b'\\0')[0].decode(), flush=True)\n" % question("Start", names=["t@new"]))
+        a = json.loads(p.line())
+        end(p)
+        check(a["error"] == "org.stayd.Refused" and "no more than 256" in a["parameters"]["message"], a)
+        follow = "ks = [dial() for _ in range(20)]\nn = 0\nfor k in ks:\n    k.sendall(%r); n += b'Busy' not in k.recv(65536)\nprint(n, flush=True)\nsys.stdin.read()" % (
+            json.dumps({"method": "org.stayd.Control.Logs", "more": True, "parameters": {"names": ["t@x0-0"]}}).encode() + b"\0")
+        ps, places = [], []
+        for uid in owners:
+            ps.append(as_user(d, uid, follow))
+            places.append(int(ps[-1].line()))
+        check(places == [8, 8, 8, 0], places)
+        with dial(d) as k:
+            k.sendall(json.dumps({"method": "org.stayd.Control.Logs", "more": True, "parameters": {"names": ["t@x0-0"]}}).encode() + b"\0")
+            check("continues" in answer(k), "root follows")
+        for p in ps:
+            end(p)
+
+
+@test
 def ten_thousand_connections_of_one_user_shut_nobody_out():
     need_root()
     with Stage(lambda s: {}) as (s, d), unharmed(d) as (core, quiet):
