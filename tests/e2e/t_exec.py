@@ -274,6 +274,37 @@ def nobodys_links_show_no_environment_of_others():
 
 
 @test
+def directory_of_root_that_a_service_puts_in_the_place_of_its_own_stays_roots():
+    need_root()
+    import pwd
+    nobody = pwd.getpwnam("nobody").pw_uid
+    name = "stayd-test-%d" % os.getpid()
+    top = "/var/lib/" + name
+    sub = os.path.join(top, "sub")
+    try:
+        with Daemon({"a.service": "[Service]\nType=oneshot\nUser=nobody\nStateDirectory=%s %s/sub\nExecStart=/bin/true\n" % (name, name)}) as d:
+            d.ctl("start", "a")
+            d.ctl("start", "a")
+            backup = os.path.join(top, "backup")
+            os.mkdir(backup, 0o700)
+            with open(os.path.join(backup, "secret"), "w") as f:
+                f.write("secret\n")
+            os.chmod(os.path.join(backup, "secret"), 0o600)
+            subprocess.run(["/bin/sh", "-c", "mv %s %s.old && mv %s %s" % (sub, sub, backup, sub)], user=nobody, group=nobody, check=True)
+            r = d.ctl("start", "a", check=False)
+            check(r.rc == 1 and "238/STATE_DIRECTORY" in r.err and "EPERM" in r.err, r)
+            st = os.stat(os.path.join(sub, "secret"))
+            check(st.st_uid == 0 and os.stat(sub).st_uid == 0, "both are root's")
+            os.rename(sub, backup)
+            os.rename(sub + ".old", sub)
+            os.chown(top, 0, 0)  # the user has changed: what is in it changes hands with it
+            d.ctl("start", "a")
+            check(os.stat(os.path.join(backup, "secret")).st_uid == nobody, "as under systemd")
+    finally:
+        shutil.rmtree(top, ignore_errors=True)
+
+
+@test
 def directories_are_made_owned_and_removed():
     need_root()
     import pwd
