@@ -233,6 +233,9 @@ const char *reply_raw(const char *text, size_t size, size_t *ret_size)
 {
 	static const char head[] = "{\"parameters\":";
 	size_t n = sizeof(head) - 1;
+	for (size_t i = 0; i < size; i++)
+		if ((unsigned char)text[i] < ' ')
+			return NULL; /* no JSON, and not of a daemon */
 	if (size < n + 3 || memcmp(text, head, n) != 0 || text[n] != '{' || text[size - 1] != '}' ||
 		text[size - 2] != '}')
 		return NULL;
@@ -294,7 +297,7 @@ int say_error(struct ctl *c, const struct reply *r)
 	const char *dot = strrchr(r->error, '.');
 	if (streq(r->error, "org.varlink.service.InvalidParameter"))
 		fprintf(stderr, "error: the daemon does not take '%s' so\n",
-			js(r->params, "parameter"));
+			jp(r->params, "parameter"));
 	else
 		say_text("error: ", text[0] ? text : dot ? dot + 1 : r->error);
 	if (js(r->params, "hint")[0])

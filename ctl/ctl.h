@@ -126,6 +126,7 @@ void print_line(FILE *out, const char *prefix, const char *text, size_t size);
 char *age_of(char out[AGE_MAX], const char *rfc3339, uint64_t now_wall_us);
 int64_t parse_rfc3339(const char *s);             /* wall us; -1 */
 const char *js(const json_t *o, const char *key); /* "" when absent */
+const char *jp(const json_t *o, const char *key); /* printable: for printf() */
 int64_t ji(const json_t *o, const char *key);
 /* {"schema":"stay.VERB/1", ...the members of params} to stdout. */
 void print_json(const char *verb, const json_t *params);

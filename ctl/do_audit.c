@@ -217,9 +217,9 @@ static void ask_daemon(struct audit *a)
 	const json_t *audit =
 		r == 0 ? json_object_get(json_object_get(rep.params, "daemon"), "audit") : NULL;
 	if (js(audit, "path")[0]) {
-		a->path = xstrdup(js(audit, "path"));
+		a->path = xstrdup(jp(audit, "path"));
 		a->known.seq = (uint64_t)ji(audit, "seq");
-		str_copy(a->known.hash, js(audit, "head"), sizeof(a->known.hash));
+		str_copy(a->known.hash, jp(audit, "head"), sizeof(a->known.hash));
 	}
 	if (r == 0)
 		reply_done(&rep);

@@ -30,7 +30,7 @@ static int change(struct ctl *c, const char *method, json_t *params)
 	}
 	r = client_call(&cl, method, params, !c->no_wait);
 	while (r == 0 && (r = client_reply(&cl, &rep)) == 0 && rep.continues) {
-		str_copy(id, js(rep.params, "request"), sizeof(id));
+		str_copy(id, jp(rep.params, "request"), sizeof(id));
 		reply_done(&rep);
 	}
 	client_close(&cl);
@@ -212,11 +212,11 @@ static int reexec_outcome(struct ctl *c, long long before, uint64_t end, bool *r
 	*ret_is_over = is_refused || has_forgotten || (has && ji(daemon, "reexecs") != before);
 	if (*ret_is_over && (is_refused || streq(state, "returned"))) {
 		fprintf(stderr, "error: re-exec %s: %s\n", is_refused ? "refused" : "failed",
-			js(daemon, "reexec_text"));
+			jp(daemon, "reexec_text"));
 		code = STAY_EXIT_FAILED;
 	} else if (*ret_is_over && !c->quiet && !c->json) {
-		printf("stayd %s took over%s%s\n", js(daemon, "version"), has_forgotten ? "; " : "",
-			has_forgotten ? js(daemon, "reexec_text") : "");
+		printf("stayd %s took over%s%s\n", jp(daemon, "version"), has_forgotten ? "; " : "",
+			has_forgotten ? jp(daemon, "reexec_text") : "");
 	}
 	reply_done(&rep);
 	client_close(&cl);
@@ -287,7 +287,7 @@ int do_PING(struct ctl *c)
 	if (c->json)
 		print_json("ping", rep.params);
 	else if (!c->quiet)
-		printf("stayd %s\n", js(rep.params, "version"));
+		printf("stayd %s\n", jp(rep.params, "version"));
 	reply_done(&rep);
 	return 0;
 }
@@ -300,7 +300,7 @@ int do_VERSION(struct ctl *c)
 	char *path = socket_path(c->socket);
 	bool has = client_open(&cl, path) == 0 && client_call(&cl, "Ping", NULL, false) == 0 &&
 		   client_reply(&cl, &rep) == 0;
-	const char *daemon = has ? js(rep.params, "version") : "";
+	const char *daemon = has ? jp(rep.params, "version") : "";
 	client_close(&cl);
 	free(path);
 	if (c->json)

@@ -50,7 +50,7 @@ static void show_logs(struct ctl *c, const json_t *params)
 	bool is_one = c->argc == 1 && strchr(c->argv[0], '@') && !strpbrk(c->argv[0], "*?[");
 	json_array_foreach(logs, i, log)
 	{
-		char *prefix = is_one ? xstrdup("") : xasprintf("%s | ", js(log, "unit"));
+		char *prefix = is_one ? xstrdup("") : xasprintf("%s | ", jp(log, "unit"));
 		for (const char *p = js(log, "text"); *p;) {
 			size_t n = strcspn(p, "\n");
 			print_line(stdout, prefix, p, n);

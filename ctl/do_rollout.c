@@ -60,7 +60,7 @@ static int follow(struct ctl *c, struct client *cl, const char *set, struct repl
 			reply_done(last); /* another one: ours ended while nobody looked */
 			return say_broken(-ECONNRESET, id);
 		}
-		str_copy(id, has_id ? js(ro, "id") : js(last->params, "request"), sizeof(id));
+		str_copy(id, has_id ? jp(ro, "id") : jp(last->params, "request"), sizeof(id));
 		is_known = has_id;
 		if (!c->quiet && ro)
 			live_show(&live, out, ro);
@@ -179,7 +179,7 @@ static int rollout_status(struct ctl *c)
 		if (c->json)
 			r = exit_of_rollout(js(ro, "state"));
 		else if (streq(js(ro, "state"), "none"))
-			printf("%s was never rolled out\n", js(ro, "set"));
+			printf("%s was never rolled out\n", jp(ro, "set"));
 		else
 			r = rollout_end(stdout, ro);
 	}

@@ -136,7 +136,7 @@ static void print_head(const json_t *daemon)
 {
 	char age[AGE_MAX];
 	age_of(age, js(daemon, "since"), now_wall_us());
-	printf("stayd %s   %s   up %s   core %lld", js(daemon, "version"), js(daemon, "state"), age,
+	printf("stayd %s   %s   up %s   core %lld", jp(daemon, "version"), jp(daemon, "state"), age,
 		(long long)ji(daemon, "core_pid"));
 	if (ji(daemon, "restarts_of_core"))
 		printf(" (restarted %lld times)", (long long)ji(daemon, "restarts_of_core"));
@@ -144,7 +144,7 @@ static void print_head(const json_t *daemon)
 	size_t i;
 	json_t *t;
 	json_array_foreach(json_object_get(daemon, "troubles"), i, t)
-		printf("trouble: %s\n", strna(json_string_value(t)));
+		print_line(stdout, "trouble: ", strna(json_string_value(t)), json_string_length(t));
 	printf("\n");
 }
 
@@ -164,7 +164,7 @@ static void print_list(const json_t *params)
 	json_array_foreach(units, i, o)
 	{
 		if (streq(js(o, "active_state"), "failed"))
-			failed = js(o, "name");
+			failed = jp(o, "name");
 		if (is_listed(o, sets))
 			add_row(&t, js(o, "active_state"), js(o, "name"), js(o, "sub_state"),
 				json_is_true(json_object_get(o, "available")), 1, js(o, "release"),
@@ -210,7 +210,7 @@ static void print_degraded(const json_t *u)
 
 static void print_unit(const json_t *u)
 {
-	const char *active = js(u, "active_state");
+	const char *active = jp(u, "active_state");
 	char age[AGE_MAX];
 	char *title = xasprintf("%s%s%s", js(u, "name"), js(u, "description")[0] ? " - " : "",
 		js(u, "description"));
@@ -222,17 +222,17 @@ static void print_unit(const json_t *u)
 			js(u, "fragment_path"), js(u, "fragment_path")[0] ? ")" : "");
 	print_text("  Loaded: ", loaded);
 	free(loaded);
-	printf("   State: %s (%s) since %s ago, result %s\n", active, js(u, "sub_state"),
-		age_of(age, js(u, "since"), now_wall_us()), js(u, "result"));
+	printf("   State: %s (%s) since %s ago, result %s\n", active, jp(u, "sub_state"),
+		age_of(age, jp(u, "since"), now_wall_us()), jp(u, "result"));
 	print_text("  Detail: ", js(u, "detail"));
 	if (ji(u, "main_pid"))
 		printf("Main PID: %lld   restarts %lld\n", (long long)ji(u, "main_pid"),
 			(long long)ji(u, "n_restarts"));
 	if (js(u, "release")[0])
-		printf(" Release: %s (revision %lld)\n", js(u, "release"),
+		printf(" Release: %s (revision %lld)\n", jp(u, "release"),
 			(long long)ji(u, "revision"));
 	if (!streq(js(u, "lb_state"), "none"))
-		printf("      LB: %s, %lld sessions, port %lld\n", js(u, "lb_state"),
+		printf("      LB: %s, %lld sessions, port %lld\n", jp(u, "lb_state"),
 			(long long)ji(u, "sessions"), (long long)ji(u, "port"));
 	print_text("  Status: ", js(u, "status_text"));
 	print_text("   Error: ", js(u, "status_errno"));
@@ -272,13 +272,13 @@ static void print_members(const json_t *units, const char *set)
 static void print_set(const json_t *s, const json_t *units)
 {
 	const json_t *ro = json_object_get(s, "rollout");
-	printf("%s (%s)\n", js(s, "name"), js(s, "template"));
+	printf("%s (%s)\n", jp(s, "name"), jp(s, "template"));
 	printf("   Ready: %lld/%lld   release %s (revision %lld)\n", (long long)ji(s, "available"),
-		(long long)ji(s, "count"), js(s, "release")[0] ? js(s, "release") : "-",
+		(long long)ji(s, "count"), jp(s, "release")[0] ? jp(s, "release") : "-",
 		(long long)ji(s, "revision"));
 	if (!streq(js(ro, "state"), "none") && js(ro, "state")[0])
-		printf(" Rollout: %s %s %s -> %s\n", js(ro, "id"), js(ro, "state"),
-			js(ro, "from_release"), js(ro, "to_release"));
+		printf(" Rollout: %s %s %s -> %s\n", jp(ro, "id"), jp(ro, "state"),
+			jp(ro, "from_release"), jp(ro, "to_release"));
 	print_text(" Waiting: ", js(ro, "waits_for"));
 	print_text("  Reason: ", js(ro, "reason"));
 	print_members(units, js(s, "name"));
@@ -321,8 +321,8 @@ static void print_details(struct ctl *c, const json_t *params)
 		if (json_array_size(sets) && js(o, "set")[0])
 			continue; /* in its set's table */
 		if (streq(js(o, "load_state"), "not-found")) {
-			fprintf(stderr, "error: no unit '%s'\n  hint: %s\n", js(o, "name"),
-				js(o, "detail")[0] ? js(o, "detail") : "stayctl list-units");
+			fprintf(stderr, "error: no unit '%s'\n  hint: %s\n", jp(o, "name"),
+				jp(o, "detail")[0] ? jp(o, "detail") : "stayctl list-units");
 			continue;
 		}
 		print_unit(o);
@@ -415,7 +415,7 @@ static int question(struct ctl *c, const char *method, const char *key, struct r
 	if (c->json)
 		print_json(c->verb->name, ret->params);
 	else if (!c->quiet)
-		json_array_foreach(json_object_get(ret->params, "units"), i, u) puts(js(u, key));
+		json_array_foreach(json_object_get(ret->params, "units"), i, u) puts(jp(u, key));
 	return -1;
 }
 

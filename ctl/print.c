@@ -4,7 +4,8 @@
  *
  * Owns nothing. Never colour alone: a state has its word and a symbol. Whatever comes from a unit or
  * a log goes through print_line() or table_add(), which leave no control character standing: a
- * service must not be able to drive the terminal of who looks at it.
+ * service must not be able to drive the terminal of who looks at it. Nor must who listens at a socket
+ * that stayctl was pointed to: short words go through jp().
  */
 #include <stdio.h>
 #include <time.h>
@@ -14,6 +15,16 @@
 const char *js(const json_t *o, const char *key)
 {
 	return strna(json_string_value(json_object_get(o, key)));
+}
+
+/* The document is ours alone: one of who serves the socket, which need not be a daemon. */
+const char *jp(const json_t *o, const char *key)
+{
+	json_t *v = json_object_get(o, key);
+	CLEANUP_FREE char *s = xstrdup(strna(json_string_value(v)));
+	str_make_printable(s);
+	(void)json_string_set(v, s);
+	return js(o, key);
 }
 
 int64_t ji(const json_t *o, const char *key)
@@ -212,7 +223,7 @@ void print_json(const char *verb, const json_t *params)
 
 static void print_failure(const json_t *o)
 {
-	const char *unit = js(o, "unit"), *text;
+	const char *unit = jp(o, "unit"), *text;
 	size_t i;
 	json_t *line, *log = json_object_get(o, "log");
 	text = js(o, "cause");
@@ -272,6 +283,6 @@ int print_outcomes(struct ctl *c, const json_t *params)
 			print_outcome(c, o);
 	}
 	if (c->no_wait && !c->json && !c->quiet)
-		fprintf(stderr, "note: %s goes on in the daemon\n", js(params, "request"));
+		fprintf(stderr, "note: %s goes on in the daemon\n", jp(params, "request"));
 	return code;
 }

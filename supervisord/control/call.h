@@ -49,6 +49,7 @@ struct call {
 	const json_t *params; /* checked against the method's `in`; NULL when none were sent */
 	bool more;
 	enum control_role role; /* of the peer, now */
+	unsigned n_looked_up;   /* names that took more than a look into the world */
 	bool is_denied;         /* the failure is a lack of rights */
 	uint64_t change;        /* of the audit log; 0: it is none */
 	struct buf out;         /* the reply's parameters: one JSON object */

@@ -4,8 +4,9 @@
  *
  * Owns the clients and their buffers. Invariants:
  *  1. The peer's uid and groups are known, and its role chosen, before a byte is read.
- *  2. A client has at most one call under way; further messages stay unparsed in its buffer, which
- *     holds at most one message. Nobody is read from while an answer to him is unsent.
+ *  2. A client has at most one call under way, and one in a turn, whether it wants an answer or not;
+ *     further messages stay unparsed in its buffer, which holds at most one of full size. Nobody is
+ *     read from while an answer to him is unsent.
  *  3. Nothing here blocks: sockets are non-blocking, what does not fit is queued and EPOLLOUT asked.
  *  4. A client is freed only in its own callback or by the timer, never while somebody walks the
  *     list. An answer that comes later (waits.c) is only queued: the socket's callback sends it
@@ -336,20 +337,15 @@ static void client_message(struct client *cl, const char *text, size_t size)
 
 /* ---- reading and writing -------------------------------------------------------------------------- */
 
+/* One message, also of those that want no answer: the turn of the others is between two. */
 static void client_process(struct client *cl)
 {
-	while (!cl->is_busy && !cl->is_ending && client_behind(cl) == 0 && cl->in.size) {
-		char *end = memchr(cl->in.data, '\0', cl->in.size);
-		if (!end) {
-			if (cl->in.size > CONTROL_MESSAGE_MAX)
-				client_refuse(cl, "message too large");
-			break;
-		}
-		size_t size = (size_t)(end - cl->in.data);
-		if (size > CONTROL_MESSAGE_MAX) {
-			client_refuse(cl, "message too large");
-			break;
-		}
+	bool is_next = !cl->is_busy && !cl->is_ending && client_behind(cl) == 0 && cl->in.size;
+	char *end = is_next ? memchr(cl->in.data, '\0', cl->in.size) : NULL;
+	size_t size = end ? (size_t)(end - cl->in.data) : cl->in.size;
+	if (is_next && size > CONTROL_MESSAGE_MAX) {
+		client_refuse(cl, "message too large");
+	} else if (end) {
 		/* Taken out first: the call may end in a state where the buffer is looked at. */
 		char *message = xstrndup(cl->in.data, size);
 		buf_consume(&cl->in, size + 1);
@@ -488,8 +484,11 @@ static void on_client(struct source *s, uint32_t events)
 		client_process(cl);
 		r = client_flush(cl);
 	}
-	/* HUP without IN: the peer closed; nobody is left to answer. Its requests go on. */
-	bool is_gone = r < 0 || (events & EPOLLERR) || ((events & EPOLLHUP) && !(events & EPOLLIN));
+	/* HUP without IN: the peer closed; nobody is left to answer. Its requests go on, and those that
+	 * want no answer are heard. */
+	bool is_closed = (events & EPOLLHUP) && !(events & EPOLLIN);
+	bool is_gone = r < 0 || (events & EPOLLERR) ||
+		       (is_closed && (cl->is_busy || !has_message(cl)));
 	bool is_over = client_behind(cl) == 0 &&
 		       (cl->is_ending || (cl->is_eof && !cl->is_busy && !has_message(cl)));
 	cl->is_in_callback = false;

@@ -4,7 +4,8 @@
  *
  * Owns the followers of logs: an inotify instance each on the directories their units' files are
  * in, so that a rotation (another file under the same name) is seen like a write. Invariants:
- *  1. At most FOLLOWERS_MAX at once; the kernel allows 128 instances to a user by default.
+ *  1. At most FOLLOWERS_MAX at once; the kernel allows 128 instances to a user by default. Who may not
+ *     operate has FOLLOWERS_UID_MAX of them, and FOLLOWERS_LEFT are for those who may.
  *  2. A follower that does not read gets no more lines until it does: nothing is read for it, the
  *     cursor stays, the file keeps the lines. Only one message of LOG_CHUNK_MAX or a little more waits.
  *  3. Text is passed on as it was written; who shows it makes it printable.
@@ -17,10 +18,12 @@
 #include "control/logs.h"
 #include "logd/logd.h"
 
-#define FOLLOWERS_MAX    32
-#define FOLLOW_UNITS_MAX 256
-#define LOG_CHUNK_MAX    (256 * 1024)
-#define TAIL_MAX         (8 * 1024)
+#define FOLLOWERS_MAX     32
+#define FOLLOWERS_UID_MAX 8
+#define FOLLOWERS_LEFT    8
+#define FOLLOW_UNITS_MAX  256
+#define LOG_CHUNK_MAX     (256 * 1024)
+#define TAIL_MAX          (8 * 1024)
 
 struct log_follow {
 	struct source source;
@@ -168,13 +171,25 @@ static int follow_watch(struct log_follow *f)
 	return 0;
 }
 
+static bool has_place(struct call *c)
+{
+	uid_t uid = client_peer(c->client)->uid;
+	unsigned n = 0;
+	for (struct client *cl = client_first(c->control->clients); cl; cl = client_next(cl))
+		n += client_waiting(cl)->logs && client_peer(cl)->uid == uid;
+	return n_followers < FOLLOWERS_MAX &&
+	       (c->role >= CONTROL_OPERATOR ||
+		       (n < FOLLOWERS_UID_MAX && n_followers < FOLLOWERS_MAX - FOLLOWERS_LEFT));
+}
+
 int logs_follow(
 	struct call *c, const struct targets *t, const char *dir, const struct log_cursor *cursors)
 {
 	struct waiting *wt = client_waiting(c->client);
-	if (n_followers >= FOLLOWERS_MAX || t->n > FOLLOW_UNITS_MAX)
-		return err_set(&c->e, -ENOSPC, "at most %d follow logs, of %d units each",
-			FOLLOWERS_MAX, FOLLOW_UNITS_MAX);
+	if (!has_place(c) || t->n > FOLLOW_UNITS_MAX)
+		return err_set(&c->e, -ENOSPC,
+			"at most %d follow logs, %d of a user who is no operator, of %d units each",
+			FOLLOWERS_MAX, FOLLOWERS_UID_MAX, FOLLOW_UNITS_MAX);
 	int fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
 	if (fd < 0)
 		return err_set(&c->e, -errno, "inotify: %s", errno_name(errno));

@@ -5,6 +5,9 @@
  * Owns nothing. Invariants:
  *  1. Names are resolved before anything is done: a request with one bad name changes nothing.
  *  2. A read verb loads no unit.
+ *  3. However often a unit is named, by itself or by patterns, it stands among the targets once: what an
+ *     answer takes goes by what there is, not by what was asked. Below the operators what is looked for in
+ *     files, and how many patterns are tried, has a bound too.
  * Called by rights.c and the handlers.
  */
 #include <fnmatch.h>
@@ -13,6 +16,8 @@
 #include "stayd/stayd.h"
 
 #define HINT_DISTANCE 2
+#define FEW_TARGETS   64
+#define LOOK_UPS_MAX  64 /* of one call of who may not operate */
 
 char *complete_name(const char *name)
 {
@@ -82,17 +87,40 @@ int fail_no_unit(struct call *c, const char *name)
 	return err_set(&c->e, -ENOENT, "no unit '%.255s'", name);
 }
 
-static void add_unit(struct targets *t, struct unit *u)
+int call_looks_up(struct call *c)
 {
-	for (size_t i = 0; t->n <= 64 && i < t->n; i++)
+	if (c->role >= CONTROL_OPERATOR || ++c->n_looked_up <= LOOK_UPS_MAX)
+		return 0;
+	return err_set(&c->e, -E2BIG,
+		"more than %d patterns and units to be read from files in a call of %s",
+		LOOK_UPS_MAX, call_actor(c));
+}
+
+static bool is_named(const struct targets *t, const struct unit *u)
+{
+	if (t->n > FEW_TARGETS)
+		return map_get(&t->known, u->name);
+	for (size_t i = 0; i < t->n; i++)
 		if (t->units[i] == u)
-			return; /* named twice; long lists come from one pattern */
+			return true;
+	return false;
+}
+
+void targets_add(struct targets *t, struct unit *u)
+{
+	if (is_named(t, u))
+		return;
 	GROW(t->units, t->n, t->cap);
 	t->units[t->n++] = u;
+	for (size_t i = t->n == FEW_TARGETS + 1 ? 0 : t->n - 1; t->n > FEW_TARGETS && i < t->n; i++)
+		(void)map_put(&t->known, t->units[i]->name, t->units[i]);
 }
 
 static void add_set(struct targets *t, struct set *s)
 {
+	for (size_t i = 0; i < t->n_sets; i++)
+		if (t->sets[i] == s)
+			return;
 	GROW(t->sets, t->n_sets, t->cap_sets);
 	t->sets[t->n_sets++] = s;
 }
@@ -101,7 +129,7 @@ static void add_members(struct targets *t, struct set *s)
 {
 	for (unsigned i = 0; i < SET_MEMBERS_MAX; i++)
 		if (s->members[i] && (i < s->count || !unit_is_down(s->members[i])))
-			add_unit(t, s->members[i]);
+			targets_add(t, s->members[i]);
 }
 
 bool name_fits(const char *pattern, const char *name)
@@ -117,13 +145,16 @@ bool name_fits(const char *pattern, const char *name)
 static int resolve_pattern(struct call *c, const char *pattern, struct targets *t)
 {
 	struct world *w = c->daemon->world(c->core);
-	size_t before = t->n;
-	for (size_t i = 0; i < w->n_units; i++)
-		if (name_fits(pattern, w->units[i]->name))
-			add_unit(t, w->units[i]);
-	if (t->n == before)
+	bool is_any = false;
+	int r = call_looks_up(c);
+	for (size_t i = 0; r == 0 && i < w->n_units; i++)
+		if (name_fits(pattern, w->units[i]->name)) {
+			targets_add(t, w->units[i]);
+			is_any = true;
+		}
+	if (r == 0 && !is_any)
 		return err_set(&c->e, -ENOENT, "no unit fits '%.255s'", pattern);
-	return 0;
+	return r;
 }
 
 static int load_failed(struct call *c, const char *name, const char *full, const struct err *unread)
@@ -179,7 +210,7 @@ static int resolve_name(struct call *c, const char *name, int flags, struct targ
 	}
 	int r = 0;
 	if (u)
-		add_unit(t, u);
+		targets_add(t, u);
 	else if (flags & TARGETS_LOAD)
 		r = load_failed(c, name, full, &unread);
 	else
@@ -213,6 +244,7 @@ void targets_done(struct targets *t)
 {
 	free(t->units);
 	free(t->sets);
+	map_done(&t->known);
 	*t = (struct targets){0};
 }
 

@@ -9,6 +9,7 @@ struct targets {
 	size_t n, cap;
 	struct set **sets; /* only with TARGETS_SETS */
 	size_t n_sets, cap_sets;
+	struct map known; /* of units, when they are many */
 };
 enum {
 	TARGETS_LOAD = 1, /* load what is not in the world */
@@ -16,7 +17,11 @@ enum {
 	TARGETS_ALL = 4,  /* no names: everything */
 };
 int targets_resolve(struct call *c, int flags, struct targets *t);
+void targets_add(struct targets *t, struct unit *u); /* once, however often it is named */
 void targets_done(struct targets *t);
+/* One more name of the call is a pattern or a unit to be read from its files: -E2BIG with e filled when
+ * there were too many. */
+int call_looks_up(struct call *c);
 /* A known set by any of its spellings, without loading anything. */
 struct set *find_set(struct world *w, const char *name);
 /* The set the parameter "name" means, loading it if need be; NULL with e and hint filled. */

@@ -10,13 +10,16 @@
  *     Owner= out of a file is enough.
  *  4. At most OWNED_NAMES_MAX unit files are read for one call.
  *  5. The parameters are not checked yet: they may be of any type.
+ *  6. The owner of a template chooses the names of its instances, and each that was asked for stays in the
+ *     world: OWNED_INSTANCES_MAX of a template, and not all the places for units there are.
  * Called by server.c.
  */
 #include "control/names.h"
 #include "control/verbs.h"
 #include "stayd/stayd.h"
 
-#define OWNED_NAMES_MAX 64
+#define OWNED_NAMES_MAX     64
+#define OWNED_INSTANCES_MAX 256
 
 static int deny(struct call *c, const char *unit)
 {
@@ -53,6 +56,23 @@ static int allow_file(struct call *c, const char *name, unsigned *n_read)
 	enum control_role r = access_unit_role(c->control->access, conf, client_peer(c->client));
 	unit_conf_unref(conf);
 	return !is_there ? 0 : r >= methods[c->method].role ? 1 : deny(c, name);
+}
+
+/* For an instance that is to be loaded. */
+static int check_room(struct call *c, const char *name)
+{
+	CLEANUP_FREE char *template = unit_name_template(name);
+	struct world *w = c->daemon->world(c->core);
+	size_t n = 0;
+	if (!template || !methods[c->method].is_change)
+		return 0;
+	for (size_t i = 0; i < w->n_units; i++)
+		n += w->units[i]->conf && streq(strna(w->units[i]->conf->template), template);
+	if (n < OWNED_INSTANCES_MAX)
+		return 0;
+	return err_set(&c->e, -EPERM,
+		"there are %zu instances of %s already: an owner makes no more than %d", n,
+		template, OWNED_INSTANCES_MAX);
 }
 
 static int allow_pattern(struct call *c, const char *pattern, unsigned *n_read)
@@ -97,6 +117,9 @@ static int allow_name(struct call *c, const char *name, unsigned *n_read)
 	int unit = full ? allow_file(c, u ? u->name : full, n_read) : 0;
 	if (unit < 0)
 		return unit;
+	int room = unit && !u ? check_room(c, full) : 0;
+	if (room < 0)
+		return room;
 	return set || unit ? 1 : deny(c, full);
 }
 

@@ -12,6 +12,8 @@
 #include "control/show.h"
 #include "control/verbs.h"
 
+#define HINTS_MAX 4 /* of one answer: each compares a name with all there are */
+
 /* ---- one unit ------------------------------------------------------------------------------------------ */
 
 static void health_json(struct buf *b, const struct unit *u)
@@ -266,23 +268,33 @@ static void shown_done(struct shown *s)
 	targets_done(&s->in_world);
 }
 
+static void add_set(struct shown *s, struct set *set)
+{
+	for (size_t i = 0; i < s->n_sets; i++)
+		if (s->sets[i] == set)
+			return;
+	GROW(s->sets, s->n_sets, s->cap_sets);
+	s->sets[s->n_sets++] = set;
+	for (unsigned i = 0; i < SET_MEMBERS_MAX; i++)
+		if (set->members[i] && (i < set->count || !unit_is_down(set->members[i])))
+			targets_add(&s->in_world, set->members[i]);
+}
+
 static int shown_add(struct call *c, const char *name, struct shown *s)
 {
 	struct world *w = c->daemon->world(c->core);
 	struct set *set = strlen(name) <= UNIT_NAME_MAX ? find_set(w, name) : NULL;
 	if (set) {
-		GROW(s->sets, s->n_sets, s->cap_sets);
-		s->sets[s->n_sets++] = set;
-		for (unsigned i = 0; i < SET_MEMBERS_MAX; i++)
-			if (set->members[i] && (i < set->count || !unit_is_down(set->members[i]))) {
-				struct targets *t = &s->in_world;
-				GROW(t->units, t->n, t->cap);
-				t->units[t->n++] = set->members[i];
-			}
+		add_set(s, set);
 		return 0;
 	}
 	char *full = strpbrk(name, "*?[") ? NULL : complete_name(name);
 	if (full && !world_unit(w, full)) {
+		int r = call_looks_up(c);
+		if (r < 0) {
+			free(full);
+			return r;
+		}
 		GROW(s->confs, s->n_confs, s->cap_confs);
 		s->confs[s->n_confs++] =
 			unit_load(c->daemon->status(c->core)->unit_path, full, NULL);
@@ -296,6 +308,7 @@ static int shown_add(struct call *c, const char *name, struct shown *s)
 	one.params = params;
 	int r = params ? targets_resolve(&one, 0, &s->in_world) : -EINVAL;
 	c->e = one.e;
+	c->n_looked_up = one.n_looked_up;
 	memcpy(c->hint, one.hint, sizeof(c->hint));
 	json_decref(params);
 	return r;
@@ -335,9 +348,9 @@ static void status_json(struct call *c, const struct shown *s)
 			unit_brief_json(b, c->control, s->in_world.units[i]);
 		else
 			unit_json(b, c->control, s->in_world.units[i]);
-	for (size_t i = 0; i < s->n_confs; i++) {
+	for (size_t i = 0, n_hints = 0; i < s->n_confs; i++) {
 		c->hint[0] = '\0';
-		if (s->confs[i]->load == LOAD_NOT_FOUND)
+		if (s->confs[i]->load == LOAD_NOT_FOUND && n_hints++ < HINTS_MAX)
 			fail_no_unit(c, s->confs[i]->name); /* for its did-you-mean only */
 		conf_json(b, s->confs[i], c->hint);
 	}
@@ -501,10 +514,11 @@ int verb_IS_ENABLED(struct call *c)
 {
 	const json_t *names = json_object_get(c->params, "names");
 	const struct unit_path *path = c->daemon->status(c->core)->unit_path;
+	int r = 0;
 	j_open(&c->out, NULL, '{');
 	j_str(&c->out, "schema", "stay.is-enabled/1");
 	j_open(&c->out, "units", '[');
-	for (size_t i = 0; i < json_array_size(names); i++) {
+	for (size_t i = 0; r == 0 && i < json_array_size(names); i++) {
 		const char *name = json_string_value(json_array_get(names, i));
 		char *full = complete_name(name);
 		j_open(&c->out, NULL, '{');
@@ -512,8 +526,9 @@ int verb_IS_ENABLED(struct call *c)
 		j_str(&c->out, "state", full ? unit_file_state(path, full) : "not-found");
 		j_close(&c->out, '}');
 		free(full);
+		r = call_looks_up(c);
 	}
 	j_close(&c->out, ']');
 	j_close(&c->out, '}');
-	return VERB_REPLIED;
+	return r < 0 ? r : VERB_REPLIED;
 }

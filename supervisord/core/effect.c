@@ -47,7 +47,7 @@ static void perform_cleanup(struct core *c, struct unit *u, bool is_restart)
 		cgroup_remove_unit(c, u);
 	if (!is_restart)
 		fdstore_clear(c, u);
-	launch_cleanup_dirs(u->conf, c->runtime_root, is_restart);
+	launch_cleanup_dirs(u->conf, &u->rec.main, c->runtime_root, is_restart);
 }
 
 static void perform_event(struct core *c, const struct effect *fx)

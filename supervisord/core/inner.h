@@ -474,6 +474,8 @@ void store_look_again(struct core *c);
 void journal_write(struct core *c, struct set *s, const char *text);
 void journal_count(struct core *c, struct set *s);  /* how many members are wanted */
 void journal_commit(struct core *c, struct set *s); /* current revision + release, ReleaseLink */
+/* Snapshots of revisions that came to nothing: only the newest stay, as of those that were committed. */
+void journal_prune_failed(struct core *c, const struct set *s);
 void journal_again(struct core *c);                 /* commits that could not be written */
 int journal_last(struct core *c, struct set *s, struct rollout_rec *ret);
 int journal_last_done(struct core *c, const char *set, struct rollout_rec *ret);

@@ -23,6 +23,7 @@
 #include <sys/stat.h>
 
 #define JOURNAL_LINE_MAX 16384
+#define PRUNED_AT_ONCE   1000 /* journals of a life without a bound */
 #define PRUNED_BEFORE    16 /* so many missing in a row: the older ones went long ago */
 #define JOURNAL_FILE_MAX (16 * 1024 * 1024)
 
@@ -161,6 +162,22 @@ static int end_torn_line(int fd)
 	return end == '\n' ? 0 : write_all(fd, "\n", 1);
 }
 
+static size_t journal_ids(struct core *c, const char *set, uint64_t **ret);
+
+/* Room for one more: nobody sees those beyond HISTORY_MAX. */
+static void prune_journals(struct core *c, const struct set *s)
+{
+	CLEANUP_FREE uint64_t *ids = NULL;
+	CLEANUP_FREE char *dir = state_dir_of(c, s->name, "rollouts");
+	size_t n = journal_ids(c, s->name, &ids);
+	for (size_t i = 0; i + HISTORY_MAX <= n && i < PRUNED_AT_ONCE; i++) {
+		CLEANUP_FREE char *path =
+			xasprintf("%s/d-%llu.log", dir, (unsigned long long)ids[i]);
+		if (ids[i] != s->rollout.id)
+			(void)unlink(path);
+	}
+}
+
 static int journal_open(struct core *c, struct set *s)
 {
 	struct set_core *x = sc(s);
@@ -173,6 +190,7 @@ static int journal_open(struct core *c, struct set *s)
 	int r = mkdir_parents(dir, 0755);
 	if (r < 0)
 		return r;
+	prune_journals(c, s);
 	x->journal_fd = open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0644);
 	x->journal_id = s->rollout.id;
 	return x->journal_fd < 0 ? -errno : end_torn_line(x->journal_fd);
@@ -340,14 +358,25 @@ static int switch_link(const char *link, const char *target)
 	return 0;
 }
 
-/* Old snapshots beyond RevisionHistory= go, never the committed one. Downwards: what was pruned before
- * is not looked for at every commit of a long life. */
-static void prune_revisions(struct core *c, struct set *s, unsigned keep)
+static bool is_in_use(const struct set *s, uint32_t revision)
+{
+	bool is = revision == s->revision || revision == s->rollout.from_revision ||
+		  revision == s->rollout.to_revision;
+	for (unsigned i = 0; !is && i < SET_MEMBERS_MAX; i++)
+		is = s->members[i] && (s->members[i]->rec.revision == revision ||
+					      s->members[i]->next_revision == revision);
+	return is;
+}
+
+/* Snapshots from one downwards to another, never one in use. What was pruned before is not looked for at
+ * every commit of a long life. */
+static void prune_revisions(struct core *c, const struct set *s, uint32_t from, uint32_t to)
 {
 	unsigned missing = 0;
-	for (uint32_t n = s->revision > keep ? s->revision - keep - 1 : 0;
-		n > 0 && missing < PRUNED_BEFORE; n--) {
+	for (uint32_t n = from; n > to && missing < PRUNED_BEFORE; n--) {
 		static const char *const files[] = {"unit", "release"};
+		if (is_in_use(s, n))
+			continue;
 		CLEANUP_FREE char *sub = xasprintf("revisions/%u", n);
 		CLEANUP_FREE char *dir = state_dir_of(c, s->name, sub);
 		for (size_t i = 0; i < ARRAY_SIZE(files); i++) {
@@ -356,6 +385,19 @@ static void prune_revisions(struct core *c, struct set *s, unsigned keep)
 		}
 		missing = rmdir(dir) < 0 && errno == ENOENT ? missing + 1 : 0;
 	}
+}
+
+static unsigned revisions_kept(const struct set *s)
+{
+	unsigned n = sc(s)->conf->rollout.revision_history;
+	return n ? n : 10;
+}
+
+void journal_prune_failed(struct core *c, const struct set *s)
+{
+	uint32_t last = sc(s)->last_revision, keep = revisions_kept(s);
+	if (last > keep)
+		prune_revisions(c, s, last - keep, s->revision);
 }
 
 void journal_count(struct core *c, struct set *s)
@@ -391,5 +433,7 @@ void journal_commit(struct core *c, struct set *s)
 		if (r < 0)
 			log_warn(s->name, "ReleaseLink=%s: %s", conf->release_link, errno_name(r));
 	}
-	prune_revisions(c, s, conf->revision_history ? conf->revision_history : 10);
+	uint32_t keep = revisions_kept(s);
+	if (s->revision > keep)
+		prune_revisions(c, s, s->revision - keep - 1, 0);
 }

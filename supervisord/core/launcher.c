@@ -408,10 +408,9 @@ static int open_stream(const struct std_stream *st, bool is_input)
 	else if (st->kind == STD_TRUNCATE)
 		flags |= O_TRUNC;
 	/* A FIFO without a reader would block us: it fails instead. */
-	int fd = open(st->path, flags | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0644);
-	if (fd < 0)
-		return -errno;
-	(void)fd_set_nonblock(fd, false);
+	int fd = launch_open(st->path, flags | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0644, UINT32_MAX);
+	if (fd >= 0)
+		(void)fd_set_nonblock(fd, false);
 	return fd;
 }
 
@@ -424,13 +423,15 @@ static int start_streams(
 	const struct std_stream *streams[] = {&x->std_in, &x->std_out, &x->std_err};
 	static const uint32_t flags[] = {LN_HAS_STDIN, LN_HAS_STDOUT, LN_HAS_STDERR};
 	int last = -1;
+	bool is_out_by_child = false;
 	for (int i = 0; i < 3; i++) {
 		const struct std_stream *st = streams[i];
 		int fd = -1;
 		bool is_owned = true;
 		if (st->kind == STD_FILE || st->kind == STD_APPEND || st->kind == STD_TRUNCATE) {
 			fd = open_stream(st, i == 0);
-			if (fd < 0) {
+			is_out_by_child |= i == 1 && fd == -EPERM;
+			if (fd < 0 && fd != -EPERM) {
 				*ret_stage = stages[i];
 				return err_set(e, fd, "%s", st->path);
 			}
@@ -438,7 +439,8 @@ static int start_streams(
 			fd = logger_stream(c, u);
 			is_owned = false;
 		} else if (st->kind == STD_INHERIT && i > 0) {
-			bool is_as_stdout = i == 2 && (last >= 0 || x->std_out.kind == STD_NULL);
+			bool is_as_stdout = i == 2 && (last >= 0 || is_out_by_child ||
+							      x->std_out.kind == STD_NULL);
 			fd = is_as_stdout ? last : logger_stream(c, u);
 			is_owned = false;
 		}

@@ -906,6 +906,7 @@ int core_deploy(struct core *c, struct set *s, const char *release, unsigned pau
 		if (r < 0)
 			return r;
 	}
+	journal_prune_failed(c, s);
 	uint32_t revision = ++sc(s)->last_revision;
 	CLEANUP_FREE char *dir = revision_dir(c, s->name, revision);
 	CLEANUP_FREE char *first = member_name(s, 1);

@@ -119,9 +119,9 @@ static int open_stream(struct child *c, int i, const struct plan_stream *s)
 	const char *path = plan_str(c->plan, s->path);
 	int flags = s->from == PLAN_STD_TTY ? O_RDWR | O_NOCTTY | O_CLOEXEC
 					    : s->open_flags | O_CLOEXEC | O_NOCTTY;
-	int fd = open(path, flags, 0666);
+	int fd = child_open(c->plan, path, flags);
 	if (fd < 0)
-		return fail_errno(c, stages[i], path);
+		return child_fail(c, stages[i], -fd, path);
 	if (s->from == PLAN_STD_TTY && i == 0)
 		(void)ioctl(fd, TIOCSCTTY, 0); /* another session's terminal: it works without */
 	if (dup2(fd, i) < 0)

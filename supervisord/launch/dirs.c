@@ -4,7 +4,8 @@
  *
  *  1. Every step below the root is by descriptor and follows no symbolic link, so that the unit's
  *     user, who owns the leaves, cannot turn a later chown or removal against anything else.
- *  2. A directory that is there with the right owner is left as it is but for its mode.
+ *  2. A directory that is there with the right owner is left as it is but for its mode; one with another
+ *     owner, where that may be somebody's work, is an error.
  *  3. Walks are iterative and at most TREE_DEPTH_MAX deep; what is deeper stays and is an error.
  *  4. Core removes ENTRIES_AT_ONCE itself. What has more is put aside, so that the next start makes its
  *     own, and removed by a child of the launcher: how many files there are is the service's choice.
@@ -25,6 +26,7 @@
 #define GONE_DIGITS     16
 #define LEFT_OVER_MAX   16    /* a process each */
 #define LEFT_OVER_LOOKS 10000 /* entries of /tmp, which anybody fills */
+#define EARLIER_LOOKS   1000  /* of them at each stop */
 
 enum tree_action { TREE_CHOWN, TREE_REMOVE };
 
@@ -126,14 +128,27 @@ static int stage_of(uint32_t kind)
 	return stages[kind];
 }
 
-/* Opens root/name, making what is missing. *ret_is_new says whether the last part was made. */
-static int open_made(const char *root, const char *name, bool *ret_is_new)
+struct made {
+	bool is_new;       /* the last part was made */
+	bool is_others;    /* others than root can put something else in the place of the last part */
+	bool is_others_at; /* and in that of what comes next */
+};
+
+static void look_who_has(struct made *m, int at)
+{
+	struct stat st;
+	m->is_others = m->is_others_at;
+	m->is_others_at |= fstat(at, &st) < 0 || st.st_uid != geteuid() || (st.st_mode & 022);
+}
+
+/* Opens root/name, making what is missing. */
+static int open_made(const char *root, const char *name, struct made *ret)
 {
 	char part[NAME_MAX + 1];
 	if (mkdir(root, 0755) < 0 && errno != EEXIST && errno != EROFS)
 		return -errno;
 	int at = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	*ret_is_new = false;
+	*ret = (struct made){.is_new = false};
 	while (at >= 0 && *name) {
 		size_t n = strcspn(name, "/");
 		if (n > NAME_MAX || (n == 2 && name[0] == '.' && name[1] == '.')) {
@@ -143,9 +158,9 @@ static int open_made(const char *root, const char *name, bool *ret_is_new)
 		if (n && !(n == 1 && name[0] == '.')) {
 			memcpy(part, name, n);
 			part[n] = '\0';
-			*ret_is_new = mkdirat(at, part, 0755) == 0;
+			ret->is_new = mkdirat(at, part, 0755) == 0;
 			int next =
-				!*ret_is_new && errno != EEXIST
+				!ret->is_new && errno != EEXIST
 					? -1
 					: openat(at, part,
 						  O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
@@ -153,13 +168,17 @@ static int open_made(const char *root, const char *name, bool *ret_is_new)
 			close(at);
 			errno = error;
 			at = next;
+			if (at >= 0)
+				look_who_has(ret, at);
 		}
 		name += n + (name[n] == '/');
 	}
 	return at < 0 ? -errno : at;
 }
 
-static int give_directory(struct child *c, const struct plan_dir *d, int fd, bool is_new)
+/* What somebody may have moved there is not given away: it can be root's, closed to all others, in a
+ * directory of the service. */
+static int give_directory(struct child *c, const struct plan_dir *d, int fd, const struct made *m)
 {
 	static struct tree t; /* too large for a stack; this process has no other use for it */
 	uint32_t uid = c->plan->dir_uid, gid = c->plan->dir_gid;
@@ -169,10 +188,12 @@ static int give_directory(struct child *c, const struct plan_dir *d, int fd, boo
 	bool is_ours = d->kind != DIR_CONFIGURATION && (uid != UINT32_MAX || gid != UINT32_MAX);
 	bool is_wrong =
 		(uid != UINT32_MAX && st.st_uid != uid) || (gid != UINT32_MAX && st.st_gid != gid);
+	if (is_ours && is_wrong && m->is_others && !m->is_new)
+		return -EPERM;
 	if (is_ours && is_wrong) {
 		t = (struct tree){
 			.action = TREE_CHOWN, .uid = uid, .gid = gid, .from_uid = st.st_uid};
-		int r = is_new ? 0 : tree_walk(&t, fd, ".");
+		int r = m->is_new ? 0 : tree_walk(&t, fd, ".");
 		if (r < 0)
 			return r;
 		if (fchown(fd, uid, gid) < 0)
@@ -201,9 +222,9 @@ int child_make_dirs(struct child *c)
 	const struct plan_dir *d = plan_at(c->plan, c->plan->dirs.off);
 	for (uint32_t i = 0; i < c->plan->dirs.n; i++, d++) {
 		const char *root = plan_str(c->plan, d->root), *name = plan_str(c->plan, d->name);
-		bool is_new;
-		int fd = open_made(root, name, &is_new);
-		int r = fd < 0 ? fd : give_directory(c, d, fd, is_new);
+		struct made made;
+		int fd = open_made(root, name, &made);
+		int r = fd < 0 ? fd : give_directory(c, d, fd, &made);
 		if (fd >= 0)
 			close(fd);
 		if (r == 0 && d->link)
@@ -295,22 +316,32 @@ static void remove_tree(int at, const char *name)
 }
 
 /* Only what has our owner and mode: anybody may make a directory of that name in /tmp. */
-static void remove_private_tmp(const char *unit)
+static void remove_private_dir(int at, const char *name)
+{
+	struct stat st;
+	if (fstatat(at, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(st.st_mode) &&
+		st.st_uid == geteuid() && (st.st_mode & 077) == 0)
+		remove_tree(at, name);
+}
+
+/* Its name is known; those of earlier activations, whose end nobody saw, are looked for, but not through
+ * all that somebody put there. */
+static void remove_private_tmp(const char *unit, const struct spawn_id *id)
 {
 	static const char *const where[] = {"/tmp", "/var/tmp"};
+	char hex[ID128_HEX];
+	struct id128 invocation;
+	memcpy(invocation.b, id->invocation, sizeof(invocation.b));
 	CLEANUP_FREE char *prefix = xasprintf("stayd-private-%s-", unit);
+	CLEANUP_FREE char *own = xasprintf("%s%s", prefix, id128_hex(hex, &invocation));
 	for (size_t i = 0; i < ARRAY_SIZE(where); i++) {
 		DIR *d = opendir(where[i]);
-		for (struct dirent *e; d && (e = readdir(d));) {
-			struct stat st;
-			if (!startswith(e->d_name, prefix) ||
-				strlen(e->d_name) != strlen(prefix) + ID128_HEX - 1)
-				continue;
-			if (fstatat(dirfd(d), e->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
-				S_ISDIR(st.st_mode) && st.st_uid == geteuid() &&
-				(st.st_mode & 077) == 0)
-				remove_tree(dirfd(d), e->d_name);
-		}
+		int looks = 0;
+		if (d)
+			remove_private_dir(dirfd(d), own);
+		for (struct dirent *e; d && looks++ < EARLIER_LOOKS && (e = readdir(d));)
+			if (startswith(e->d_name, prefix) && strlen(e->d_name) == strlen(own))
+				remove_private_dir(dirfd(d), e->d_name);
 		if (d)
 			closedir(d);
 	}
@@ -332,13 +363,13 @@ static int open_parent(int at, const char *path, const char **ret_leaf)
 	return dir < 0 ? -errno : dir;
 }
 
-void launch_cleanup_dirs(
-	const struct unit_conf *conf, const char *runtime_root, bool is_restart_coming)
+void launch_cleanup_dirs(const struct unit_conf *conf, const struct spawn_id *id,
+	const char *runtime_root, bool is_restart_coming)
 {
 	enum preserve preserve = conf->exec.runtime_directory_preserve;
 	const struct exec_dirs *d = &conf->exec.dirs[DIR_RUNTIME];
 	if (conf->exec.sandbox.private_tmp)
-		remove_private_tmp(conf->name);
+		remove_private_tmp(conf->name, id);
 	if (preserve == PRESERVE_YES || (preserve == PRESERVE_RESTART && is_restart_coming) ||
 		!runtime_root || !d->names.n)
 		return;

@@ -7,6 +7,8 @@
  *     PassEnvironment=, Environment=, EnvironmentFile=, then UnsetEnvironment= takes away; what the
  *     caller adds for this very start (PORT, MAINPID ...) comes last and is never unset.
  *  3. An environment file is a regular file of bounded size: a FIFO must not stop the core.
+ *  4. It is read by root. Over a link that is not root's it leads to nothing that the service's user may
+ *     not read himself: his directory would show him the secrets of other services.
  *
  * Called by plan_build(). Allocates; never runs in the launcher.
  */
@@ -311,12 +313,47 @@ int env_parse_file(const char *file, const char *text, size_t size, struct strv 
 	return result;
 }
 
-static int env_read_file(const char *file, struct strv *env, struct err *e)
+static bool may_read(const struct launch_image *i, const struct stat *st)
+{
+	bool is_of_group = st->st_gid == i->gid;
+	for (size_t k = 0; k < i->n_groups; k++)
+		is_of_group |= st->st_gid == i->groups[k];
+	bool is_root = i->uid == 0 || (i->uid == UINT32_MAX && geteuid() == 0);
+	return is_root || (st->st_mode & (st->st_uid == i->uid ? S_IRUSR
+					  : is_of_group        ? S_IRGRP
+							       : S_IROTH));
+}
+
+static int env_open(const struct launch_image *image, const char *file)
+{
+	const int flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY;
+	char path[32];
+	struct stat st;
+	int r = launch_open(file, flags, 0, image->uid);
+	if (r != -EPERM)
+		return r;
+	CLEANUP_CLOSE int fd = open(file, O_PATH | O_CLOEXEC);
+	if (fd < 0 || fstat(fd, &st) < 0)
+		return -errno;
+	if (!S_ISREG(st.st_mode) || !may_read(image, &st))
+		return -EPERM;
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	r = open(path, flags);
+	return r < 0 ? -errno : r;
+}
+
+static int env_read_file(
+	const struct launch_image *image, const char *file, struct strv *env, struct err *e)
 {
 	struct stat st;
-	CLEANUP_CLOSE int fd = open(file, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	CLEANUP_CLOSE int fd = env_open(image, file);
+	if (fd == -EPERM)
+		return err_set(e, fd,
+			"EnvironmentFile %s: a link on the way to it is not root's, and the service's user "
+			"may not read what it leads to",
+			file);
 	if (fd < 0)
-		return err_set(e, -errno, "EnvironmentFile %s: %s", file, strerror(errno));
+		return err_set(e, fd, "EnvironmentFile %s: %s", file, strerror(-fd));
 	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
 		return err_set(e, -EINVAL, "EnvironmentFile %s: not a regular file", file);
 	if (st.st_size > ENV_FILE_MAX)
@@ -336,25 +373,27 @@ static int env_read_file(const char *file, struct strv *env, struct err *e)
 	return env_parse_file(file, text, size, env, e);
 }
 
-static int env_read_matching(const char *pattern, struct strv *env, struct err *e)
+static int env_read_matching(
+	const struct launch_image *image, const char *pattern, struct strv *env, struct err *e)
 {
 	struct strv files = {0};
 	if (!strpbrk(pattern, "*?["))
-		return env_read_file(pattern, env, e);
+		return env_read_file(image, pattern, env, e);
 	path_glob(pattern, &files);
 	int r = files.n ? 0 : err_set(e, -ENOENT, "EnvironmentFile %s: no such file", pattern);
 	for (size_t i = 0; i < files.n && r == 0; i++)
-		r = env_read_file(files.v[i], env, e);
+		r = env_read_file(image, files.v[i], env, e);
 	strv_done(&files);
 	return r;
 }
 
 /* "-": whatever is wrong with the file, the start goes on without it. */
-static int env_add_files(const struct unit_conf *conf, struct strv *env, struct err *e)
+static int env_add_files(const struct launch_image *image, struct strv *env, struct err *e)
 {
+	const struct unit_conf *conf = image->conf;
 	for (size_t i = 0; i < conf->exec.n_environment_files; i++) {
 		const struct env_file *f = &conf->exec.environment_files[i];
-		int r = env_read_matching(f->path, env, e);
+		int r = env_read_matching(image, f->path, env, e);
 		if (r < 0 && !f->is_optional)
 			return r;
 	}
@@ -445,7 +484,7 @@ int env_build(const struct launch_image *image, const struct launch_vars *v, str
 	for (size_t i = 0; i < x->environment.n; i++)
 		if (is_assignment(x->environment.v[i]))
 			env_put(env, x->environment.v[i]);
-	int r = env_add_files(image->conf, env, e);
+	int r = env_add_files(image, env, e);
 	if (r < 0)
 		return r;
 	for (size_t i = 0; i < x->unset_environment.n; i++)

@@ -93,9 +93,15 @@ struct launch_vars {
 int plan_build(const struct launch_image *image, const struct launch_vars *v, struct buf *out,
 	struct err *e);
 
-/* Removes RuntimeDirectory= (and PrivateTmp= leftovers) after a stop, as Preserve= says. */
-void launch_cleanup_dirs(
-	const struct unit_conf *conf, const char *runtime_root, bool is_restart_coming);
+/* The file of a standard stream, or -errno; -EPERM: root is not to open it, as a link on the way is not
+ * root's, or it has other names where others than root can give it some, and is not of uid. Core then
+ * passes no descriptor, and the service's process opens it with its user's rights. */
+int launch_open(const char *path, int flags, mode_t mode, uint32_t uid);
+
+/* Removes RuntimeDirectory= (and PrivateTmp= of that activation and earlier ones) after a stop, as
+ * Preserve= says. */
+void launch_cleanup_dirs(const struct unit_conf *conf, const struct spawn_id *id,
+	const char *runtime_root, bool is_restart_coming);
 
 /* Has the directory name in dir removed by a process of its own: core's way to the launcher, for what
  * is more than core may wait for. 0, or -errno: nobody does. Without one all is removed at once. */

@@ -93,6 +93,8 @@ int child_fail(struct child *c, int stage, int error, const char *detail);
 int tell_keeper_born(struct child *c);
 /* shim.c */
 _Noreturn void shim_main(struct child *c);
+/* open.c: as launch_open(), or else with the rights of the plan's user */
+int child_open(struct plan *p, const char *path, int flags);
 /* dirs.c */
 int child_make_dirs(struct child *c);
 void dir_remove(int at, const char *name); /* also of core's side; allocates */

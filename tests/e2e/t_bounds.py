@@ -194,6 +194,121 @@ def half_connections(s, d):
         d.wait_unit("a.service", active_state="inactive")
 
 
+STATUS_ONEWAY = b'{"method":"org.stayd.Control.Status","oneway":true}\0'
+
+
+@test
+def calls_that_want_no_answer_leave_others_their_turns():
+    with Stage(lambda s: {"u%d.service" % i: s.puppets.unit("event:up") for i in range(50)}) as (s, d):
+        d.ctl("stop", *("u%d" % i for i in range(50)))  # which loads them
+        n, served = 1000, 0
+        with dial(d) as k:
+            k.sendall(STATUS_ONEWAY * n + PING)
+            while not select.select([k], [], [], 0)[0]:
+                latency(d, 1)
+                served += 1
+        check(served > 12, "others were served %d times during %d calls" % (served, n))
+
+
+@test
+def calls_that_want_no_answer_are_heard_although_the_client_has_gone():
+    with Stage(lambda s: {u + ".service": s.puppets.unit("event:up") for u in "abc"}) as (s, d):
+        with dial(d) as k:
+            k.sendall(b"".join(b'{"method":"org.stayd.Control.Start","parameters":{"names":["%s"],"no_wait":true},"oneway":true}\0' % u
+                               for u in (b"a", b"b", b"c")))
+        for u in "abc":
+            d.wait_unit(u + ".service", active_state="active")
+
+
+def question(method, **params):
+    return json.dumps({"method": "org.stayd.Control." + method, "parameters": params}).encode() + b"\0"
+
+
+@test
+def units_named_a_thousand_times_are_answered_and_waited_for_once():
+    plain = ["u%03d.service" % i for i in range(150)]
+    with Stage(lambda s: {**{u: s.puppets.unit("event:up") for u in plain},
+                          "set@.service": s.puppets.unit("event:up") + "[X-Replicas]\nCount=2\n"}) as (s, d):
+        d.ctl("stop", "set", *plain)  # which loads them
+        with unharmed(d), dial(d) as k, dial(d) as waiting:
+            for names in (["u*"] * 500 + ["set"] * 300 + ["set@"] * 200, ["u*", "set@*"] + plain * 4 + ["set"] * 3):
+                a = ask(k, question("Status", names=names))
+                units = [u["name"] for u in a["parameters"]["units"]]
+                check(len(units) == len(set(units)) >= len(plain), "%d units, %d of them different" % (len(units), len(set(units))))
+                check([x["name"] for x in a["parameters"]["sets"]] == ["set"], a["parameters"]["sets"])
+            before = rss(d.pid_of("core"))
+            waiting.sendall(question("Wait", names=["*"] * 1000, **{"for": "ready"}))
+            latency(d)
+            more = rss(d.pid_of("core")) - before
+            check(more < 4096 or "-san" in BUILD, "who waits for %d units takes %d KiB" % (len(plain), more))
+
+
+@test
+def files_and_patterns_that_a_guest_asks_for_at_once_are_limited():
+    need_root()
+    with Stage(lambda s: {"u.service": s.puppets.unit("event:up")}) as (s, d):
+        d.ctl("stop", "u")
+        for method, names, more in (("Status", ["x%d"], {}), ("IsEnabled", ["x%d"], {}), ("Wait", ["u*"], {"for": "stopped"})):
+            for uid, n, is_good in ((65534, 64, True), (65534, 65, False), (0, 1000, True)):
+                text = question(method, names=[x % i if "%" in x else x for i in range(n) for x in names], **more)
+                p = as_user(d, uid, "k = dial(); k.sendall(%r); b = b''\nwhile not b.endswith(b'\\0'): b += k.recv(65536)\n"
+                            "print(b[:-1].decode(), flush=True)" % text)
+                a = json.loads(p.line())
+                end(p)
+                check((a.get("error") is None) == is_good, (method, uid, n, str(a)[:300]))
+                check(is_good or "more than 64" in a["parameters"]["message"], a)
+
+
+@test
+def deploys_that_come_to_nothing_take_a_bounded_place_on_the_disk():
+    with Stage(lambda s: {"set@.service": s.puppets.unit("event:up", section="[X-Replicas]\nCount=1\n")}) as (s, d):
+        kept = lambda what: os.listdir(s.path("state/sets/set/" + what))
+        d.ctl("start", "set")
+        d.ctl("deploy", "set", "v1")
+        for _ in range(110):
+            wait_for(lambda: d.ctl("deploy", "set", "v2", "--no-wait", check=False).rc == 0, 20, "the end of the rollout before")
+            d.ctl("rollout", "abort", "set", "--no-wait")
+        check(len(kept("revisions")) <= 25, sorted(kept("revisions")))
+        check(len(kept("rollouts")) == 100, "%d journals are kept" % len(kept("rollouts")))
+        d.write_unit("set@.service", "[Service]\nExecStart=\n[X-Replicas]\nCount=1\n")
+        for _ in range(40):
+            check(d.ctl("deploy", "set", "v3", check=False).rc == 152, "it is refused")
+        check(len(kept("revisions")) <= 25, sorted(kept("revisions")))
+
+
+@test
+def owner_of_a_template_takes_neither_all_units_nor_all_followers():
+    need_root()
+    owners = (4201, 4202, 4203, 4204)
+    with Stage(lambda s: {"t@.service": "[Service]\nExecStart=/bin/sleep 1000\n[X-Access]\nOwner=%s\n" % " ".join(map(str, owners))}) as (s, d):
+        calls = "".join("c(%r)\n" % question(m, names=["t@x%d-%d" % (r, i) for i in range(60)], no_wait=True)
+                        for r in range(5) for m in ("Start", "Stop"))
+        p = as_user(d, owners[0], "k = dial()\ndef c(t):\n    k.sendall(t); b = b''\n    while not b.endswith(b'\\0'): b += k.recv(65536)\n"
+                    "    print(json.loads(b[:-1]).get('error', 'good'), flush=True)\n" + calls)
+        got = [p.line().strip() for _ in range(10)]
+        end(p)
+        check(got == ["good"] * 10, got)
+        n = len([u for u in d.status()["units"] if u["name"].startswith("t@")])
+        check(n == 300, "%d instances" % n)
+        d.ctl("start", "t@by-root")
+        p = as_user(d, owners[1], "k = dial()\nk.sendall(%r); print(k.recv(65536).split(b'\\0')[0].decode(), flush=True)\n" % question("Start", names=["t@new"]))
+        a = json.loads(p.line())
+        end(p)
+        check(a["error"] == "org.stayd.Refused" and "no more than 256" in a["parameters"]["message"], a)
+        follow = "ks = [dial() for _ in range(20)]\nn = 0\nfor k in ks:\n    k.sendall(%r); n += b'Busy' not in k.recv(65536)\nprint(n, flush=True)\nsys.stdin.read()" % (
+            json.dumps({"method": "org.stayd.Control.Logs", "more": True, "parameters": {"names": ["t@x0-0"]}}).encode() + b"\0")
+        ps, places = [], []
+        for uid in owners:
+            ps.append(as_user(d, uid, follow))
+            places.append(int(ps[-1].line()))
+        check(places == [8, 8, 8, 0], places)
+        with dial(d) as k:
+            k.sendall(json.dumps({"method": "org.stayd.Control.Logs", "more": True, "parameters": {"names": ["t@x0-0"]}}).encode() + b"\0")
+            check("continues" in answer(k), "root follows")
+        for p in ps:
+            end(p)
+
+
 @test
 def ten_thousand_connections_of_one_user_shut_nobody_out():
     need_root()

@@ -176,6 +176,135 @@ def standard_streams_go_where_they_should():
 
 
 @test
+def nobodys_links_lead_root_to_its_own_files():
+    """The file of a standard stream in a directory of the service, or of somebody: root opens it."""
+    need_root()
+    import pwd
+    nobody = pwd.getpwnam("nobody").pw_uid
+    with temp_dir() as top:
+        os.chmod(top, 0o755)
+        path = lambda n: os.path.join(top, n)
+        secret, own = path("secret"), path("own")
+        for n in ("own", "closed"):
+            os.mkdir(path(n))
+
+        def put(where, text, uid=0, mode=0o600):
+            with open(where, "w") as f:
+                f.write(text)
+            os.chown(where, uid, uid)
+            os.chmod(where, mode)
+
+        def link(name, target, uid=nobody):
+            os.symlink(target, os.path.join(own, name))
+            os.lchown(os.path.join(own, name), uid, uid)
+        os.chmod(path("closed"), 0o700)
+        os.chown(own, nobody, nobody)
+        put(secret, "secret\n")
+        put(os.path.join(own, "roots"), "old\n")  # as systemd leaves it
+        put(os.path.join(own, "mine"), "old\n", nobody)
+        os.link(secret, os.path.join(own, "hard"))
+        link("steal", secret)
+        link("steal2", "steal", 0)
+        link("new", path("closed/made"))
+        link("dir", path("closed"))
+        link("tomine", "mine")
+        link("back", "../own/../own/mine", 0)
+        cases = {n: (n, "append", False, True) for n in ("steal", "steal2", "hard", "new", "dir/made")}
+        cases.update({"t-" + n: (n, "truncate", False, True) for n in ("steal", "hard")})
+        cases.update({"mine": ("mine", "append", True, True), "roots": ("roots", "append", True, True), "tomine": ("tomine", "append", True, False),
+                      "back": ("back", "append", True, True), "fresh": ("fresh", "file", True, True), "t-mine": ("mine", "truncate", True, True)})
+        units = {}
+        for n, (where, how, is_good, as_root) in cases.items():
+            for user in ("nobody", "root"):
+                units["%s-%s.service" % (n.replace("/", "-"), user)] = (
+                    "[Service]\nType=oneshot\nUser=%s\nStandardOutput=%s:%s/%s\nExecStart=/bin/echo new\n" % (user, how, own, where))
+        units["in.service"] = "[Service]\nType=oneshot\nUser=nobody\nStandardInput=file:%s/steal\nExecStart=/bin/cat\n" % own
+        units["null.service"] = "[Service]\nType=oneshot\nUser=nobody\nStandardInput=file:/dev/null\nStandardOutput=append:/dev/fd/2\nExecStart=/bin/cat\n"
+        with Daemon(units) as d:
+            for n, (where, how, is_good, as_root) in cases.items():
+                for user in ("nobody", "root"):
+                    r = d.ctl("start", "%s-%s" % (n.replace("/", "-"), user), check=False)
+                    want = is_good and (as_root or user == "nobody")
+                    check((r.rc == 0) == want and (want or "209/STDOUT" in r.err), (n, user, r))
+            r = d.ctl("start", "in", check=False)
+            check(r.rc == 1 and "208/STDIN" in r.err, r)
+            r = d.ctl("start", "null", check=False)
+            check(r.rc == 0, r)
+        with open(secret) as f:
+            check(f.read() == "secret\n", "the secret is as it was")
+        check(not os.listdir(path("closed")), "nothing was made where only root may")
+        with open(os.path.join(own, "roots")) as f:
+            check(f.read() == "old\nnew\nnew\n", "what root left there is written on")
+        with open(os.path.join(own, "mine")) as f:
+            check(f.read() == "new\n", "and what is the service's")
+
+
+@test
+def nobodys_links_show_no_environment_of_others():
+    need_root()
+    import pwd
+    nobody = pwd.getpwnam("nobody").pw_uid
+    with temp_dir() as top:
+        os.chmod(top, 0o755)
+        own = os.path.join(top, "own")
+        os.mkdir(own)
+        os.chown(own, nobody, nobody)
+        for name, mode, uid in (("secret", 0o600, 0), ("group", 0o640, 0), ("public", 0o644, 0), ("mine", 0o600, nobody)):
+            with open(os.path.join(top, name), "w") as f:
+                f.write("FOUND=%s\n" % name)
+            os.chmod(os.path.join(top, name), mode)
+            os.chown(os.path.join(top, name), uid, nobody if name == "group" else uid)
+            os.symlink("../" + name, os.path.join(own, name))
+            os.lchown(os.path.join(own, name), nobody, nobody)
+        os.symlink("../secret", os.path.join(own, "roots"))
+        units = {}
+        for n in ("secret", "group", "public", "mine", "roots"):
+            for user in ("nobody", "root"):
+                units["%s-%s.service" % (n, user)] = ("[Service]\nType=oneshot\nUser=%s\nEnvironmentFile=%s/%s\n"
+                                                      "ExecStart=/bin/sh -c 'echo found=$$FOUND'\n" % (user, own, n))
+        with Daemon(units) as d:
+            for unit in units:
+                r = d.ctl("start", unit, check=False)
+                if unit == "secret-nobody.service":
+                    check(r.rc == 1 and "is not root's" in r.err, r)
+                    continue
+                check(r.rc == 0, r)
+                want = "found=" + unit.split("-")[0].replace("roots", "secret")
+                wait_for(lambda: want in d.ctl("logs", unit, check=False).out, 10, want)
+
+
+@test
+def directory_of_root_that_a_service_puts_in_the_place_of_its_own_stays_roots():
+    need_root()
+    import pwd
+    nobody = pwd.getpwnam("nobody").pw_uid
+    name = "stayd-test-%d" % os.getpid()
+    top = "/var/lib/" + name
+    sub = os.path.join(top, "sub")
+    try:
+        with Daemon({"a.service": "[Service]\nType=oneshot\nUser=nobody\nStateDirectory=%s %s/sub\nExecStart=/bin/true\n" % (name, name)}) as d:
+            d.ctl("start", "a")
+            d.ctl("start", "a")
+            backup = os.path.join(top, "backup")
+            os.mkdir(backup, 0o700)
+            with open(os.path.join(backup, "secret"), "w") as f:
+                f.write("secret\n")
+            os.chmod(os.path.join(backup, "secret"), 0o600)
+            subprocess.run(["/bin/sh", "-c", "mv %s %s.old && mv %s %s" % (sub, sub, backup, sub)], user=nobody, group=nobody, check=True)
+            r = d.ctl("start", "a", check=False)
+            check(r.rc == 1 and "238/STATE_DIRECTORY" in r.err and "EPERM" in r.err, r)
+            st = os.stat(os.path.join(sub, "secret"))
+            check(st.st_uid == 0 and os.stat(sub).st_uid == 0, "both are root's")
+            os.rename(sub, backup)
+            os.rename(sub + ".old", sub)
+            os.chown(top, 0, 0)  # the user has changed: what is in it changes hands with it
+            d.ctl("start", "a")
+            check(os.stat(os.path.join(backup, "secret")).st_uid == nobody, "as under systemd")
+    finally:
+        shutil.rmtree(top, ignore_errors=True)
+
+
+@test
 def directories_are_made_owned_and_removed():
     need_root()
     import pwd

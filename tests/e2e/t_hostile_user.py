@@ -395,4 +395,55 @@ def stayctl_takes_nobody_elses_socket_for_the_daemons():
             check(p.returncode == want and ("of somebody" in p.stdout) == (want == 0), (name, uid, p))
 
 
+FIELDS = """version state name result text hint request message parameter load_state active_state sub_state since status_text set instance release
+health lb_state description fragment_path unit event time id from_release to_release waits_for reason actor directive check answer path head
+template detail cause probe reexec_state reexec_text control_group""".split()
+COMMANDS = """status; status web; ps; list-units; show web; cat web; logs web; events; is-active web; is-failed web; is-enabled web;
+wait web --for ready; start web; stop web --no-wait; kill web; reset-failed; enable web; disable web; scale web=2; plan web; deploy web v1;
+deploy web v1 --no-wait; rollout status web; rollout history web; rollout pause web; rollout undo web; audit; audit --verify; daemon-reload;
+shutdown --no-wait; ping; version; status --json; ps --json; logs web --json; rollout status web --json; show web --json; events --json"""
+ESCAPE = "\x1b]0;owned\x07"
+
+
+def hostile_answer(words, depth=0):
+    """Every field there is, with an escape sequence for the terminal in it, but for the states in words."""
+    o = {k: words.get(k, ESCAPE + k) for k in FIELDS}
+    if depth < 2:
+        o.update((k, hostile_answer(words, depth + 1)) for k in ("daemon", "rollout", "audit", "settings"))
+        o.update((k, [hostile_answer(words, depth + 1)]) for k in "units sets outcomes checks degraded rollouts events logs".split())
+    o.update((k, [ESCAPE + k]) for k in ("names", "changes", "log", "troubles"))
+    return o
+
+
+@test
+def terminal_of_stayctl_obeys_nobody_who_listens_at_a_socket():
+    good = {"active_state": "active", "result": "done", "state": "running"}
+    answers = [json.dumps(x) for x in ({"parameters": hostile_answer({})}, {"parameters": hostile_answer(good)},
+                                       {"error": "org.stayd." + ESCAPE, "parameters": hostile_answer({})},
+                                       {"error": "org.varlink.service.InvalidParameter", "parameters": hostile_answer({})})]
+    answers.append('{"parameters":{"schema":"x","text":"%s"}}' % ESCAPE)  # which is no JSON
+    with temp_dir() as top, socket.socket(socket.AF_UNIX) as s:
+        s.bind(os.path.join(top, "s"))
+        s.listen(8)
+        s.settimeout(20 * PATIENCE)
+        for text in answers:
+            for words in COMMANDS.split(";"):
+                p = adopt(Popen([STAYCTL, "--socket", os.path.join(top, "s"), *words.split()], stdin=subprocess.DEVNULL,
+                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT))
+                out, more = b"", None
+                while more != b"":
+                    ready = select.select([s, p.stdout], [], [], 20 * PATIENCE)[0]
+                    check(ready, "`stayctl %s` waits for ever for %.60s" % (words, text))
+                    if s in ready:
+                        with s.accept()[0] as k, contextlib.suppress(OSError):
+                            k.recv(65536)
+                            k.sendall(text.encode() + b"\0")
+                    if p.stdout in ready:
+                        more = os.read(p.stdout.fileno(), 65536)
+                        out += more
+                p.wait()
+                p.stdout.close()
+                check(b"\x1b" not in out and b"\x07" not in out, (words, text[:60], out[:300]))
+
+
 main()

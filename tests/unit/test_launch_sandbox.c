@@ -4,6 +4,8 @@
 #include "launch_rig.h"
 
 #include <limits.h>
+#include <sched.h>
+#include <sys/mount.h>
 
 static struct rig rig;
 static struct unit u;
@@ -154,7 +156,7 @@ START_TEST(protect_system_strict_leaves_only_what_is_named)
 		expect(&r, "write", run, "ok");
 		expect(&r, "write", "/dev/null", "ok");
 	}
-	launch_cleanup_dirs(&u.conf, "/run", false);
+	launch_cleanup_dirs(&u.conf, &u.vars.id, "/run", false);
 	ck_assert_int_lt(access(run, F_OK), 0);
 	stop();
 }
@@ -231,8 +233,42 @@ START_TEST(private_tmp_is_empty_shared_within_an_activation_and_removed)
 		r = rig_run(&rig, &u);
 		expect(&r, "list", "/tmp", "1");
 	}
-	launch_cleanup_dirs(&u.conf, "/run", false);
+	launch_cleanup_dirs(&u.conf, &u.vars.id, "/run", false);
 	ck_assert_int_lt(access(private, F_OK), 0);
+	stop();
+}
+END_TEST
+
+/* Anybody fills /tmp, and core waits for this. */
+START_TEST(private_tmp_is_removed_among_a_hundred_thousand_files)
+{
+	start();
+	char name[128];
+	u.conf.exec.sandbox.private_tmp = true;
+	if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+		mount("crowd", "/tmp", "tmpfs", 0, "mode=1777") < 0) {
+		stop();
+		return;
+	}
+	int at = open("/tmp", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	for (int i = 0; i < 100 * 1000; i++) {
+		snprintf(name, sizeof(name), "file-%d", i);
+		ck_assert_int_eq(mknodat(at, name, S_IFREG | 0600, 0), 0);
+	}
+	static const char format[] = "stayd-private-%s-0102030405060708090a0b0c0d0e0f10";
+	uint64_t best_us = UINT64_MAX;
+	for (int i = 0; i < 5; i++) {
+		snprintf(name, sizeof(name), format, u.conf.name);
+		ck_assert_int_eq(mkdirat(at, name, 0700), 0);
+		uint64_t began_us = now_mono_us();
+		launch_cleanup_dirs(&u.conf, &u.vars.id, "/run", false);
+		best_us = MIN(best_us, now_mono_us() - began_us);
+		ck_assert_int_lt(faccessat(at, name, F_OK, 0), 0);
+	}
+	printf("# removed in %llu us\n", (unsigned long long)best_us);
+	ck_assert_uint_lt(best_us, 5000);
+	close(at);
+	ck_assert_int_eq(umount2("/tmp", MNT_DETACH), 0);
 	stop();
 }
 END_TEST
@@ -253,7 +289,7 @@ START_TEST(private_tmp_is_writable_where_the_system_is_not)
 		expect(&r, "write", "/var/tmp", "ok");
 		expect(&r, "write", "/var", "EROFS");
 	}
-	launch_cleanup_dirs(&u.conf, "/run", false);
+	launch_cleanup_dirs(&u.conf, &u.vars.id, "/run", false);
 	stop();
 }
 END_TEST
@@ -489,7 +525,7 @@ START_TEST(directories_are_made_owned_and_never_through_links)
 	ck_assert_int_eq(stat(old, &st), 0);
 	ck_assert_uint_eq(st.st_uid, 65534);
 	ck_assert_int_eq(stat(below("state/link"), &st), 0);
-	launch_cleanup_dirs(&u.conf, run, false);
+	launch_cleanup_dirs(&u.conf, &u.vars.id, run, false);
 	ck_assert_int_lt(access(below("run/r"), F_OK), 0);
 	ck_assert_int_eq(symlink("/etc", below("state/l")), 0);
 	u.conf.exec.dirs[DIR_STATE].names = LIST((char *)"l/x");
@@ -541,12 +577,12 @@ START_TEST(a_link_half_way_leads_no_removal_elsewhere)
 	char *run = make_dir("run"), *else_where = make_dir("else/y/z");
 	(void)make_dir("run/r/x/y/z");
 	u.conf.exec.dirs[DIR_RUNTIME].names = LIST((char *)"r/x/y/z");
-	launch_cleanup_dirs(&u.conf, run, false);
+	launch_cleanup_dirs(&u.conf, &u.vars.id, run, false);
 	ck_assert_int_lt(access(below("run/r/x/y/z"), F_OK), 0);
 	ck_assert_int_eq(access(below("run/r/x/y"), F_OK), 0);
 	ck_assert_int_eq(rename(below("run/r/x"), below("run/r/w")), 0);
 	ck_assert_int_eq(symlink(below("else"), below("run/r/x")), 0);
-	launch_cleanup_dirs(&u.conf, run, false);
+	launch_cleanup_dirs(&u.conf, &u.vars.id, run, false);
 	ck_assert_int_eq(access(else_where, F_OK), 0);
 	stop();
 }
@@ -580,7 +616,7 @@ START_TEST(what_has_many_files_is_put_aside_and_removed_by_the_launcher)
 	}
 	launch_remove_by(hand_on, NULL);
 	u.conf.exec.dirs[DIR_RUNTIME].names = LIST((char *)"few", (char *)"r");
-	launch_cleanup_dirs(&u.conf, run, false);
+	launch_cleanup_dirs(&u.conf, &u.vars.id, run, false);
 	ck_assert_int_lt(access(in, F_OK), 0);
 	ck_assert_int_lt(access(below("run/r"), F_OK), 0);
 	ck_assert_msg(startswith(handed.name, ".stayd-gone-"), "%s", handed.name);
@@ -675,6 +711,7 @@ Suite *suite(void)
 	tcase_add_test(t, protect_system_yes_and_full_differ_in_etc);
 	tcase_add_test(t, protect_home_hides_empties_or_locks_the_homes);
 	tcase_add_test(t, private_tmp_is_empty_shared_within_an_activation_and_removed);
+	tcase_add_test(t, private_tmp_is_removed_among_a_hundred_thousand_files);
 	tcase_add_test(t, private_tmp_is_writable_where_the_system_is_not);
 	tcase_add_test(t, private_devices_has_the_harmless_ones_only);
 	tcase_add_test(t, bind_mounts_and_temporary_file_systems_appear);

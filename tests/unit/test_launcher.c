@@ -308,7 +308,7 @@ START_TEST(plus_runs_with_full_privilege_and_bang_without_the_user)
 	r = rig_run(&rig, &u);
 	ASSERT_LINE(r, "Uid:\t0\t0\t0\t0");
 	ASSERT_LINE(r, "NoNewPrivs:\t1");
-	launch_cleanup_dirs(&u.conf, "/nonexistent", false);
+	launch_cleanup_dirs(&u.conf, &u.vars.id, "/nonexistent", false);
 	rig_stop(&rig);
 }
 END_TEST
