@@ -122,7 +122,7 @@ struct unit_core {
 	int cgroup_fd;                /* -1 = not made */
 	int log_fd;                   /* write end of the log pipe; -1 */
 	uint64_t oom_kills;           /* memory.events when last read */
-	uint16_t limits_refused;      /* by the cgroup: bits of struct knob in cgroup.c */
+	uint16_t limits_refused;      /* by the cgroup: bits of struct knob in cgroup_limits.c */
 	bool waits_empty;
 	bool is_cgroup_gone;  /* removed; until it is made again */
 	bool is_cgroup_spent; /* cgroup.kill was, or may have been, written: nothing starts in it */
@@ -476,7 +476,7 @@ void journal_count(struct core *c, struct set *s);  /* how many members are want
 void journal_commit(struct core *c, struct set *s); /* current revision + release, ReleaseLink */
 /* Snapshots of revisions that came to nothing: only the newest stay, as of those that were committed. */
 void journal_prune_failed(struct core *c, const struct set *s);
-void journal_again(struct core *c);                 /* commits that could not be written */
+void journal_again(struct core *c); /* commits that could not be written */
 int journal_last(struct core *c, struct set *s, struct rollout_rec *ret);
 int journal_last_done(struct core *c, const char *set, struct rollout_rec *ret);
 #define HISTORY_MAX 100
@@ -496,33 +496,39 @@ void memory_begin(struct core *c);
  * memory of all of us together? Then it is said. */
 bool memory_killed(struct core *c, const struct unit *u, bool is_own);
 
-/* cgroup.c */
+/* cgroup_place.c: where our cgroups are */
 /* The daemon's own, of cgroup2 or of a controller's older hierarchy; NULL: none is to be seen here. */
 char *cgroup_own_dir(const char *controller);
 int cgroup_setup(struct core *c); /* -errno: another core should try */
-int cgroup_open_unit(struct core *c, struct unit *u, struct err *e); /* fd; made when missing */
-int cgroup_fd_of(struct core *c, struct unit *u);
-bool cgroup_is_frozen(struct core *c, struct unit *u);
-void cgroup_check_empty(struct core *c, struct unit *u);
-/* Keeper was not let send it a signal; the last one of a stop is sent again until it is. */
-void cgroup_kill_refused(struct core *c, const struct spawn_id *id, int error);
-void cgroup_kill_again(struct core *c);
-void cgroup_check_again(struct core *c); /* what could not be watched before */
-/* The only process of the unit, as GuessMainPID= wants it; 0 = none or several. */
-int32_t cgroup_only_process(struct core *c, struct unit *u);
-void cgroup_kill(struct core *c, struct unit *u, enum kill_who who, int signo);
-void cgroup_remove_unit(struct core *c, struct unit *u);
 void cgroup_done(struct core *c);
-struct unit *cgroup_unit_of(struct core *c, pid_t pid); /* by cgroup, else by descent */
+
+/* cgroup_limits.c */
 /* Limits that are asked for and not set here. */
 void cgroup_each_degraded(struct core *c, const struct unit *u,
 	void (*each)(void *arg, const struct degraded *d), void *arg);
 /* Has the kernel killed a process of the unit for lack of memory since this was last asked? */
 bool cgroup_oom_killed(struct core *c, struct unit *u);
+
+/* cgroup.c: the processes of a unit */
+int cgroup_open_unit(struct core *c, struct unit *u, struct err *e); /* fd; made when missing */
+int cgroup_fd_of(struct core *c, struct unit *u);
+void cgroup_remove_unit(struct core *c, struct unit *u);
+bool cgroup_is_frozen(struct core *c, struct unit *u);
+void cgroup_check_empty(struct core *c, struct unit *u);
+void cgroup_check_again(struct core *c); /* what could not be watched before */
+/* The only process of the unit, as GuessMainPID= wants it; 0 = none or several. */
+int32_t cgroup_only_process(struct core *c, struct unit *u);
+struct unit *cgroup_unit_of(struct core *c, pid_t pid); /* by cgroup, else by descent */
 void cgroup_path_of(const struct core *c, const struct unit *u, struct buf *out);
 #define CGROUP_PROCS_MAX (1024 * 1024)
 char *cgroup_unit_name(struct core *c, pid_t pid); /* of its cgroup below ours; NULL: elsewhere */
 size_t tree_pids(pid_t root, pid_t **ret);         /* root and what is below it, breadth first */
+
+/* cgroup_kill.c */
+void cgroup_kill(struct core *c, struct unit *u, enum kill_who who, int signo);
+/* Keeper was not let send it a signal; the last one of a stop is sent again until it is. */
+void cgroup_kill_refused(struct core *c, const struct spawn_id *id, int error);
+void cgroup_kill_again(struct core *c);
 
 /* notify.c */
 int notify_open(struct core *c, int deposited_fd);
