@@ -448,16 +448,12 @@ struct unit *core_load_unit(struct core *c, const char *name, struct err *e);
 bool core_unit_is_unread(const struct unit *u);
 bool core_unit_is_outdated(const struct unit *u);
 struct set *core_find_set(struct core *c, const char *name, struct err *unread);
-int core_daemon_reload(struct core *c, const char *actor, struct buf *notes, struct err *e);
-int core_scale(struct core *c, struct set *s, unsigned count, uint64_t request, const char *actor,
-	struct err *e);
-int core_deploy(struct core *c, struct set *s, const char *release, unsigned pause_after,
-	uint64_t request, const char *actor, struct err *e);
-int core_undo(struct core *c, struct set *s, uint32_t revision, uint64_t request, const char *actor,
-	struct err *e);
 int store_load_closure(struct core *c);
 void store_attach(struct core *c, struct unit *u);
 void store_load_sets(struct core *c);
+void store_look_later(struct core *c);
+
+/* store_restore.c */
 struct unit *store_restore_unit(struct core *c, const char *name, const struct unit_rec *r);
 struct unit *store_restore_former(
 	struct core *c, const char *name, const char *of, const struct unit_rec *r);
@@ -465,10 +461,20 @@ void store_restore_counts(struct core *c);
 void store_restore_rollouts(struct core *c);
 void store_recount(struct core *c); /* sets whose number of members is lost: by who is there */
 void store_committed(struct core *c, struct set *s);
+
+/* store_reload.c */
+int core_daemon_reload(struct core *c, const char *actor, struct buf *notes, struct err *e);
 int store_reload(struct core *c, struct buf *notes);
 bool store_is_unread(struct core *c); /* is something not known that may be there? */
-void store_look_later(struct core *c);
 void store_look_again(struct core *c);
+
+/* deploy.c */
+int core_scale(struct core *c, struct set *s, unsigned count, uint64_t request, const char *actor,
+	struct err *e);
+int core_deploy(struct core *c, struct set *s, const char *release, unsigned pause_after,
+	uint64_t request, const char *actor, struct err *e);
+int core_undo(struct core *c, struct set *s, uint32_t revision, uint64_t request, const char *actor,
+	struct err *e);
 
 /* journal.c */
 void journal_write(struct core *c, struct set *s, const char *text);
