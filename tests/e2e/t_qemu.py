@@ -54,7 +54,7 @@ until_kills() { i=0; until grep -q "oom_kill $1" $C/memory.events || [ $i -gt 30
 until_failed() { i=0; while [ $i -lt 100 ]; do case $($box status $1) in *failed*) break;; esac; sleep 0.2; i=$((i+1)); done; }
 $box start worker
 until_kills 1
-sleep 2
+sleep 2 # what is waited for is the time itself: a kill that late is not taken for the one before
 $box kill -s KILL worker
 until_failed worker
 fig "worker $($box status worker | grep -o 'result [a-z-]*' | head -1)"
