@@ -85,6 +85,12 @@ static void restore_record(struct core *c, uint32_t slot, uint64_t generation, c
 	uc(u)->is_record_sound = is_sound;
 	if (world_restore_unit(c->world, u, r) < 0)
 		log_error(u->name, "its record is of another instance: ignored");
+	else if (!unit_is_down(u) &&
+		 (u->conf->load == LOAD_NOT_FOUND || u->conf->load == LOAD_MASKED))
+		log_warn(u->name,
+			"%s: it runs on, but what was to be done to stop and restart it is not known "
+			"any more; put the file back, then stayctl daemon-reload",
+			u->conf->load == LOAD_MASKED ? "it is masked" : "its file is gone");
 }
 
 /* Half of the files is another configuration, not a smaller one: members, counts, a rollout under way
