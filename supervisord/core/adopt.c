@@ -518,6 +518,31 @@ static bool take_recorded_of(struct core *c, struct unit *u)
 	       !(r->control.seq && !r->control_pid && !x->has_control);
 }
 
+/* Asked for, told by nobody, and not there. But who has left somebody behind was there: it is not to be done
+ * once more. What a main process that runs has started has the same invocation, and shows nothing. */
+static int32_t left_by(const struct unit *u, const struct spawn_id *id, int32_t pid)
+{
+	size_t n;
+	const struct candidate *k = candidates_of(u, &n);
+	if (!id->seq || pid)
+		return 0;
+	for (size_t i = 0; i < n; i++)
+		if (k[i].pidfd >= 0 && is_same_invocation(id, &k[i]) &&
+			!pidfd_has_ended(k[i].pidfd))
+			return k[i].pid;
+	return 0;
+}
+
+static void look_what_is_left(const struct unit *u)
+{
+	struct unit_core *x = uc(u);
+	if (x->has_main)
+		return;
+	x->left_by_main = left_by(u, &u->rec.main, u->rec.main_pid);
+	if (!x->has_control)
+		x->left_by_control = left_by(u, &u->rec.control, u->rec.control_pid);
+}
+
 /* ---- without a record ------------------------------------------------------------------------------ */
 
 static unsigned n_invented;
@@ -730,6 +755,8 @@ void adopt_find(struct core *c)
 		for (size_t i = 0; i < w->n_units; i++)
 			is_complete &= take_recorded_of(c, w->units[i]);
 	}
+	for (size_t i = 0; !is_complete && i < w->n_units; i++)
+		look_what_is_left(w->units[i]);
 	settle_strays(c);
 	forget_found();
 	c->is_launcher_synced = true; /* who could start more is gone: see lock.c */

@@ -117,6 +117,8 @@ struct unit_core {
 	struct unit_kept kept;
 	bool is_record_sound;       /* it is written, or was read without a fault */
 	bool has_main, has_control; /* taken over from a daemon before this one */
+	int32_t left_by_main,
+		left_by_control; /* not so: a process that shows that there was one; 0 */
 	struct launch_image *image;
 	struct unit_conf *image_conf; /* a reference: the conf the image was made from */
 	int cgroup_fd;                /* -1 = not made */

@@ -115,6 +115,8 @@ static const struct kp_frame *known_child(const struct spawn_id *id, enum kp_row
  * its last moment: the child may not have told keeper yet, so keeper is asked again first. */
 static void adopt_unknown(struct core *c, struct unit *u, const struct spawn_id *id, int32_t pid)
 {
+	if (!pid)
+		pid = id->seq == u->rec.main.seq ? uc(u)->left_by_main : uc(u)->left_by_control;
 	if (c->is_launcher_synced || pid) {
 		struct event lost = {.kind = EV_EXITED, .unit = u, .id = *id, .pid = pid};
 		core_step(c, &lost);

@@ -145,7 +145,7 @@ static void control_exited(struct world *w, struct unit *u, int code, int status
 	inst_fire(w, u, r == RES_SUCCESS ? FSM_CONTROL_OK : FSM_CONTROL_FAIL);
 }
 
-/* Recorded, but keeper never saw it: core died between the record and the deed. Do it now. */
+/* Recorded, but nobody ever saw it: core died between the record and the deed. Do it now. */
 static bool spawn_again(struct world *w, struct unit *u, bool is_main)
 {
 	enum active_state a = inst_active_state((enum inst_state)u->rec.state);
@@ -170,7 +170,7 @@ static void exited(struct world *w, struct unit *u, const struct event *ev)
 	bool is_main = id_eq(&u->rec.main, &ev->id);
 	if (!is_main && !id_eq(&u->rec.control, &ev->id))
 		return;
-	if (ev->code == CHILD_LOST && spawn_again(w, u, is_main))
+	if (ev->code == CHILD_LOST && !ev->pid && spawn_again(w, u, is_main))
 		return;
 	if (is_main && ev->code == CHILD_LOST)
 		fx_event(w, EVENT_LOST, u, NULL,
@@ -178,7 +178,8 @@ static void exited(struct world *w, struct unit *u, const struct event *ev)
 	if (ev->ok && !unit_is_down(u))
 		inst_fail(u, RES_OOM_KILL, "killed by the kernel for lack of memory");
 	if (is_main)
-		main_exited(w, u, ev->pid, ev->code, ev->status, NULL);
+		main_exited(w, u, ev->code == CHILD_LOST ? u->rec.main_pid : ev->pid, ev->code,
+			ev->status, NULL);
 	else
 		control_exited(w, u, ev->code, ev->status, NULL);
 }
@@ -206,7 +207,7 @@ static void spawned(struct world *w, struct unit *u, const struct event *ev)
 		inst_fire(w, u, FSM_SPAWNED);
 		if (u->n_requests)
 			unit_poke(w, u); /* who asked waits for the exec: job.c */
-		set_unit_changed(w, u); /* and a rollout: it is available now */
+		set_unit_changed(w, u);  /* and a rollout: it is available now */
 	} else if (id_eq(&u->rec.control, &ev->id)) {
 		u->rec.control_pid = ev->pid;
 		unit_touch(w, u);

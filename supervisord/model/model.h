@@ -272,7 +272,8 @@ enum event_kind {
 	EV_SPAWNED,      /* unit; id, pid: the program runs (exec done) */
 	EV_SPAWN_FAILED, /* unit; id, stage, error, text */
 	EV_EXITED, /* unit; id, pid, code, status; ok: it was an OOM kill. After a restart of core, for a recorded id that
-		    * keeper does not know: code 0. It never ran, or its status is lost */
+		    * keeper does not know: code 0. It never ran (pid 0), or its status is lost; then pid may be that
+		    * of one it left behind */
 	EV_EMPTY,  /* unit: no process of it is left, now (answer to FX_CHECK_EMPTY) */
 	EV_NOTIFY, /* unit; notify */
 	EV_MAIN_PID,  /* unit; pid (0: none found): answer to FX_FIND_MAIN_PID, or MAINPID=;

@@ -7,6 +7,7 @@ another version, or gone. And a second stayd for the same directories is turned 
 import fcntl, struct
 
 from lib import *
+from orphans import children
 
 without_leak_checks()
 
@@ -677,6 +678,34 @@ def a_daemonized_service_without_its_record_is_supervised():
             d.wait_unit("a.service", main_pid=main, sub_state="running")
             os.kill(main, signal.SIGKILL)
             d.wait_unit("a.service", main_pid=s.puppets.wait("up").pid, sub_state="running")
+    each_tracking(run)
+
+
+@test
+def a_start_that_nobody_saw_is_not_made_beside_what_it_left():
+    """The launcher makes a process that daemonizes and ends while core does not look; then all of them are killed:
+    the record says that it was asked for, and no more."""
+    def run(args):
+        def units(s):
+            return {"f.service": s.puppets.unit("daemonize", "pidfile:%s.pid" % s.puppets.path, "event:main", Type="forking",
+                                                PIDFile=s.puppets.path + ".pid", Restart="always", RestartSec="0", TimeoutStopSec="2")}
+        with Stage(units, args=args) as (s, d):
+            daemon = d.status()["daemon"]
+            core, launcher = daemon["core_pid"], daemon["launcher_pid"]
+            os.kill(launcher, signal.SIGSTOP)
+            d.ctl("start", "--no-wait", "f")
+            d.wait_unit("f.service", sub_state="start")
+            os.kill(core, signal.SIGSTOP)
+            os.kill(launcher, signal.SIGCONT)
+            first = s.puppets.wait("main").pid
+            wait_for(lambda: not [p for p in children(d.proc.pid) if "daemonize" in cmdline(p) and p != first], 10, "its parent to end")
+            for pid in (d.proc.pid, core, launcher):
+                os.kill(pid, signal.SIGKILL)
+            d.kill_keeper()
+            start_again(d)
+            second = s.puppets.wait("main", deadline=20).pid
+            check(not is_alive(first), "%d runs beside %d" % (second, first))
+            d.wait_unit("f.service", lambda u: u["main_pid"] == second, deadline=20)
     each_tracking(run)
 
 
