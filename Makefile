@@ -1,6 +1,7 @@
 # stayd. Two commands are all one needs: `make demo` and `make check`; both install what is missing.
 #   make            build/stayd build/stayctl (static) and build/stay-net (dynamic)
 #   make SAN=1 ...  everything under ASan and UBSan, in build-san/
+#   make check STRICT=1   without a second run of an end-to-end test that failed; TESTS="e2e unit" only these
 #   make fault      every system call of the daemon fails once: hours; CELLS=2000 a sample
 #   make NEXT=1 ... the version after this one, in build-next/: what upgrade tests go to and come back from
 #   make sim SECONDS=60 [SEED=S] [JOBS=2], make fuzz SECONDS=60, make bench, make install DESTDIR=... PREFIX=/usr

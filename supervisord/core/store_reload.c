@@ -3,7 +3,7 @@
  * Unit files that have changed since they were loaded, or could not be read then.
  *
  *  1. What runs keeps its settings and its name while its file cannot be used.
- *  2. A member of a set gets new settings by a deploy only.
+ *  2. A member of a set that was deployed gets new settings by a deploy only.
  */
 #include "control/control.h"
 #include "core/store.h"
